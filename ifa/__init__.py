@@ -1,0 +1,89 @@
+"""Integrated Feature Analysis: look into a trained network, over a whole population of samples."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ifa import reduce, score, select, weight
+from ifa.chains import Chain, batched, chain
+from ifa.reduce.statistics import difference
+from ifa.resizing import resize
+from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
+from ifa.stages import clip, combine, combine_groups, keep, relu, weigh
+from ifa.taps import Site, channels_last, cut, tap, tokens, trace
+from ifa.types import Features, Map, Reduction, Weighted
+
+if TYPE_CHECKING:
+    from ifa import evaluate, nets, plot, testing
+    from ifa.analysis import analyze
+    from ifa.store import ModelRef, open, verify
+
+# What needs xarray, zarr or matplotlib is imported when it is first used.
+_LATER = {
+    "ModelRef": "ifa.store",
+    "analyze": "ifa.analysis",
+    "evaluate": None,
+    "nets": None,
+    "open": "ifa.store",
+    "plot": None,
+    "testing": None,
+    "verify": "ifa.store",
+}
+
+__all__ = [
+    "Chain",
+    "Features",
+    "Map",
+    "ModelRef",
+    "Reduction",
+    "Scale",
+    "Site",
+    "Weighted",
+    "analyze",
+    "batched",
+    "chain",
+    "channels_last",
+    "clip",
+    "combine",
+    "combine_groups",
+    "cut",
+    "difference",
+    "evaluate",
+    "keep",
+    "minmax",
+    "nets",
+    "open",
+    "plot",
+    "reduce",
+    "relu",
+    "rescale",
+    "resize",
+    "scale_from",
+    "score",
+    "select",
+    "tap",
+    "testing",
+    "tokens",
+    "trace",
+    "unscale",
+    "verify",
+    "weigh",
+    "weight",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ifa")
+    if name not in _LATER:
+        raise AttributeError(f"module 'ifa' has no attribute {name!r}")
+    home = _LATER[name]
+    value = importlib.import_module(f"ifa.{name}") if home is None else None
+    value = value or getattr(importlib.import_module(str(home)), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

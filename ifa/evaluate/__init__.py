@@ -1,0 +1,1 @@
+"""Is the map any good: one file for each metric."""

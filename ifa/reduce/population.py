@@ -1,0 +1,195 @@
+"""What integrated feature analysis keeps of a population, as one mergeable reduction."""
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ifa.reduce.core import grouped
+from ifa.reduce.moments import MomentsState, moments
+from ifa.reduce.quantiles import quantiles
+from ifa.types import Reduction, Weighted
+
+
+class Summary(NamedTuple):
+    """What the population sees of one example and one target."""
+
+    importance: Tensor  # (channel,), float64, score unit
+    map_max: Tensor  # ()
+    map_min: Tensor  # ()
+    map_sum: Tensor  # (), float64
+
+
+class Observed(NamedTuple):
+    """A batch for `population`: one entry for each sample and explained target."""
+
+    importance: Tensor  # (entry, channel)
+    map_max: Tensor  # (entry,)
+    map_min: Tensor  # (entry,)
+    target: Tensor  # (entry,), int64, row of the statistics
+    group: Tensor  # (entry,), int64
+    accepted: Tensor  # (entry,), bool, whether it counts for the importance
+
+
+class PopulationState(NamedTuple):
+    """What merges exactly. Cell g·targets + t holds group g and target t."""
+
+    count: Tensor  # (cell,), int64
+    mean: Tensor  # (cell, channel), float64
+    m2: Tensor  # (cell, channel), float64
+    nonfinite: Tensor  # (target,), int64
+    map_max: Tensor  # (entry,): all that were seen, because quantiles do not merge
+    map_min: Tensor  # (entry,)
+    target: Tensor  # (entry,), int32
+
+
+class Population(NamedTuple):
+    """The statistic; see `ifa.analyze` for what each field means."""
+
+    importance: Tensor  # (group, target, channel)
+    importance_overall: Tensor  # (group, channel)
+    importance_variance: Tensor  # (group, target, channel)
+    count: Tensor  # (group, target), int64
+    nonfinite: Tensor  # (target,), int64
+    map_max: Tensor  # (target, quantile)
+    map_min: Tensor  # (target, quantile)
+    map_max_overall: Tensor  # (quantile,)
+    map_min_overall: Tensor  # (quantile,)
+
+
+def summarize(weighted: Weighted, *, reduction: Literal["sum", "mean"] = "sum") -> Summary:
+    r"""Reduce one example to its importance vector and the extremes and sum of its map.
+
+    .. math:: I_k = \sum_p w_k(p) A_k(p), \qquad L(p) = \sum_k w_k(p) A_k(p)
+
+    Parameters
+    ----------
+    weighted
+        `Weighted` of one example.
+    reduction
+        ``"sum"`` or ``"mean"`` over the positions p, for the importance.
+
+    Returns
+    -------
+    Summary
+        Signed, before any rectifying, at the layer's resolution, in the score's unit.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> example = ifa.Weighted(torch.tensor([1.0, -2.0]), torch.ones(2, 3), torch.tensor(0))
+    >>> summarize(example).importance
+    tensor([ 3., -6.], dtype=torch.float64)
+    """
+    weights, activations, _ = weighted
+    product = (
+        weights.reshape(weights.shape + (1,) * (activations.ndim - weights.ndim)) * activations
+    )
+    importance = product.reshape(len(product), -1).sum(1, dtype=torch.float64)
+    values = product.sum(0)
+    if reduction == "mean":
+        importance = importance / values.numel()
+    return Summary(importance, values.amax(), values.amin(), values.sum(dtype=torch.float64))
+
+
+def finite(map_max: Tensor, map_min: Tensor, importance: Tensor) -> Tensor:
+    """Whether each entry's map is finite, from its extremes and importances."""
+    return map_max.isfinite() & map_min.isfinite() & importance.isfinite().all(-1)
+
+
+def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Reduction:
+    """Importances by target and group, and exact quantiles of map extremes.
+
+    Entries whose map is not finite are left out of everything and counted. Importances are averaged
+    over accepted entries, extremes are taken over all.
+
+    Parameters
+    ----------
+    targets, groups
+        How many rows and groups there are.
+    levels
+        Which quantiles of the extremes are wanted.
+
+    Returns
+    -------
+    Reduction
+        `Observed` batches -> `PopulationState` -> `Population`. The state grows by the two extremes
+        of each entry.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> reduction = population(targets=2, levels=[0.5])
+    >>> one = torch.ones(1, dtype=torch.int64)
+    >>> entry = Observed(torch.ones(1, 3), torch.ones(1), -torch.ones(1), one, 0 * one, one.bool())
+    >>> reduction.finalize(ifa.reduce.fold(reduction, [entry])).count
+    tensor([[0, 1]])
+    """
+    cells = grouped(moments(), size=groups * targets)
+
+    def init(like: Observed) -> PopulationState:
+        empty = cells.init((like.importance, like.target))
+        nonfinite = like.target.new_zeros(targets)
+        none = like.map_max.new_empty(0)
+        return _state(empty, nonfinite, [none, none, like.target.new_empty(0).int()])
+
+    def update(state: PopulationState, batch: Observed) -> PopulationState:
+        good = finite(batch.map_max, batch.map_min, batch.importance)
+        taken = good & batch.accepted
+        cell = batch.group * targets + batch.target
+        moved = cells.update(_cells(state), (batch.importance[taken], cell[taken]))
+        lost = torch.bincount(batch.target[~good], minlength=targets)
+        new = (batch.map_max[good], batch.map_min[good], batch.target[good].int())
+        return _state(moved, state.nonfinite + lost, _appended(state[4:], new))
+
+    def merge(a: PopulationState, b: PopulationState) -> PopulationState:
+        merged = cells.merge(_cells(a), _cells(b))
+        return _state(merged, a.nonfinite + b.nonfinite, _appended(a[4:], b[4:]))
+
+    def finalize(state: PopulationState) -> Population:
+        each = cells.finalize(_cells(state))
+        shape = (groups, targets)
+        grid = MomentsState(*(field.unflatten(0, shape) for field in _cells(state)))
+        pooled = [
+            reduce(
+                moments().merge, (MomentsState(*(f[g, t] for f in grid)) for t in range(targets))
+            )
+            for g in range(groups)
+        ]
+        overall = torch.stack([moments().finalize(state).mean for state in pooled])
+        extremes = state.map_max, state.map_min
+        by_target = [
+            torch.stack([_quantiles(v[state.target == t], levels) for t in range(targets)])
+            for v in extremes
+        ]
+        mean, variance = each.mean.unflatten(0, shape), each.variance.unflatten(0, shape)
+        return Population(
+            mean,
+            overall,
+            variance,
+            each.count.unflatten(0, shape),
+            state.nonfinite,
+            *by_target,
+            *(_quantiles(values, levels) for values in extremes),
+        )
+
+    return Reduction(init, update, merge, finalize)
+
+
+def _state(cells: MomentsState, nonfinite: Tensor, seen: list[Tensor]) -> PopulationState:
+    map_max, map_min, target = seen
+    return PopulationState(cells.count, cells.mean, cells.m2, nonfinite, map_max, map_min, target)
+
+
+def _cells(state: PopulationState) -> MomentsState:
+    return MomentsState(*state[:3])
+
+
+def _appended(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.cat(pair) for pair in zip(a, b, strict=True)]
+
+
+def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    return torch.from_numpy(quantiles(values.cpu().numpy(), levels))

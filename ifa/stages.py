@@ -1,0 +1,234 @@
+"""The stages of a map: lift array kernels to steps from `Features` to `Weighted` to `Map`."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ifa.chains import Step
+from ifa.types import Features, Map, Weighted
+
+
+def weigh(kernel: Any) -> Step:
+    r"""Make a step that weighs the channels of `Features` with an array kernel.
+
+    Parameters
+    ----------
+    kernel
+        ``(activations, gradients) -> weights`` for one example, as in `ifa.weight`: arrays of shape
+        (channel, \*space) in, weights (channel,) or (channel, \*space) out. Bind options with
+        `functools.partial`.
+
+    Returns
+    -------
+    callable
+        `Features` -> `Weighted`.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> ones = torch.ones(2, 4, 4)
+    >>> ifa.weigh(ifa.weight.gradcam)(ifa.Features(ones, 3 * ones, torch.tensor(0))).weights
+    tensor([3., 3.])
+    """
+    if not callable(kernel):
+        raise TypeError(
+            f"ifa.weigh: expected a kernel (activations, gradients) -> weights, got {kernel!r}. "
+            "Take one of ifa.weight, e.g. ifa.weight.gradcam."
+        )
+    return partial(_weigh, kernel=kernel)
+
+
+def _weigh(features: Features, *, kernel: Any) -> Weighted:
+    expect("ifa.weigh", features, Features, "Give it what a tap returns.")
+    activations, gradients, target = features
+    weights = kernel(activations, gradients)
+    if weights.shape not in (activations.shape, activations.shape[:1]):
+        raise ValueError(
+            f"ifa.weigh: expected weights of shape {tuple(activations.shape[:1])} or "
+            f"{tuple(activations.shape)}, got {tuple(weights.shape)} from "
+            f"{getattr(kernel, '__name__', kernel)}. "
+            "A kernel sees one example; lift the chain with ifa.batched."
+        )
+    return Weighted(weights, activations, target)
+
+
+def keep(mask: Any) -> Step:
+    """Make a step that keeps the channels a mask selects and sets the weights of others to zero.
+
+    Parameters
+    ----------
+    mask : (channel,) or (target, channel)
+        Boolean, or real factors. With a target axis, each example takes the row of its own target.
+        A tensor, array or DataArray.
+
+    Returns
+    -------
+    callable
+        `Weighted` -> `Weighted`.
+
+    Raises
+    ------
+    ValueError
+        If the mask has no channel axis, or (when called) its channels are not the layer's.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> two = ifa.Weighted(torch.tensor([5.0, 7.0]), torch.ones(2, 3), torch.tensor(1))
+    >>> ifa.keep(torch.tensor([[True, True], [False, True]]))(two).weights
+    tensor([0., 7.])
+    """
+    mask = as_tensor(mask)
+    if mask.ndim not in (1, 2):
+        raise ValueError(
+            "ifa.keep: expected a mask of shape (channel,) or (target, channel), "
+            f"got {tuple(mask.shape)}. Make one with ifa.select."
+        )
+    return partial(_keep, mask=mask)
+
+
+def _keep(weighted: Weighted, *, mask: Tensor) -> Weighted:
+    expect("ifa.keep", weighted, Weighted, "Put ifa.weigh(...) before it.")
+    weights, activations, target = weighted
+    if mask.shape[-1] != activations.shape[0]:
+        raise ValueError(
+            f"ifa.keep: expected a mask for the layer's {activations.shape[0]} channels, got one "
+            f"for {mask.shape[-1]}. Select from the importance of this very layer."
+        )
+    mask = mask.to(weights.device, weights.dtype)
+    if mask.ndim == 2:
+        mask = row("ifa.keep", mask, target)
+    return Weighted(_spread(mask, weights) * weights, activations, target)
+
+
+def combine(weighted: Weighted) -> Map:
+    r"""Sum the weighted activations over channels: the map of one example, signed.
+
+    .. math:: L = \sum_k w_k \odot A_k
+
+    Parameters
+    ----------
+    weighted
+        `Weighted` of one example.
+
+    Returns
+    -------
+    Map
+        Values (\*space), in the score's unit.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> ifa.combine(
+    ...     ifa.Weighted(torch.tensor([1.0, -2.0]), torch.eye(2), torch.tensor(0))
+    ... ).values
+    tensor([ 1., -2.])
+    """
+    expect("ifa.combine", weighted, Weighted, "Put ifa.weigh(...) before it.")
+    weights, activations, target = weighted
+    if weights.ndim == 1:
+        return Map(torch.tensordot(weights, activations, dims=1), target)
+    return Map((weights * activations).sum(0), target)
+
+
+def combine_groups(groups: int) -> Step:
+    r"""Make a step like `combine` that gives one map for each contiguous block of channels.
+
+    Block g holds the channels g·K/groups to (g+1)·K/groups − 1 of K, as grouped convolutions lay
+    them out.
+
+    Parameters
+    ----------
+    groups
+        How many blocks. Must divide the number of channels.
+
+    Returns
+    -------
+    callable
+        `Weighted` -> `Map` with values (group, \*space).
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> four = ifa.Weighted(torch.arange(4.0), torch.ones(4, 2), torch.tensor(0))
+    >>> ifa.combine_groups(2)(four).values
+    tensor([[1., 1.],
+            [5., 5.]])
+    """
+    if not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"ifa.combine_groups: expected a positive number of groups, got {groups}.")
+    return partial(_combine_groups, groups=groups)
+
+
+def _combine_groups(weighted: Weighted, *, groups: int) -> Map:
+    expect("ifa.combine_groups", weighted, Weighted, "Put ifa.weigh(...) before it.")
+    weights, activations, target = weighted
+    channels = activations.shape[0]
+    if channels % groups:
+        raise ValueError(
+            f"ifa.combine_groups: expected channels divisible by {groups} groups, got {channels}. "
+            "Use a number of groups that the layer was built with."
+        )
+    values = (_spread(weights, activations) * activations).unflatten(0, (groups, -1)).sum(1)
+    return Map(values, target)
+
+
+def relu(values: Map) -> Map:
+    """Keep what speaks for the target: set negative values of a `Map` to zero; NaN stays NaN.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> ifa.relu(ifa.Map(torch.tensor([-1.0, 2.0]), torch.tensor(0))).values
+    tensor([0., 2.])
+    """
+    expect("ifa.relu", values, Map, "Put ifa.combine before it.")
+    return values._replace(values=values.values.relu())
+
+
+def clip(low: float, high: float) -> Step:
+    """Make a step that limits a `Map` to [low, high]; NaN stays NaN.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> ifa.clip(0, 1)(ifa.Map(torch.tensor([-1.0, 0.5, 2.0]), torch.tensor(0))).values
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    if not low <= high:
+        raise ValueError(f"ifa.clip: expected low <= high, got {low} and {high}.")
+    return partial(_clip, low=low, high=high)
+
+
+def _clip(values: Map, *, low: float, high: float) -> Map:
+    expect("ifa.clip", values, Map, "Put ifa.combine before it.")
+    return values._replace(values=values.values.clamp(low, high))
+
+
+def as_tensor(values: Any) -> Tensor:
+    """Take a tensor as it is, and anything else (list, array, DataArray) as a copy."""
+    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+
+
+def row(where: str, table: Tensor, target: Tensor) -> Tensor:
+    """Row of one example's target in a (target, ...) table; safe under vmap and compile."""
+    try:
+        return table.index_select(0, target.reshape(1)).squeeze(0)
+    except IndexError:
+        raise IndexError(
+            f"{where}: expected targets below {len(table)}, the number of rows given, "
+            "got a larger or negative one. Give one row for every output of the model."
+        ) from None
+
+
+def _spread(factor: Tensor, like: Tensor) -> Tensor:
+    """Append axes of length one until `factor` broadcasts over the space of `like`."""
+    return factor.reshape(factor.shape + (1,) * (like.ndim - factor.ndim))
+
+
+def expect(where: str, record: Any, kind: type, advice: str) -> None:
+    if not isinstance(record, kind):
+        raise TypeError(f"{where}: expected {kind.__name__}, got {type(record).__name__}. {advice}")

@@ -1,0 +1,31 @@
+"""Mergeable states of one shard, as one file of arrays."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ifa.store.files import write_atomically
+
+Arrays = dict[str, np.ndarray]
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType]
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def load_arrays(path: Path) -> Arrays:
+    """Read them back; nothing in the file is executed."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"ifa.analyze: expected the states of a shard in {path}, could not read them "
+            f"({error}). Delete this file and run again: its samples are then done anew."
+        ) from error

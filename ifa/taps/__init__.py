@@ -1,0 +1,25 @@
+"""Model and inputs to `Features`: trace, tap, cut, and how tokens become a grid."""
+
+from ifa.taps.features import Observation as Observation
+from ifa.taps.features import Tap as Tap
+from ifa.taps.features import tap as tap
+from ifa.taps.grids import channels_last as channels_last
+from ifa.taps.grids import tokens as tokens
+from ifa.taps.heads import Head as Head
+from ifa.taps.heads import cut as cut
+from ifa.taps.sites import Site as Site
+from ifa.taps.sites import Sites as Sites
+from ifa.taps.sites import trace as trace
+
+__all__ = [
+    "Head",
+    "Observation",
+    "Site",
+    "Sites",
+    "Tap",
+    "channels_last",
+    "cut",
+    "tap",
+    "tokens",
+    "trace",
+]

@@ -1,0 +1,290 @@
+"""Model and inputs to `Features`: activations and gradients of layers, by zero perturbation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import debug_unwrap, vjp, vmap
+
+from ifa.chains import describe
+from ifa.score import logit
+from ifa.taps.outputs import Output, pick
+from ifa.taps.replicas import replicas
+from ifa.taps.sites import Site, address, examine, find
+from ifa.types import Features
+
+# Gradients of this many bytes at once are fastest on a CPU: they fit in the cache.
+CHUNK_BYTES = 16 * 2**20
+
+Score = Callable[[Any, Tensor], Tensor]
+Grid = Callable[[Tensor], Tensor]
+
+
+class Observation(NamedTuple):
+    """Everything one tapped pass saw."""
+
+    features: tuple[Features, ...]  # one for each layer
+    output: Any  # (sample, output), what `output=` picked
+    score: Tensor  # (sample,) or (target, sample)
+
+
+class Tap:
+    """A pure function ``(inputs, target=None, params=None) -> Features``. Build it with `tap`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Any,
+        example: Tensor,
+        score: Score,
+        grid: Grid | None,
+        output: Output,
+    ):
+        model = getattr(model, "_orig_mod", model)  # the plain module inside a compiled one
+        if not callable(score):
+            raise TypeError(
+                f"ifa.tap: expected a score (output, target) -> scalar, got {score!r}. "
+                "Take one of ifa.score, e.g. ifa.score.logit."
+            )
+        traced = examine(model, example, output, "ifa.tap")
+        self._single = layers is None or isinstance(layers, str)
+        asked = (layers,) if layers is None or isinstance(layers, str) else tuple(layers)
+        names = [find(model, traced, layer, example, "ifa.tap") for layer in asked]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"ifa.tap: expected distinct layers, at least one, got {asked}.")
+        self.sites: tuple[Site, ...] = tuple(traced.sites[name] for name in names)
+        self._addresses = tuple(map(address, names))
+        self.output_shape = traced.output
+        self._model, self._writes_input = model, traced.writes_input
+        self._input_shape = tuple(example.shape[1:])
+        self._score, self._grid, self._output = score, grid, output
+        self._replicas = replicas(model, self._addresses)
+
+    def __repr__(self) -> str:
+        layers = ", ".join(repr(site.layer) for site in self.sites)
+        return f"tap({type(self._model).__name__}, {layers}, score={describe(self._score)})"
+
+    @property
+    def outputs(self) -> int | None:
+        """How many outputs an example has; None where the output is no tensor."""
+        return None if self.output_shape is None else (*self.output_shape, 1)[0]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        r"""(channel, \*space) of each layer, as `Features` have it."""
+        blanks = (torch.empty(1, *site.shape, device="meta") for site in self.sites)
+        return tuple(tuple(self._laid_out(blank).shape[1:]) for blank in blanks)
+
+    def __call__(
+        self, inputs: Tensor, target: Any = None, params: Mapping[str, Tensor] | None = None
+    ) -> Any:
+        """Return `Features` of the inputs, or a tuple of them for several layers."""
+        features = self.observe(inputs, target, params).features
+        return features[0] if self._single else features
+
+    def observe(
+        self, inputs: Tensor, target: Any = None, params: Mapping[str, Tensor] | None = None
+    ) -> Observation:
+        """Return the features of every layer, together with the model's output and the score."""
+        self._check_inputs(inputs)
+        chosen = _targets(target, len(inputs), self.outputs, inputs.device)
+        params = self._detached(params)
+        replica = self._replicas.get()
+        if self._writes_input:
+            inputs = inputs.clone()
+
+        def run(*deltas: Tensor) -> tuple[Tensor, Any]:
+            delta = dict(zip(self._addresses, deltas, strict=True))
+            seen: dict[str, Tensor] = {}
+
+            def perturb(call: str, tensor: Tensor) -> Tensor:
+                if call not in delta:
+                    return tensor
+                seen[call] = tensor
+                # a new tensor goes on, so that a later in-place layer cannot edit what we return
+                return tensor + delta[call].to(tensor)
+
+            output = pick(replica.run(inputs, perturb, params), self._output)
+            explained = _predicted(output) if chosen is None else chosen
+            scores = self._scores(output, explained)
+            activations = tuple(seen[call] for call in self._addresses)
+            return scores, (activations, output, explained)
+
+        zeros = [
+            torch.zeros((), dtype=site.dtype, device=inputs.device).expand(len(inputs), *site.shape)
+            for site in self.sites
+        ]
+        scores, pull, seen = vjp(run, *zeros, has_aux=True)  # pyright: ignore[reportAssignmentType]
+        activations, output, explained = seen
+        gradients = _pull_all(pull, scores, zeros)
+        features = tuple(
+            Features(self._laid_out(a), self._laid_out(g, explained.ndim == 2), explained)
+            for a, g in zip(activations, gradients, strict=True)
+        )
+        return Observation(features, output, scores.detach())
+
+    def _scores(self, output: Any, target: Tensor) -> Tensor:
+        over_samples = vmap(self._score)
+        if target.ndim == 1:
+            scores = over_samples(output, target)
+        else:
+            scores = vmap(over_samples, in_dims=(None, 0))(output, target)
+        if scores.shape != target.shape:
+            raise ValueError(
+                "ifa.tap: expected a score (output of one example, target) -> scalar, got shape "
+                f"{tuple(scores.shape[target.ndim :])} for each example from "
+                f"{describe(self._score)}."
+            )
+        return scores
+
+    def _laid_out(self, values: Tensor, targets: bool = False) -> Tensor:
+        if self._grid is None:
+            return values
+        if not targets:
+            return self._grid(values)
+        return self._grid(values.flatten(0, 1)).unflatten(0, values.shape[:2])
+
+    def _check_inputs(self, inputs: Tensor) -> None:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "ifa.tap: refused under torch.inference_mode(), where gradients of a layer are not "
+                "reliable. Use torch.no_grad(), or nothing: no parameter's gradient is computed."
+            )
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"ifa.tap: expected a batch as a tensor, got {type(inputs).__name__}.")
+        if tuple(inputs.shape[1:]) != self._input_shape or len(inputs) == 0:
+            raise ValueError(
+                f"ifa.tap: expected inputs (sample, {', '.join(map(str, self._input_shape))}) like "
+                f"the example the tap was made with, got {tuple(inputs.shape)}. "
+                "Make another tap for another shape."
+            )
+
+    def _detached(self, params: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+        if params is None:
+            return None
+        known = {*dict(self._model.named_parameters(remove_duplicate=False))}
+        known |= {*dict(self._model.named_buffers(remove_duplicate=False))}
+        unknown = [name for name in params if name not in known]
+        if unknown:
+            raise LookupError(
+                f"ifa.tap: expected params named like those of {type(self._model).__name__}, got "
+                f"{unknown[0]!r} and {len(unknown) - 1} more it does not have. "
+                "Take the names of model.named_parameters()."
+            )
+        return {name: tensor.detach() for name, tensor in params.items()}
+
+
+def tap(
+    model: nn.Module,
+    layer: str | Sequence[str] | None,
+    example: Tensor,
+    *,
+    score: Score = logit,
+    grid: Grid | None = None,
+    output: Output = None,
+) -> Tap:
+    r"""Make a pure function that returns a layer's activations and the gradients of a score there.
+
+    The gradient at an inner layer is that with respect to a zero added there:
+
+    .. math:: G = \left.\frac{\partial y(A + \delta)}{\partial \delta}\right|_{\delta = 0}
+
+    so nothing below the layer is differentiated and no gradient of a parameter exists. The model is
+    never touched: work happens on a private copy that shares its storage, one for each thread.
+
+    Parameters
+    ----------
+    model
+        The network, in evaluation mode.
+    layer
+        Name of a layer, as `ifa.trace` lists it; a tuple or list of names, all from one forward
+        and one backward pass; or None for the last layer whose output has a grid larger than 1.
+    example : (sample, \*input)
+        A batch, used once, for shapes.
+    score
+        ``(output of one example, target) -> scalar``, see `ifa.score`.
+    grid
+        Lays the layer's output out as (sample, channel, \*space): `ifa.tokens`,
+        `ifa.channels_last`, or any purely structural function.
+    output
+        Picks the output out of what the model returns: a callable, a key or an index. What is
+        called ``logits``, or the first tensor, is found without help.
+
+    Returns
+    -------
+    callable
+        ``(inputs, target=None, params=None) -> Features``; a tuple of `Features` for several layers.
+        `target` is None (the largest output), an int, (sample,) int64, or (target, sample) int64:
+        many targets from one forward pass, where `gradients` and `target` get a leading target axis.
+        `params` replaces parameters and buffers by name, as in `torch.func.functional_call`; they
+        are constants. Gradients are in units of the score per unit of activation; a layer that the
+        score does not depend on has gradients of zero. Its method ``observe``, of the same
+        arguments, also returns the model's output and the score.
+
+    Raises
+    ------
+    LookupError
+        If there is no such layer, it did not run, or ran several times and no call was named.
+    ValueError
+        If the model is in training mode with dropout or batch norm; later, if a target is out of
+        range or of the wrong length, or inputs are not shaped like the example.
+    RuntimeError
+        Under `torch.inference_mode`.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.Flatten())
+    >>> images = torch.zeros(5, 1, 4, 4)
+    >>> features = ifa.tap(net, "0", images)(images, target=1)
+    >>> features.activations.shape, features.target
+    (torch.Size([5, 3, 2, 2]), tensor([1, 1, 1, 1, 1]))
+    """
+    return Tap(model, layer, example, score, grid, output)
+
+
+def _targets(target: Any, samples: int, outputs: int | None, device: torch.device) -> Tensor | None:
+    if target is None:
+        return None
+    target = torch.as_tensor(target)
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(f"ifa.tap: expected integer targets, got {target.dtype}.")
+    if target.ndim == 0:
+        target = target.expand(samples)
+    if target.ndim > 2 or target.shape[-1] != samples or target.numel() == 0:
+        raise ValueError(
+            f"ifa.tap: expected target to be an int, ({samples},) or (target, {samples}) for "
+            f"{samples} inputs, got {tuple(target.shape)}. Give one target for each sample."
+        )
+    # values are unknown inside a transform that maps over targets
+    if outputs is not None and debug_unwrap(target) is target:
+        low, high = int(target.min()), int(target.max())
+        if low < 0 or high >= outputs:
+            raise ValueError(
+                f"ifa.tap: expected targets in 0..{outputs - 1}, the model's {outputs} outputs, "
+                f"got {low if low < 0 else high}."
+            )
+    return target.to(device, torch.int64)
+
+
+def _predicted(output: Any) -> Tensor:
+    if isinstance(output, Tensor) and output.ndim == 1:
+        return torch.zeros_like(output, dtype=torch.int64)
+    if isinstance(output, Tensor) and output.ndim == 2:
+        return output.detach().argmax(1)
+    came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise ValueError(
+        "ifa.tap: expected a target, because the prediction is defined only for outputs "
+        f"(sample, output), got {came}. Give target=, or pick another output with output=."
+    )
+
+
+def _pull_all(pull: Any, scores: Tensor, zeros: Sequence[Tensor]) -> Sequence[Tensor]:
+    if scores.ndim == 1:
+        return pull(torch.ones_like(scores))
+    targets = len(scores)
+    one_hot = torch.eye(targets, dtype=scores.dtype, device=scores.device)
+    cotangents = one_hot[:, :, None].expand(-1, -1, scores.shape[1])
+    size = sum(zero.numel() * zero.element_size() for zero in zeros)
+    return vmap(pull, chunk_size=max(1, min(targets, CHUNK_BYTES // size)))(cotangents)
