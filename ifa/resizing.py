@@ -16,8 +16,8 @@ _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 def resize(size: Sequence[int], *, mode: str = "linear") -> Step:
     r"""Make a step that brings a map to another grid by interpolation.
 
-    Pixel centres are aligned (``align_corners=False``), as in torch-cam and OpenCV. Down-sampling is
-    not smoothed.
+    Pixel centres are aligned (``align_corners=False``), as in torch-cam and OpenCV. Down-sampling
+    is not smoothed.
 
     Parameters
     ----------

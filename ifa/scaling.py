@@ -71,7 +71,8 @@ def scale_from(
     --------
     >>> import ifa, xarray as xr
     >>> statistics = xr.Dataset(
-    ...     {"map_max_overall": ("quantile", [1.0, 3.0]), "map_min_overall": ("quantile", [-2.0, 0.0])},
+    ...     {"map_max_overall": ("quantile", [1.0, 3.0]),
+    ...      "map_min_overall": ("quantile", [-2.0, 0.0])},
     ...     {"quantile": [0.5, 0.9]},
     ... )
     >>> ifa.scale_from(statistics)

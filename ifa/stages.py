@@ -230,5 +230,6 @@ def _spread(factor: Tensor, like: Tensor) -> Tensor:
 
 
 def expect(where: str, record: Any, kind: type, advice: str) -> None:
+    """Raise unless a record is of the kind a stage reads; the advice ends the message."""
     if not isinstance(record, kind):
         raise TypeError(f"{where}: expected {kind.__name__}, got {type(record).__name__}. {advice}")

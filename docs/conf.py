@@ -1,0 +1,86 @@
+"""Sphinx: pages in Markdown, the reference from docstrings, notebooks executed here."""
+
+import importlib
+import shutil
+from pathlib import Path
+
+import ifa
+
+HERE = Path(__file__).parent
+
+project = "ifa"
+author = "the founders of ifa"
+copyright = "2026, the founders of ifa"
+release = ifa.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build", "jupyter_execute", ".jupyter_cache"]
+html_theme = "furo"
+html_title = "ifa"
+html_static_path = ["_static"]
+default_role = "code"
+
+autodoc_typehints = "none"  # shapes are in the first column of the docstrings
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+# shapes stand where napoleon expects types, and their axes are no names to link to
+suppress_warnings = ["ref.python"]
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 2
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+
+# Namespace -> what its page says first. Pages list every name in `__all__`: adding a method to the
+# library adds it here.
+NAMESPACES = {
+    "ifa": "The public face: taps, stages, scales, the population.",
+    "ifa.weight": "CAM weightings, pure functions of one example's activations and gradients.",
+    "ifa.select": "Selection rules, from importance to a mask.",
+    "ifa.score": "The scalar being explained.",
+    "ifa.reduce": "Mergeable statistics.",
+    "ifa.evaluate": "Is the map any good.",
+    "ifa.plot": "Pictures: axes in, axes out.",
+    "ifa.nets": "Networks and data that ship with the library.",
+    "ifa.testing": "Laws, strategies, tiny networks and assertions.",
+}
+
+
+def write_reference(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, summary in NAMESPACES.items():
+        module = importlib.import_module(name)
+        lines = [f"# {name}", "", summary, ""]
+        for member in sorted(module.__all__, key=str.lower):
+            value = getattr(module, member)
+            if f"{name}.{member}" in NAMESPACES or type(value).__name__ == "module":
+                continue
+            kind = (
+                "autoclass"
+                if isinstance(value, type)
+                else "autofunction"
+                if callable(value)
+                else "autodata"
+            )
+            members = [":members:"] if kind == "autoclass" else []
+            lines += ["```{eval-rst}", f".. {kind}:: {name}.{member}"]
+            lines += [f"   {option}" for option in members] + ["```", ""]
+        (folder / f"{name}.md").write_text("\n".join(lines))
+
+
+def copy_notebooks(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(HERE.parent / "notebooks", folder)
+
+
+write_reference(HERE / "reference" / "generated")
+copy_notebooks(HERE / "notebooks")

@@ -1,0 +1,89 @@
+"""What the population says: importances, and where the common scale lies."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ifa.reduce.statistics import one_layer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ifa.scaling import Scale
+
+# Okabe & Ito's colours, which the colour-blind tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+
+
+def importance(statistics: Any, *, axes: "Axes | None" = None) -> "Axes":
+    """Draw the importance of each channel for each target, as a heat map centred at zero.
+
+    Parameters
+    ----------
+    statistics
+        One layer's dataset as `ifa.analyze` returns it, a tree with one layer, or an array
+        (target, channel), such as `ifa.difference(statistics)`.
+    axes
+        Where to draw; the current axes if None.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    from matplotlib import pyplot as plt
+
+    axes = axes if axes is not None else plt.gca()
+    is_array = getattr(statistics, "dims", None) == ("target", "channel")
+    values = statistics if is_array else one_layer(statistics, "ifa.plot.importance")["importance"]
+    limit = float(np.nanmax(np.abs(values.values)))
+    picture = axes.imshow(
+        values.values,
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+        interpolation="nearest",
+    )
+    names = values["target_name"] if "target_name" in values.coords else values["target"]
+    axes.set_yticks(range(len(names)), [str(name) for name in names.values])
+    axes.set_xlabel("channel")
+    axes.set_ylabel("target")
+    axes.set_title(values.attrs.get("long_name", values.name))
+    axes.figure.colorbar(
+        picture, ax=axes, label=f"{values.name} ({values.attrs.get('units', '1')})"
+    )
+    return axes
+
+
+def extremes(samples: Any, scale: "Scale", *, axes: "Axes | None" = None) -> "Axes":
+    """Draw how the maps' minima and maxima are distributed, and the common scale's two limits.
+
+    Parameters
+    ----------
+    samples
+        One layer's sample table: ``ifa.open(run)["samples/LAYER"]``.
+    scale
+        A common scale, with one pair of limits.
+    axes
+        Where to draw; the current axes if None.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    from matplotlib import pyplot as plt
+
+    axes = axes if axes is not None else plt.gca()
+    low, high = float(scale.low), float(scale.high)
+    smallest, largest = (np.ravel(samples[name].values) for name in ("map_min", "map_max"))
+    finite = np.ravel(samples["finite"].values)
+    edges = np.histogram_bin_edges(np.concatenate([smallest[finite], largest[finite]]), bins=60)
+    axes.hist(smallest[finite], edges, color=BLUE, alpha=0.7, label="smallest value of a map")
+    axes.hist(largest[finite], edges, color=ORANGE, alpha=0.7, label="largest value of a map")
+    for limit, name, colour in ((low, "low", BLUE), (high, "high", ORANGE)):
+        axes.axvline(limit, color=colour, linestyle="--", label=f"{name} limit {limit:.3g}")
+    axes.set_xlabel(f"value ({samples['map_max'].attrs.get('units', '1')})")
+    axes.set_ylabel("samples")
+    axes.set_title("extremes of the maps and the common scale")
+    axes.legend(fontsize=8)
+    return axes

@@ -1,0 +1,155 @@
+"""The public face: complete, documented, light to import, and the README's word kept."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ifa
+
+ROOT = Path(__file__).parent.parent
+NAMESPACES = [
+    "ifa",
+    "ifa.evaluate",
+    "ifa.nets",
+    "ifa.plot",
+    "ifa.reduce",
+    "ifa.score",
+    "ifa.select",
+    "ifa.store",
+    "ifa.taps",
+    "ifa.testing",
+    "ifa.weight",
+]
+# what a shape or formula could not make clearer
+SHAPELESS = {"ifa.testing"}
+
+
+def public_functions():
+    for name in NAMESPACES:
+        module = importlib.import_module(name)
+        for member in module.__all__:
+            value = getattr(module, member)
+            if inspect.isfunction(value) and value.__module__.startswith("ifa"):
+                yield pytest.param(value, id=f"{name}.{member}")
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_all_is_sorted_and_exists(name):
+    module = importlib.import_module(name)
+    assert list(module.__all__) == sorted(set(module.__all__))
+    assert all(hasattr(module, member) for member in module.__all__)
+
+
+@pytest.mark.parametrize("function", list(public_functions()))
+def test_public_functions_are_documented(function):
+    text = inspect.getdoc(function)
+    assert text
+    assert len(text.splitlines()[0]) <= 100
+    if function.__module__.startswith(("ifa.testing", "ifa.plot")):
+        return
+    for parameter in inspect.signature(function).parameters:
+        documented = re.search(rf"^[*\w, ]*\b{parameter}\b[\w, ]*( :.*)?$", text, re.M)
+        short = "Parameters\n----" not in text  # a one-line step such as `relu`
+        assert documented or short, parameter
+
+
+@pytest.mark.parametrize("function", list(public_functions()))
+def test_options_are_keyword_only(function):
+    """Data is positional; an option with a default is not, but for `target` and `params`."""
+    positional = {
+        "target",
+        "targets",
+        "how",
+        "widen",
+        "prefix",
+        "grid",
+        "weights",
+        "split",
+        "values",
+    }
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name not in positional:
+            assert parameter.default is parameter.empty, parameter.name
+
+
+HEAVY = (
+    "matplotlib",
+    "sklearn",
+    "zarr",
+    "typer",
+    "xarray",
+    "scipy",
+    "pandas",
+    "hypothesis",
+    "rich",
+)
+
+
+def run_fresh(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    return result.stdout
+
+
+def test_import_loads_nothing_heavy():
+    loaded = run_fresh("import sys, ifa; print(' '.join(sys.modules))").split()
+    assert not [name for name in HEAVY if name in loaded]
+
+
+def test_everything_public_can_be_reached_after_a_light_import():
+    names = [name for name in ifa.__all__ if name != "testing"]
+    run_fresh(f"import ifa; [getattr(ifa, name) for name in {names}]; dir(ifa); ifa.__version__")
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        ifa.nonsense  # noqa: B018
+
+
+def test_a_chain_compiles_whole():
+    # in a fresh process, because the import hook that checks shapes here cannot be compiled
+    print(
+        run_fresh(
+            "import torch, ifa\n"
+            "mask = torch.tensor([[True, False, True], [True, True, False]])\n"
+            "scale = ifa.Scale(torch.tensor([-1., -2.]), torch.tensor([1., 3.]))\n"
+            "explain = ifa.chain(ifa.weigh(ifa.weight.gradcam), ifa.keep(mask), ifa.combine,\n"
+            "    ifa.relu, ifa.rescale(scale, 'tanh'), ifa.resize((7, 5)), ifa.clip(0, 1))\n"
+            "f = ifa.Features(torch.randn(4, 3, 5, 4), torch.randn(4, 3, 5, 4),\n"
+            "    torch.tensor([0, 1, 1, 0]))\n"
+            "step = ifa.batched(explain)\n"
+            "compiled = torch.compile(step, fullgraph=True, backend='eager')\n"
+            "torch.testing.assert_close(compiled(f).values, step(f).values)\n"
+        )
+    )
+
+
+def test_a_planted_wrong_shape_is_caught():
+    """The jaxtyping hook is on for `ifa.weight`: an annotation that lies is an error here."""
+    with pytest.raises(Exception, match=r"activations|gradients") as caught:
+        ifa.weight.gradcam(torch.ones(2, 3, 4), torch.ones(3, 3, 4))
+    assert "TypeCheckError" in type(caught.value).__name__
+
+
+def test_the_example_of_the_readme_runs():
+    text = (ROOT / "README.md").read_text()
+    code = re.search(r"<!-- example -->\n```python\n(.*?)```", text, re.S).group(1)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 16
+    names: dict[str, object] = {}
+    exec(code.replace('layer="conv3")', 'layer="conv3", progress=False)', 1), names)
+    maps = names["maps"]
+    assert maps.shape == (8, 32, 32)
+    assert maps.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "docs/index.md", "docs/concepts.md", "docs/how-to/demo.md"]
+)
+def test_links_between_pages_lead_somewhere(path):
+    page = ROOT / path
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
