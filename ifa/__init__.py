@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from ifa import reduce, score, select, weight
 from ifa.chains import Chain, batched, chain
+from ifa.explanation import explain
+from ifa.fusion import augmented, cluster, combine_principal, fuse, saturate
 from ifa.reduce.statistics import difference
 from ifa.resizing import resize
 from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
@@ -39,15 +41,20 @@ __all__ = [
     "Site",
     "Weighted",
     "analyze",
+    "augmented",
     "batched",
     "chain",
     "channels_last",
     "clip",
+    "cluster",
     "combine",
     "combine_groups",
+    "combine_principal",
     "cut",
     "difference",
     "evaluate",
+    "explain",
+    "fuse",
     "keep",
     "minmax",
     "nets",
@@ -57,6 +64,7 @@ __all__ = [
     "relu",
     "rescale",
     "resize",
+    "saturate",
     "scale_from",
     "score",
     "select",

@@ -73,7 +73,8 @@ def batched(step: Step) -> Step:
     Parameters
     ----------
     step
-        A function of one record (`Features`, `Weighted` or `Map`) of one example.
+        A function of one record (`Features`, `Weighted` or `Map`) of one example, or of a tuple of
+        records, such as the features of several layers.
 
     Returns
     -------
@@ -100,7 +101,8 @@ def batched(step: Step) -> Step:
 
 
 def _batched(record: Any, *, step: Step) -> Any:
-    target = getattr(record, "target", None)
+    several = type(record) is tuple and record
+    target = getattr(record[0] if several else record, "target", None)
     if not isinstance(target, Tensor) or target.ndim not in (1, 2):
         shape = tuple(target.shape) if isinstance(target, Tensor) else None
         raise TypeError(
@@ -111,9 +113,15 @@ def _batched(record: Any, *, step: Step) -> Any:
     over_samples = vmap(step)
     if target.ndim == 1:
         return over_samples(record)
-    shared = isinstance(record, Features) and record.gradients.ndim > record.activations.ndim
-    in_dims = Features(None, 0, 0) if shared else type(record)(*(0 for _ in record))  # pyright: ignore
+    in_dims = tuple(map(_target_dims, record)) if several else _target_dims(record)
     return vmap(over_samples, in_dims=(in_dims,))(record)
+
+
+def _target_dims(record: Any) -> Any:
+    """Where each field of a record has its target axis: a tap's activations have none."""
+    if isinstance(record, Features) and record.gradients.ndim > record.activations.ndim:
+        return Features(None, 0, 0)  # pyright: ignore[reportArgumentType]
+    return type(record)(*(0 for _ in record))
 
 
 def describe(value: Any) -> str:

@@ -18,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Weight = Enum("Weight", {name: name for name in weight.__all__}, type=str)
+# `cam` is made for a model, so it is no kernel to name here
+Weight = Enum("Weight", {name: name for name in weight.__all__ if name != "cam"}, type=str)
 
 Model = Annotated[
     str, typer.Argument(help="A callable returning the network: package.module:factory")
@@ -144,7 +145,7 @@ def _summary(tree: Any, out: Path) -> str:
         counts = f"{dataset.sizes['channel']} channels, {dataset.sizes['target']} targets"
         left_out = int(dataset["nonfinite"].sum())
         lines += [
-            f"layer {name}: {counts}, {int(accepted.sum())} accepted samples, {left_out} not finite",
+            f"layer {name}: {counts}, {int(accepted.sum())} accepted samples, {left_out} nonfinite",
             f"  strongest channels: {_strongest(dataset)}",
         ]
         if scale is not None:

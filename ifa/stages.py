@@ -1,5 +1,6 @@
 """The stages of a map: lift array kernels to steps from `Features` to `Weighted` to `Map`."""
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -53,6 +54,21 @@ def _weigh(features: Features, *, kernel: Any) -> Weighted:
             "A kernel sees one example; lift the chain with ifa.batched."
         )
     return Weighted(weights, activations, target)
+
+
+def weighing(weight: Any, where: str) -> Step:
+    """Accept a kernel, of two arguments, or a step `Features` -> `Weighted`, of one."""
+    if not callable(weight):
+        raise TypeError(
+            f"{where}: expected weight to be a kernel of ifa.weight or a step, got {weight!r}."
+        )
+    needed = [
+        parameter
+        for parameter in inspect.signature(weight).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
+    ]
+    return weight if len(needed) == 1 else weigh(weight)
 
 
 def keep(mask: Any) -> Step:

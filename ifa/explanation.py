@@ -1,0 +1,82 @@
+"""The one call: model and inputs to maps."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from ifa.chains import Step, batched, chain
+from ifa.resizing import resize
+from ifa.scaling import Scale, rescale
+from ifa.score import logit
+from ifa.stages import combine, keep, relu, weighing
+from ifa.taps import tap
+from ifa.taps.features import Grid, Score
+from ifa.taps.outputs import Output
+from ifa.weight import gradcam
+
+
+def explain(
+    model: nn.Module,
+    inputs: Tensor,
+    target: Any = None,
+    *,
+    layer: str | None = None,
+    weight: Any = gradcam,
+    mask: Any = None,
+    scale: Scale | None = None,
+    rectify: bool = True,
+    size: Sequence[int] | Literal["input"] | None = "input",
+    score: Score = logit,
+    grid: Grid | None = None,
+    output: Output = None,
+) -> Tensor:
+    r"""Explain a batch in one call: tap, weigh, keep, combine, rectify, rescale, resize.
+
+    A short composition of the public functions and nothing more; for maps that can be compared
+    between samples, give the `scale` of a population.
+
+    Parameters
+    ----------
+    model, layer, score, grid, output
+        As in `ifa.tap`.
+    inputs : (sample, \*input)
+        A batch.
+    target
+        None for the prediction, an int, (sample,), or (target, sample).
+    weight
+        A kernel of `ifa.weight`, or a step `Features` -> `Weighted`.
+    mask
+        Channels to keep, see `ifa.keep`.
+    scale
+        A common scale, see `ifa.scale_from`. None leaves the score's unit.
+    rectify
+        Set what speaks against the target to zero.
+    size
+        ``"input"`` for the input's space, a tuple, or None for the layer's own grid.
+
+    Returns
+    -------
+    (sample, \*space) or (target, sample, \*space)
+        Maps.
+
+    Raises
+    ------
+    LookupError, ValueError
+        As `ifa.tap` and the steps.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3, stride=2), torch.nn.Flatten())
+    >>> ifa.explain(net, torch.rand(5, 1, 9, 7), layer="0").shape
+    torch.Size([5, 9, 7])
+    """
+    steps: list[Step] = [weighing(weight, "ifa.explain")]
+    steps += [] if mask is None else [keep(mask)]
+    steps += [combine]
+    steps += [relu] if rectify else []
+    steps += [] if scale is None else [rescale(scale)]
+    steps += [] if size is None else [resize(inputs.shape[2:] if size == "input" else size)]
+    features = tap(model, layer, inputs[:1], score=score, grid=grid, output=output)(inputs, target)
+    return batched(chain(*steps))(features).values
