@@ -1,6 +1,8 @@
 """Model and inputs to `Features`: activations and gradients of layers, by zero perturbation."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,12 +12,18 @@ from torch.func import debug_unwrap, vjp, vmap
 from ifa.chains import describe
 from ifa.score import logit
 from ifa.taps.outputs import Output, pick
-from ifa.taps.replicas import replicas
-from ifa.taps.sites import Site, address, examine, find
+from ifa.taps.replicas import Replica, plain, replicas
+from ifa.taps.sites import Site, address, examine, find, refuse_inference_mode
 from ifa.types import Features
 
 # Gradients of this many bytes at once are fastest on a CPU: they fit in the cache.
 CHUNK_BYTES = 16 * 2**20
+
+_REFUSED = (
+    "ifa.tap: expected a model that torch.func can differentiate above the layer, got one with "
+    "activation checkpointing or an old-style autograd Function there. Switch checkpointing off, "
+    "give the Function a setup_context, or tap a layer above it."
+)
 
 Score = Callable[[Any, Tensor], Tensor]
 Grid = Callable[[Tensor], Tensor]
@@ -41,7 +49,7 @@ class Tap:
         grid: Grid | None,
         output: Output,
     ):
-        model = getattr(model, "_orig_mod", model)  # the plain module inside a compiled one
+        model = plain(model)
         if not callable(score):
             raise TypeError(
                 f"ifa.tap: expected a score (output, target) -> scalar, got {score!r}. "
@@ -55,6 +63,8 @@ class Tap:
             raise ValueError(f"ifa.tap: expected distinct layers, at least one, got {asked}.")
         self.sites: tuple[Site, ...] = tuple(traced.sites[name] for name in names)
         self._addresses = tuple(map(address, names))
+        self._unexpected = {f"{name}#2" for name in names if "#" not in name}
+        self._dtypes = [site.dtype for site in self.sites]  # as of the last call
         self.output_shape = traced.output
         self._model, self._writes_input = model, traced.writes_input
         self._input_shape = tuple(example.shape[1:])
@@ -64,6 +74,11 @@ class Tap:
     def __repr__(self) -> str:
         layers = ", ".join(repr(site.layer) for site in self.sites)
         return f"tap({type(self._model).__name__}, {layers}, score={describe(self._score)})"
+
+    @property
+    def unit(self) -> str:
+        """What the score is measured in, for labels: its name."""
+        return getattr(self._score, "__name__", "score").replace("<lambda>", "score")
 
     @property
     def outputs(self) -> int | None:
@@ -89,40 +104,73 @@ class Tap:
         """Return the features of every layer, together with the model's output and the score."""
         self._check_inputs(inputs)
         chosen = _targets(target, len(inputs), self.outputs, inputs.device)
-        params = self._detached(params)
-        replica = self._replicas.get()
-        if self._writes_input:
-            inputs = inputs.clone()
-
-        def run(*deltas: Tensor) -> tuple[Tensor, Any]:
-            delta = dict(zip(self._addresses, deltas, strict=True))
-            seen: dict[str, Tensor] = {}
-
-            def perturb(call: str, tensor: Tensor) -> Tensor:
-                if call not in delta:
-                    return tensor
-                seen[call] = tensor
-                # a new tensor goes on, so that a later in-place layer cannot edit what we return
-                return tensor + delta[call].to(tensor)
-
-            output = pick(replica.run(inputs, perturb, params), self._output)
-            explained = _predicted(output) if chosen is None else chosen
-            scores = self._scores(output, explained)
-            activations = tuple(seen[call] for call in self._addresses)
-            return scores, (activations, output, explained)
-
-        zeros = [
-            torch.zeros((), dtype=site.dtype, device=inputs.device).expand(len(inputs), *site.shape)
-            for site in self.sites
-        ]
-        scores, pull, seen = vjp(run, *zeros, has_aux=True)  # pyright: ignore[reportAssignmentType]
-        activations, output, explained = seen
+        fixed = partial(self._run, self._replicas.get(), inputs, chosen, self._detached(params))
+        scores, pull, zeros, (activations, output, explained) = self._differentiated(fixed, inputs)
         gradients = _pull_all(pull, scores, zeros)
         features = tuple(
             Features(self._laid_out(a), self._laid_out(g, explained.ndim == 2), explained)
             for a, g in zip(activations, gradients, strict=True)
         )
-        return Observation(features, output, scores.detach())
+        return Observation(features, output, scores)
+
+    def _run(
+        self,
+        replica: Replica,
+        inputs: Tensor,
+        target: Tensor | None,
+        params: dict[str, Tensor] | None,
+        *deltas: Tensor,
+    ) -> tuple[Tensor, Any]:
+        """Scores as a function of what is added to the layers; and everything else to be seen."""
+        delta = dict(zip(self._addresses, deltas, strict=True))
+        seen: dict[str, Tensor] = {}
+
+        def perturb(call: str, tensor: Tensor) -> Tensor:
+            if call in self._unexpected:
+                raise ValueError(self._differs(call, "a second call of it"))
+            if call not in delta:
+                return tensor
+            if tensor.shape != delta[call].shape:
+                raise ValueError(self._differs(call, f"one of shape {tuple(tensor.shape)}"))
+            seen[call] = tensor
+            # a new tensor goes on, so that a later in-place layer cannot edit what we return; with
+            # a graph, so that the last layer of a backbone run under no_grad can be tapped
+            with torch.enable_grad():
+                return tensor + delta[call].to(tensor)
+
+        # a clone of our own, because torch.func refuses writing to a tensor from outside
+        inputs = inputs.clone() if self._writes_input else inputs
+        output = pick(replica.run(inputs, perturb, params), self._output)
+        for call in delta:
+            if call not in seen:
+                raise ValueError(self._differs(call, "none"))
+        target = _predicted(output) if target is None else target
+        return self._scores(output, target), (tuple(seen[call] for call in delta), output, target)
+
+    def _differentiated(self, run: Callable[..., Any], inputs: Tensor) -> Any:
+        dtypes = self._dtypes
+        while True:
+            zeros = [
+                torch.zeros((), dtype=dtype, device=inputs.device).expand(len(inputs), *site.shape)
+                for site, dtype in zip(self.sites, dtypes, strict=True)
+            ]
+            try:
+                scores, pull, seen = vjp(run, *zeros, has_aux=True)  # pyright: ignore
+            except RuntimeError as error:
+                if "setup_context" in str(error) or "saved tensor hooks" in str(error):
+                    raise RuntimeError(_REFUSED) from error
+                raise
+            came = [activations.dtype for activations in seen[0]]
+            if came == dtypes:
+                return scores, pull, zeros, seen
+            self._dtypes = dtypes = came  # the model was cast since, or autocast: once more
+
+    def _differs(self, call: str, came: str) -> str:
+        layer = call if any(site.layer == call for site in self.sites) else call.rpartition("#")[0]
+        return (
+            f"ifa.tap: expected the same output of layer {layer!r} as on the example, whatever the "
+            f"inputs, got {came}. Make another tap, or tap a layer that always runs alike."
+        )
 
     def _scores(self, output: Any, target: Tensor) -> Tensor:
         over_samples = vmap(self._score)
@@ -146,11 +194,7 @@ class Tap:
         return self._grid(values.flatten(0, 1)).unflatten(0, values.shape[:2])
 
     def _check_inputs(self, inputs: Tensor) -> None:
-        if torch.is_inference_mode_enabled():
-            raise RuntimeError(
-                "ifa.tap: refused under torch.inference_mode(), where gradients of a layer are not "
-                "reliable. Use torch.no_grad(), or nothing: no parameter's gradient is computed."
-            )
+        refuse_inference_mode("ifa.tap")
         if not isinstance(inputs, Tensor):
             raise TypeError(f"ifa.tap: expected a batch as a tensor, got {type(inputs).__name__}.")
         if tuple(inputs.shape[1:]) != self._input_shape or len(inputs) == 0:
@@ -214,12 +258,14 @@ def tap(
     Returns
     -------
     callable
-        ``(inputs, target=None, params=None) -> Features``; a tuple of `Features` for several layers.
+        ``(inputs, target=None, params=None) -> Features``; for several layers a tuple of them.
         `target` is None (the largest output), an int, (sample,) int64, or (target, sample) int64:
-        many targets from one forward pass, where `gradients` and `target` get a leading target axis.
+        many targets from one forward pass, where `gradients` and `target` have a target axis first.
         `params` replaces parameters and buffers by name, as in `torch.func.functional_call`; they
         are constants. Gradients are in units of the score per unit of activation; a layer that the
-        score does not depend on has gradients of zero. Its method ``observe``, of the same
+        score does not depend on, also because of a ``no_grad`` in the model, has gradients of zero.
+        In-place updates and replaced tensors of the model are seen; its training flags and plain
+        attributes are those of when the tap was made. The method ``observe``, of the same
         arguments, also returns the model's output and the score.
 
     Raises
@@ -281,10 +327,16 @@ def _predicted(output: Any) -> Tensor:
 
 
 def _pull_all(pull: Any, scores: Tensor, zeros: Sequence[Tensor]) -> Sequence[Tensor]:
+    # a graph of the gradients themselves only where the caller differentiates through us
+    graph = scores.requires_grad or debug_unwrap(scores) is not scores
     if scores.ndim == 1:
-        return pull(torch.ones_like(scores))
+        return pull(torch.ones_like(scores), retain_graph=graph, create_graph=graph)
     targets = len(scores)
     one_hot = torch.eye(targets, dtype=scores.dtype, device=scores.device)
     cotangents = one_hot[:, :, None].expand(-1, -1, scores.shape[1])
     size = sum(zero.numel() * zero.element_size() for zero in zeros)
-    return vmap(pull, chunk_size=max(1, min(targets, CHUNK_BYTES // size)))(cotangents)
+    chunk = max(1, min(targets, CHUNK_BYTES // size))
+    with warnings.catch_warnings():
+        # operations that vmap must loop over, such as fused attention and LSTM, are right as well
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        return vmap(partial(pull, create_graph=graph), chunk_size=chunk)(cotangents)

@@ -7,26 +7,27 @@ import torch
 from torch import Tensor, nn
 
 from ifa.taps.outputs import Output, pick
-from ifa.taps.replicas import replicas
-from ifa.taps.sites import address, examine, find
+from ifa.taps.replicas import plain, replicas
+from ifa.taps.sites import address, examine, find, refuse_inference_mode
 
 
 class Head:
     """``head(activations) -> outputs`` for given inputs. Build it with `cut`."""
 
-    def __init__(self, run: Callable[..., Any], inputs: Tensor, layer: str):
-        self._run, self._inputs, self._layer = run, inputs, layer
+    def __init__(self, run: Callable[..., Any], inputs: Tensor, layer: str, shape: tuple[int, ...]):
+        self._run, self._inputs, self._layer, self._shape = run, inputs, layer, shape
 
     def __repr__(self) -> str:
         return f"head above {self._layer!r}, by running the whole network with its output replaced"
 
     def __call__(self, activations: Tensor) -> Any:
         """Return the model's outputs with the layer's output replaced by `activations`."""
-        if activations.shape[0] != self._inputs.shape[0]:
+        if tuple(activations.shape) != self._shape:
             raise ValueError(
-                f"ifa.cut: expected activations of the {self._inputs.shape[0]} inputs the cut was "
-                f"called with, got {activations.shape[0]}. For many variants of the activations "
-                "map the head over them: torch.func.vmap(head)(variants)."
+                f"ifa.cut: expected activations {self._shape} of layer {self._layer!r}, for the "
+                f"{len(self._inputs)} inputs the cut was called with, got "
+                f"{tuple(activations.shape)}. For many variants of the activations map the head "
+                "over them: torch.func.vmap(head)(variants)."
             )
         return self._run(self._inputs, activations)
 
@@ -68,7 +69,7 @@ def cut(
     >>> torch.equal(head(activations), net(inputs))
     True
     """
-    model = getattr(model, "_orig_mod", model)
+    model = plain(model)
     traced = examine(model, example, output, "ifa.cut")
     name = find(model, traced, layer, example, "ifa.cut")
     copies = replicas(model, (address(name),))
@@ -85,6 +86,7 @@ def cut(
         return run(inputs, lambda tensor: activations.to(tensor).clone())
 
     def split(inputs: Tensor) -> tuple[Tensor, Head]:
+        refuse_inference_mode("ifa.cut")
         if tuple(inputs.shape[1:]) != tuple(example.shape[1:]):
             raise ValueError(
                 f"ifa.cut: expected inputs shaped like the example, (sample, "
@@ -98,6 +100,11 @@ def cut(
 
         with torch.no_grad():
             run(inputs, record)
-        return seen[0], Head(replaced, inputs, name)
+        if not seen:
+            raise ValueError(
+                f"ifa.cut: expected layer {name!r} to run whatever the inputs, as on the example, "
+                "got inputs on which it does not. Cut at a layer that always runs."
+            )
+        return seen[0], Head(replaced, inputs, name, tuple(seen[0].shape))
 
     return split

@@ -1,5 +1,7 @@
 """Find and replace the tensor inside what a model or a layer returns."""
 
+import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +16,7 @@ def pick(raw: Any, output: Output = None) -> Any:
     Parameters
     ----------
     raw
-        What the model returned: a tensor, tuple, list, mapping or HuggingFace output.
+        What the model returned: a tensor, tuple, list, mapping, dataclass or HuggingFace output.
     output
         A callable applied to it, a key or an index. `None` takes a tensor as it is, otherwise what
         is called ``logits``, otherwise the first tensor.
@@ -32,18 +34,17 @@ def pick(raw: Any, output: Output = None) -> Any:
     """
     if callable(output):
         return output(raw)
+    parts = _parts(raw)
     if output is not None:
         try:
-            return raw[output]
+            return parts[output] if isinstance(output, str) else raw[output]
         except (KeyError, IndexError, TypeError):
             raise LookupError(
                 f"ifa.tap: expected output={output!r} to be a key or an index of what the model "
                 f"returns, got {_contents(raw)}. Name one of these, or give a callable."
             ) from None
-    if isinstance(raw, Mapping) and "logits" in raw:
-        return raw["logits"]
-    found = first_tensor(raw)
-    if found is None:
+    found = parts["logits"] if "logits" in parts else first_tensor(raw)
+    if not isinstance(found, Tensor):
         raise LookupError(
             f"ifa.tap: expected a model that returns a tensor, got {_contents(raw)}. "
             "Say with output= how to take one out of it: a callable, a key or an index."
@@ -52,11 +53,10 @@ def pick(raw: Any, output: Output = None) -> Any:
 
 
 def first_tensor(raw: Any) -> Tensor | None:
-    """Return the tensor itself, or the first one in a tuple, list or mapping; None if none."""
+    """Return the tensor itself, or the first of a sequence, mapping or dataclass; None if none."""
     if isinstance(raw, Tensor):
         return raw
-    parts = raw.values() if isinstance(raw, Mapping) else raw if _sequence(raw) else ()
-    return next((part for part in parts if isinstance(part, Tensor)), None)
+    return next((part for part in _parts(raw).values() if isinstance(part, Tensor)), None)
 
 
 def replace_first_tensor(raw: Any, new: Tensor) -> Any:
@@ -64,19 +64,30 @@ def replace_first_tensor(raw: Any, new: Tensor) -> Any:
     if isinstance(raw, Tensor):
         return new
     old = first_tensor(raw)
+    parts = {key: new if part is old else part for key, part in _parts(raw).items()}
     if isinstance(raw, Mapping):
-        return type(raw)(**{k: new if v is old else v for k, v in raw.items()})
-    parts = [new if part is old else part for part in raw]
-    return type(raw)(*parts) if hasattr(raw, "_fields") else type(raw)(parts)
+        changed: Any = copy.copy(raw)  # whatever its constructor takes
+        for key, part in parts.items():
+            changed[key] = part
+        return changed
+    if isinstance(raw, tuple | list):
+        named = hasattr(raw, "_fields")
+        return type(raw)(*parts.values()) if named else type(raw)(parts.values())
+    return dataclasses.replace(raw, **parts)
 
 
-def _sequence(raw: Any) -> bool:
-    return isinstance(raw, tuple | list)
+def _parts(raw: Any) -> Mapping[Any, Any]:
+    if isinstance(raw, Mapping):
+        return raw
+    if isinstance(raw, tuple | list):
+        return dict(zip(getattr(raw, "_fields", range(len(raw))), raw, strict=True))
+    if dataclasses.is_dataclass(raw):
+        return {field.name: getattr(raw, field.name) for field in dataclasses.fields(raw)}
+    return {}
 
 
 def _contents(raw: Any) -> str:
-    if isinstance(raw, Mapping):
-        return f"{type(raw).__name__} with keys {list(raw)}"
-    if _sequence(raw):
+    if isinstance(raw, tuple | list) and not hasattr(raw, "_fields"):
         return f"{type(raw).__name__} of {[type(part).__name__ for part in raw]}"
-    return type(raw).__name__
+    parts = _parts(raw)
+    return type(raw).__name__ + (f" with {list(parts)}" if parts else "")

@@ -5,19 +5,28 @@ The user's model gets no hook, no graph and no change of mode. Each thread has a
 
 import copy
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ifa.taps.outputs import first_tensor, replace_first_tensor
 
 # (call, tensor) -> the tensor to go on with. A call is a layer's name with a number: "relu#2".
 Edit = Callable[[str, Tensor], Tensor]
+
+
+class Running:
+    """What one forward pass of a replica does at its hooks."""
+
+    def __init__(self) -> None:
+        self.edit: Edit | None = None
+        self.calls: Counter[str] = Counter()
 
 
 class Replica:
@@ -26,11 +35,14 @@ class Replica:
     Parameters
     ----------
     model
-        The model to copy. Parameters and buffers are aliases: no memory, in-place updates are seen.
+        The model to copy. Its tensors are aliases: no memory, in-place updates are seen.
     layers
         Names of the modules whose calls are edited; None for all.
-    private_buffers
-        Whether buffers are copied too, for a first run of a model that may write into them.
+    private
+        Whether tensors that are no parameters are copied too, for a first run of a model that may
+        write into them.
+    where
+        What an error names.
     """
 
     def __init__(
@@ -38,66 +50,67 @@ class Replica:
         model: nn.Module,
         layers: Iterable[str] | None = None,
         *,
-        private_buffers: bool = False,
+        private: bool = False,
+        where: str = "ifa.tap",
     ):
-        self.module = _alias(model, private_buffers)
-        self.edit: Edit | None = None
-        self.calls: Counter[str] = Counter()
+        self.module = _alias(model, private, where)
+        # shared with the hooks, which must not refer to the replica: a cycle would keep it alive
+        self.running = Running()
         modules = dict(self.module.named_modules())
         for name in modules if layers is None else layers:
-            modules[name].register_forward_hook(self._hook(name))
-
-    def _hook(self, name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            if self.edit is None:
-                return None
-            self.calls[name] += 1
-            tensor = first_tensor(output)
-            if tensor is None:
-                return None
-            edited = self.edit(f"{name}#{self.calls[name]}", tensor)
-            return None if edited is tensor else replace_first_tensor(output, edited)
-
-        return hook
+            if name not in modules:
+                raise LookupError(
+                    f"ifa.tap: expected {type(model).__name__} to have {name!r} still, as when the "
+                    "tap was made, got a model without it. Make another tap."
+                )
+            modules[name].register_forward_hook(_hook(self.running, name))
 
     def run(self, inputs: Tensor, edit: Edit, params: Mapping[str, Tensor] | None = None) -> Any:
         """Return the model's raw output, each hooked call of a layer passing through `edit`."""
-        before = self.edit, self.calls
-        self.edit, self.calls = edit, Counter()
+        running = self.running
+        before = running.edit, running.calls
+        running.edit, running.calls = edit, Counter()
         try:
             if params is None:
                 return self.module(inputs)
             return functional_call(self.module, dict(params), (inputs,))
         finally:
-            self.edit, self.calls = before
+            running.edit, running.calls = before
 
 
 class Replicas(threading.local):
     """One up-to-date replica of a model for each thread.
 
     A replica sees in-place updates by itself. It is made anew when a parameter, buffer or module of
-    the model was replaced by another object. Training flags are those of the moment of creation.
+    the model was replaced by another. Everything else, training flags and plain attributes, is as
+    it was at creation.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str], modes: Sequence[bool]):
         self.model, self.layers, self.modes = model, layers, modes
         self.replica: Replica | None = None
-        self.made_from: tuple[int, ...] = ()
+        # what it was made from, held so that no object made later can have the same identity
+        self.modules: list[nn.Module] = []
+        self.tensors: list[Tensor] = []
+        self.identities: list[Any] = []
 
     def __reduce__(self) -> Any:
         return Replicas, (self.model, self.layers, self.modes)
 
     def get(self) -> Replica:
         """Return this thread's replica of the model as it is now."""
-        made_from = _storage(self.model)
-        if self.replica is None or made_from != self.made_from:
-            self.replica, self.made_from = Replica(self.model, self.layers), made_from
-            modules = list(self.replica.module.modules())
-            if len(modules) == len(self.modes):
+        if self.replica is None or _identities(self.modules) != self.identities:
+            self.replica = None  # an error below must not leave an old one behind
+            self.modules = list(self.model.modules())
+            self.tensors = [*self.model.parameters(), *self.model.buffers()]
+            self.identities = _identities(self.modules)
+            replica = Replica(self.model, self.layers)
+            modules = list(replica.module.modules())
+            if len(modules) == len(self.modes):  # otherwise it was rebuilt, and they say nothing
                 for module, mode in zip(modules, self.modes, strict=True):
                     module.training = mode
-            else:  # the model was rebuilt: what held at creation says nothing about it
-                refuse_random_or_coupled(self.model, "ifa.tap")
+            refuse_random_or_coupled(replica.module, "ifa.tap")
+            self.replica = replica
         return self.replica
 
 
@@ -107,22 +120,37 @@ def replicas(model: nn.Module, addresses: Sequence[str]) -> Replicas:
     return Replicas(model, layers, [module.training for module in model.modules()])
 
 
+def plain(model: nn.Module) -> nn.Module:
+    """Return the plain module inside a compiled one, and any other as it is."""
+    return getattr(model, "_orig_mod", model)
+
+
+def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor in nested containers, with the nearest key above it."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from named_tensors(part, str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from named_tensors(part, name)
+
+
 def refuse_random_or_coupled(model: nn.Module, where: str) -> None:
     """Raise where a layer would draw random numbers, update itself or let samples interact."""
     for name, module in model.named_modules():
         kind = type(module).__name__
-        drops = "dropout" in kind.lower() or "droppath" in kind.lower().replace("_", "")
-        rate = getattr(module, "p", getattr(module, "drop_prob", getattr(module, "dropout", None)))
-        random = (drops or isinstance(module, _DropoutNd | nn.RReLU)) and rate != 0
-        if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
-            random = bool(module.dropout)
-        norm = isinstance(module, _NormBase)
-        if module.training and (random or norm):
+        alone = isinstance(module, _InstanceNorm) and not module.track_running_stats
+        norm = isinstance(module, _NormBase) and not alone
+        drops = isinstance(module, _DropoutNd) and module.p > 0
+        drops |= isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0
+        if module.training and (drops or norm):
             raise ValueError(
                 f"{where}: expected a model in evaluation mode, got {name!r} ({kind}) in training "
                 "mode, where samples are random or depend on each other. Call model.eval() first."
             )
-        if norm and module.running_mean is None and "Instance" not in kind:
+        if norm and module.running_mean is None:
             raise ValueError(
                 f"{where}: expected layers that treat each sample alone, got {name!r} ({kind}) "
                 "without running statistics: it normalizes with the statistics of the batch. "
@@ -130,25 +158,53 @@ def refuse_random_or_coupled(model: nn.Module, where: str) -> None:
             )
 
 
-def _alias(model: nn.Module, private_buffers: bool) -> nn.Module:
+def _hook(running: Running, name: str) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        if running.edit is None:
+            return None
+        running.calls[name] += 1
+        tensor = first_tensor(output)
+        if tensor is None:
+            return None
+        edited = running.edit(f"{name}#{running.calls[name]}", tensor)
+        return None if edited is tensor else replace_first_tensor(output, edited)
+
+    return hook
+
+
+def _alias(model: nn.Module, private: bool, where: str) -> nn.Module:
     memo: dict[int, Any] = {}
     for module in model.modules():
-        for value in vars(module).values():
-            # an old-style weight norm keeps a computed tensor, which deepcopy would refuse
-            if isinstance(value, Tensor):
-                memo[id(value)] = value.detach()
-    for buffer in model.buffers():
-        memo[id(buffer)] = buffer.detach().clone() if private_buffers else buffer.detach()
-    for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-    replica = copy.deepcopy(model, memo)
-    for module in replica.modules():
-        # old-style backward hooks are refused by torch.func; forward hooks may be part of the model
-        module._backward_hooks.clear()
-        module._backward_pre_hooks.clear()
-    return replica
+        # tensors in plain attributes too, and what recorded them: deepcopy would refuse those that
+        # were computed, such as the weight of an old-style weight norm
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        owners = [getattr(getattr(hook, "func", hook), "__self__", hook) for hook in hooks]
+        places = [vars(owner) for owner in (module, *owners) if hasattr(owner, "__dict__")]
+        for _, tensor in named_tensors(places):
+            alias = tensor.detach()
+            if isinstance(tensor, nn.Parameter):
+                memo[id(tensor)] = nn.Parameter(alias, requires_grad=False)
+            else:
+                memo[id(tensor)] = alias.clone() if private else alias
+        # backward hooks are refused by torch.func; forward hooks may be part of the model
+        memo[id(module._backward_hooks)] = OrderedDict()
+        memo[id(module._backward_pre_hooks)] = OrderedDict()
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TypeError(
+            f"{where}: expected a model that copy.deepcopy can copy, got {type(model).__name__}, "
+            f"where it fails: {error} Remove the attribute or hook that cannot be copied."
+        ) from error
 
 
-def _storage(model: nn.Module) -> tuple[int, ...]:
-    tensors = [tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())]
-    return (*tensors, *map(id, model.modules()))
+def _identities(modules: Sequence[nn.Module]) -> list[Any]:
+    """List what changes where a tensor or module of a model is replaced; read on every call."""
+    found: list[Any] = []
+    for module in modules:
+        found.extend(map(id, module._modules.values()))
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    found += id(tensor), tensor.data_ptr(), tensor.shape, tensor.stride()
+    return found

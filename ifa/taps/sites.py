@@ -2,14 +2,14 @@
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ifa.taps.outputs import Output, pick
-from ifa.taps.replicas import Replica, refuse_random_or_coupled
+from ifa.taps.replicas import Replica, named_tensors, plain, refuse_random_or_coupled
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def trace(model: nn.Module, example: Tensor) -> Sites:
     ------
     ValueError
         If the model is in training mode with dropout or batch norm, normalizes with the statistics
-        of the batch, or changes its own buffers in a forward pass.
+        of the batch, draws random numbers, or changes its own buffers in a forward pass.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def trace(model: nn.Module, example: Tensor) -> Sites:
     0      2 × 6                 float32
     1      2 × 6                 float32
     """
-    return examine(model, example, None, "ifa.trace").sites
+    return examine(plain(model), example, None, "ifa.trace").sites
 
 
 def examine(model: nn.Module, example: Tensor, output: Output, where: str) -> Traced:
@@ -93,39 +93,59 @@ def examine(model: nn.Module, example: Tensor, output: Output, where: str) -> Tr
             f"{where}: expected an example batch (sample, *input) of at least one sample, "
             f"got {came}. Add the batch axis: example[None]."
         )
+    refuse_inference_mode(where)
+    refuse_random_or_coupled(model, where)
+    replica = Replica(model, private=True, where=where)
+    inputs = example.detach().clone()
+    written = inputs._version
+    calls: list[Site] = []
+    runs: dict[str, int] = {}
+
+    def record(call: str, tensor: Tensor) -> Tensor:
+        name, _, number = call.rpartition("#")
+        runs[name] = int(number)
+        if name and tensor.shape[:1] == example.shape[:1] and tensor.is_floating_point():
+            calls.append(Site(call, tuple(tensor.shape[1:]), tensor.dtype))
+        return tensor
+
+    state = [
+        (f"{path}.{key}".lstrip("."), tensor, tensor._version)
+        for path, module in replica.module.named_modules()
+        for key, tensor in named_tensors(vars(module))
+    ]
+    buffers = dict(replica.module.named_buffers())
+    devices = [example.device] if example.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():
+        drawn = _random_state(devices)
+        raw = replica.run(inputs, record)
+        if not torch.equal(drawn, _random_state(devices)):
+            raise ValueError(
+                f"{where}: expected a forward pass that draws no random numbers, got one of "
+                f"{type(model).__name__} that does. Call model.eval(), or switch the noise off."
+            )
+    changed = [name for name, tensor, version in state if tensor._version != version]
+    after = replica.module.named_buffers()
+    changed += [name for name, buffer in after if buffers.get(name) is not buffer]
+    if changed:
+        raise ValueError(
+            f"{where}: expected a forward pass that changes nothing on the model, got one that "
+            f"writes to {changed[0]!r}. Call model.eval(), or switch the update off."
+        )
+    sites = Sites()
+    for site in calls:
+        layer = site.layer.rpartition("#")[0]
+        name = layer if runs[layer] == 1 else site.layer
+        sites[name] = replace(site, layer=name)
+    return Traced(sites, _output_shape(pick(raw, output), len(example)), inputs._version != written)
+
+
+def refuse_inference_mode(where: str) -> None:
+    """Raise under `torch.inference_mode`."""
     if torch.is_inference_mode_enabled():
         raise RuntimeError(
             f"{where}: refused under torch.inference_mode(), where gradients of a layer are not "
             "reliable. Use torch.no_grad(), or nothing: no gradient of a parameter is computed."
         )
-    refuse_random_or_coupled(model, where)
-    replica = Replica(model, private_buffers=True)
-    state = [*replica.module.named_parameters(), *replica.module.named_buffers()]
-    versions = [tensor._version for _, tensor in state]
-    inputs = example.detach().clone()
-    calls: list[tuple[str, int, Tensor]] = []
-
-    def record(where: str, tensor: Tensor) -> Tensor:
-        name, _, call = where.rpartition("#")
-        calls.append((name, int(call), tensor))
-        return tensor
-
-    before = inputs._version
-    with torch.no_grad():
-        raw = replica.run(inputs, record)
-    for (name, tensor), version in zip(state, versions, strict=True):
-        if tensor._version != version:
-            raise ValueError(
-                f"{where}: expected a forward pass that changes nothing on the model, got one that "
-                f"writes to {name!r}. Call model.eval(), or switch the update off."
-            )
-    runs = {name: call for name, call, _ in calls}
-    sites = Sites()
-    for name, call, tensor in calls:
-        if name and tensor.shape[:1] == example.shape[:1] and tensor.is_floating_point():
-            site = name if runs[name] == 1 else f"{name}#{call}"
-            sites[site] = Site(site, tuple(tensor.shape[1:]), tensor.dtype)
-    return Traced(sites, _output_shape(pick(raw, output), len(example)), inputs._version != before)
 
 
 def find(model: nn.Module, traced: Traced, layer: Any, example: Tensor, where: str) -> str:
@@ -148,19 +168,19 @@ def find(model: nn.Module, traced: Traced, layer: Any, example: Tensor, where: s
             f"{where}: expected the dotted name of a layer, got {type(layer).__name__}. "
             "List the names with ifa.trace(model, example)."
         )
-    names = {
-        alias: name
-        for name, module in model.named_modules()
-        for alias, other in model.named_modules(remove_duplicate=False)
-        if other is module and alias == layer.split("#")[0]
-    }
+    first = {module: name for name, module in model.named_modules()}
+    # a module has one name here, and may have aliases
+    names = {alias: first[m] for alias, m in model.named_modules(remove_duplicate=False)}
     base, _, call = layer.partition("#")
-    site = names.get(base, base) + (f"#{call}" if call else "")
-    if site in sites:
-        return site
-    calls = [name for name in sites if name.split("#")[0] == names.get(base, base)]
-    if len(calls) > 1:
-        reason = f"which runs {len(calls)} times; name the call you mean: {', '.join(calls)}"
+    calls = [name for name in sites if base in names and name.split("#")[0] == names[base]]
+    for site in calls:
+        if (layer == base and site == names[base]) or (
+            call and address(site) == f"{names[base]}#{call}"
+        ):
+            return site
+    if calls:
+        times = "once" if len(calls) == 1 else f"{len(calls)} times"
+        reason = f"which runs {times}; name the call you mean: {', '.join(calls)}"
     elif base in names:
         reason = (
             "which did not run on the example or did not return a floating tensor with one row a "
@@ -178,6 +198,10 @@ def find(model: nn.Module, traced: Traced, layer: Any, example: Tensor, where: s
 def address(site: str) -> str:
     """Return the call that a site's name stands for: "relu" is the first call of "relu"."""
     return site if "#" in site else f"{site}#1"
+
+
+def _random_state(devices: list[torch.device]) -> Tensor:
+    return torch.cat([torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)])
 
 
 def _output_shape(output: Any, samples: int) -> tuple[int, ...] | None:
