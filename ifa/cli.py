@@ -112,6 +112,59 @@ def analyze(
     typer.echo(_summary(tree, out))
 
 
+@app.command()
+def explain(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, npy, or NIfTI with nibabel")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for maps.zarr and overlays; new")],
+    weights: Weights = None,
+    layer: Annotated[str | None, typer.Option("--layer", help="See `ifa layers`")] = None,
+    weight: Annotated[Weight, typer.Option(help="How channels are weighed")] = Weight("gradcam"),  # noqa: B008
+    target: Annotated[
+        int | None, typer.Option(help="Output to explain; each image's prediction if left out")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="A run, whose common scale the overlays are drawn on"),
+    ] = None,
+    prepare: Annotated[
+        str | None,
+        typer.Option(help="(sample, channel, …) -> network's input: package.module:function"),
+    ] = None,
+) -> None:
+    """Explain images: overlays to look at, and the raw signed maps as labelled Zarr.
+
+    Without --run each overlay is scaled by its own extremes: maps are then not comparable.
+    """
+    import ifa
+    from ifa.plot import save_overlays
+    from ifa.store import read_inputs, save_maps
+    from ifa.store.references import imported
+
+    if out.exists():
+        raise FileExistsError(f"ifa explain: expected nothing at {out}. Nothing was touched.")
+    pictures = read_inputs(images)
+    inputs = imported(prepare, "ifa explain")(pictures) if prepare else pictures
+    network = ifa.ModelRef(model, _text(weights)).load()
+    scale = None if run is None else ifa.scale_from(ifa.open(run))
+    features = ifa.tap(network, layer, inputs[:1])(inputs, target)
+    steps = (
+        ifa.weigh(getattr(ifa.weight, weight.value)),
+        ifa.combine,
+        ifa.resize(pictures.shape[2:]),
+    )
+    maps = ifa.batched(ifa.chain(*steps))(features)
+    made_by = {"model": model, "layer": layer, "weight": weight.value, "ifa": ifa.__version__}
+    ids = [path.name for path in images]
+    save_maps(
+        out / "maps.zarr", maps.values, ids=ids, target=maps.target, units="logit", attrs=made_by
+    )
+    shown = ifa.batched(ifa.minmax if scale is None else ifa.rescale(scale))(maps).values
+    titles = [f"{name}: target {t}" for name, t in zip(ids, maps.target.tolist(), strict=True)]
+    save_overlays(out / "overlays", pictures, shown, titles)
+    typer.echo(f"maps: {out / 'maps.zarr'}\noverlays: {out / 'overlays'}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one message on standard error."""
     sys.path.insert(0, os.getcwd())  # package.module:factory may lie where one works

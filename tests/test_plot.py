@@ -28,8 +28,24 @@ def test_a_signed_overlay_is_centred_at_zero(axes):
     assert axes.images[1].get_clim() == (-0.5, 0.5)
 
 
-def test_overlay_refuses_a_volume(axes):
-    with pytest.raises(ValueError, match="Draw volumes slice by slice"):
+def test_of_a_volume_the_strongest_slice_is_drawn(axes):
+    volume, values = torch.rand(1, 6, 4, 5), torch.zeros(3, 2, 5)
+    values[2, 1, 1] = 1.0
+    ifa.plot.overlay(volume, values, axes=axes)
+    image, drawn = axes.images
+    assert np.array_equal(image.get_array(), volume[0, 4])
+    assert np.array_equal(drawn.get_array(), values[2])
+
+
+def test_a_signal_is_a_line_over_its_map(axes):
+    ifa.plot.overlay(torch.rand(1, 8), torch.rand(4), axes=axes)
+    assert len(axes.lines[0].get_xdata()) == 8
+    assert axes.images[0].get_array().shape == (1, 4)
+    assert axes.images[0].get_extent()[:2] == [0, 8]
+
+
+def test_overlay_refuses_what_does_not_fit(axes):
+    with pytest.raises(ValueError, match="as many axes of space"):
         ifa.plot.overlay(torch.rand(2, 6, 4, 3), torch.rand(6, 4, 3), axes=axes)
 
 

@@ -1,6 +1,7 @@
 """Maps over images: one, or a gallery of several kinds side by side."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +20,14 @@ def overlay(
     alpha: float = 0.7,
     axes: "Axes | None" = None,
 ) -> "Axes":
-    """Draw a map over its image; values outside the limits take the outermost colours.
+    """Draw a map over its input; values outside the limits take the outermost colours.
 
     Parameters
     ----------
-    image : (y, x), (1, y, x) or (3, y, x)
-        Grey or RGB; grey is stretched to its own extremes, RGB must be in [0, 1].
-    values : (y, x)
+    image : (y, x), (1, y, x), (3, y, x), (1, z, y, x), (1, t) or (t,)
+        Grey or RGB; grey is stretched to its own extremes, RGB must be in [0, 1]. Of a volume the
+        slice is drawn in which the map is largest; a signal is a line over its map.
+    values : (*space)
         A map, of any grid with the same aspect; on the common scale it lies about [0, 1].
     low, high
         The limits of the colours.
@@ -43,23 +45,69 @@ def overlay(
     from matplotlib import pyplot as plt
 
     axes = axes if axes is not None else plt.gca()
-    image, values = np.asarray(image), np.asarray(values)
-    image = image[0] if image.ndim == 3 and len(image) == 1 else image
-    if image.ndim == 3:
-        image = np.moveaxis(image, 0, -1)
-    if image.ndim not in (2, 3) or values.ndim != 2:
-        raise ValueError(
-            "ifa.plot.overlay: expected an image (y, x) or (3, y, x) and a map (y, x), got "
-            f"{np.shape(image)} and {values.shape}. Draw volumes slice by slice."
-        )
-    extent = (0, image.shape[1], image.shape[0], 0)
-    axes.imshow(image, cmap="gray", extent=extent, interpolation="nearest")
     colours: dict[str, Any] = {"cmap": "inferno", "vmin": low, "vmax": high}
     if signed:
         colours = {"cmap": "RdBu_r", "vmin": -high, "vmax": high}
+    image, values = _slice(np.asarray(image), np.asarray(values))
+    if values.ndim == 1:
+        axes.plot(np.arange(len(image)) + 0.5, image, color="black", linewidth=1)
+        bottom, top = axes.get_ylim()
+        extent = (0, len(image), bottom, top)
+        axes.imshow(values[None], alpha=alpha, extent=extent, aspect="auto", **colours)
+        axes.set_yticks([])
+        return axes
+    extent = (0, image.shape[1], image.shape[0], 0)
+    axes.imshow(image, cmap="gray", extent=extent, interpolation="nearest")
     axes.imshow(values, alpha=alpha, extent=extent, interpolation="nearest", **colours)
     axes.set_axis_off()
     return axes
+
+
+def _slice(image: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bring an input and its map to what can be drawn: (y, x), (y, x, 3) or (t,)."""
+    space = values.ndim
+    if image.ndim == space + 1 and len(image) in (1, 3):
+        image = image[0] if len(image) == 1 or space == 3 else np.moveaxis(image, 0, -1)
+    colour = int(image.ndim == 3 and image.shape[-1] == 3 and space == 2)
+    if space not in (1, 2, 3) or image.ndim - colour != space:
+        raise ValueError(
+            "ifa.plot.overlay: expected an input (*space), (1, *space) or (3, y, x) and a map with "
+            f"as many axes of space, got {image.shape} and {values.shape}."
+        )
+    if space == 3:
+        strongest = int(values.max((1, 2)).argmax())
+        image = image[round(strongest * len(image) / len(values))]
+        values = values[strongest]
+    return image, values
+
+
+def save_overlays(folder: Path, images: Any, maps: Any, titles: Sequence[str]) -> None:
+    """Write one picture of each image and its map, side by side; the folder must not be there.
+
+    Parameters
+    ----------
+    folder
+        Directory to make.
+    images : (sample, channel, *space)
+        As in `overlay`.
+    maps : (sample, *space)
+        On a scale about [0, 1].
+    titles
+        Of each; their number and first word make the file names.
+    """
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True)
+    for index, (image, values, title) in enumerate(zip(images, maps, titles, strict=True)):
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        overlay(image, values, alpha=0.0, axes=left)
+        overlay(image, values, axes=right)
+        figure.suptitle(title)
+        figure.colorbar(
+            right.images[-1], ax=right, label="intensity", extend="both"
+        ).solids.set_alpha(1)
+        figure.savefig(folder / f"{index:04d}-{Path(title.split(':')[0]).stem}.png", dpi=110)
 
 
 def gallery(

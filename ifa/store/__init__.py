@@ -1,8 +1,10 @@
 """States, statistics and sample tables as labelled Zarr; models and data by reference."""
 
+from ifa.store.inputs import read_inputs as read_inputs
+from ifa.store.maps import save_maps as save_maps
 from ifa.store.references import ModelRef as ModelRef
 from ifa.store.runs import Run as Run
 from ifa.store.runs import open as open
 from ifa.store.runs import verify as verify
 
-__all__ = ["ModelRef", "Run", "open", "verify"]
+__all__ = ["ModelRef", "Run", "open", "read_inputs", "save_maps", "verify"]

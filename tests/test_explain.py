@@ -1,0 +1,142 @@
+"""`ifa explain`: files in, overlays and labelled maps out, in one, two and three dimensions."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+import ifa
+from ifa.cli import main
+from ifa.store import read_inputs, save_maps
+
+NETWORKS = """
+import torch
+from torch import nn
+
+def network(convolution, pool, channels):
+    torch.manual_seed(0)
+    body = convolution(channels, 4, 3, stride=2), nn.ReLU()
+    return nn.Sequential(*body, pool(1), nn.Flatten(), nn.Linear(4, 3))
+
+def signal(): return network(nn.Conv1d, nn.AdaptiveAvgPool1d, 1)
+def picture(): return network(nn.Conv2d, nn.AdaptiveAvgPool2d, 3)
+def volume(): return network(nn.Conv3d, nn.AdaptiveAvgPool3d, 1)
+def halved(batch): return batch[..., ::2, ::2]
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    (tmp_path / "explained_networks.py").write_text(NETWORKS)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("explained_networks", None)
+
+
+@pytest.fixture
+def photographs(home):
+    paths = []
+    for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
+        Image.fromarray(pixels[::8, ::8]).save(home / f"{name}.png")
+        paths.append(f"{name}.png")
+    return paths
+
+
+def explain(*arguments):
+    return main(["explain", *map(str, arguments)])
+
+
+def test_photographs(home, photographs, capsys):
+    assert explain("explained_networks:picture", *photographs, "--out", "e", "--target", 1) == 0
+    assert "e/overlays" in capsys.readouterr().out
+    names = sorted(path.name for path in (home / "e/overlays").iterdir())
+    assert names == ["0000-china.png", "0001-flower.png"]
+    stored = xr.open_zarr(home / "e/maps.zarr")
+    assert stored["map"].dims == ("sample", "y", "x")
+    assert stored["id"].values.tolist() == photographs
+    inputs = read_inputs([Path(name) for name in photographs])
+    net = ifa.ModelRef("explained_networks:picture").load()
+    expected = ifa.explain(net, inputs, 1, rectify=False)
+    np.testing.assert_allclose(stored["map"].values, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_signal(home):
+    np.save(home / "s.npy", np.sin(np.linspace(0, 9, 40))[None])
+    assert explain("explained_networks:signal", "s.npy", "--out", "e") == 0
+    assert xr.open_zarr(home / "e/maps.zarr")["map"].sizes == {"sample": 1, "t": 40}
+
+
+def test_a_volume_keeps_its_axes(home):
+    nibabel = pytest.importorskip("nibabel")
+    source = Path(nibabel.__file__).parent / "tests/data/anatomical.nii"
+    shutil.copy(source, home / "brain.nii")
+    assert explain("explained_networks:volume", "brain.nii", "--out", "e") == 0
+    x, y, z = nibabel.load(source).shape
+    assert xr.open_zarr(home / "e/maps.zarr")["map"].sizes == {"sample": 1, "z": z, "y": y, "x": x}
+    voxel = np.asarray(nibabel.load(source).dataobj)[3, 5, 7]
+    assert read_inputs([home / "brain.nii"])[0, 0, 7, 5, 3] == voxel
+
+
+def test_what_the_network_sees_can_be_prepared(home, photographs):
+    arguments = "--out", "e", "--prepare", "explained_networks:halved"
+    assert explain("explained_networks:picture", *photographs, *arguments) == 0
+    assert xr.open_zarr(home / "e/maps.zarr")["map"].shape[1:] == (54, 80)
+
+
+def test_overlays_can_be_drawn_on_the_scale_of_a_run(home, photographs):
+    net = ifa.ModelRef("explained_networks:picture").load()
+    images = read_inputs([Path(name) for name in photographs])
+    data = [(image, 0) for image in images]
+    ifa.analyze(net, data, weight=ifa.weight.gradcam, store="run", progress=False)
+    assert explain("explained_networks:picture", *photographs, "--out", "e", "--run", "run") == 0
+
+
+def test_nothing_is_overwritten(home, photographs, capsys):
+    (home / "e").mkdir()
+    assert explain("explained_networks:picture", *photographs, "--out", "e") == 1
+    assert "expected nothing at e. Nothing was touched" in capsys.readouterr().err
+    assert not list((home / "e").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("notes.txt", "expected PNG, JPEG, npy or NIfTI"), ("s.npy", "one shape")]
+)
+def test_what_cannot_be_read_is_named(home, photographs, capsys, name, text):
+    np.save(home / "s.npy", np.zeros((3, 4)))
+    (home / "notes.txt").write_text("")
+    assert explain("explained_networks:picture", *photographs, name, "--out", "e") == 1
+    message = capsys.readouterr().err
+    assert text in message
+    assert name in message
+    assert not (home / "e").exists()
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path):
+    pixels = np.zeros((4, 6, 3), dtype=np.uint8)
+    pixels[0, 0] = 255
+    mark = Image.Exif()
+    mark[0x0112] = 6  # turned by a quarter
+    Image.fromarray(pixels).save(tmp_path / "p.png", exif=mark)
+    read = read_inputs([tmp_path / "p.png"])[0]
+    assert read.shape == (3, 6, 4)
+    assert read[:, 0, 3].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_maps_of_many_targets_are_stored_with_their_targets(tmp_path):
+    maps, target = torch.randn(2, 3, 4, 5), torch.tensor([[0, 0, 0], [7, 7, 7]])
+    save_maps(tmp_path / "m", maps, ids="abc", target=target, units="logit", attrs={"a": 1})
+    stored = xr.open_zarr(tmp_path / "m")
+    assert stored["map"].dims == ("explained", "sample", "y", "x")
+    assert stored["map"].attrs["units"] == "logit"
+    assert np.array_equal(stored["map"].values, maps)
+    assert np.array_equal(stored["target"].values, target)
+    with pytest.raises(FileExistsError, match="Nothing was touched"):
+        save_maps(tmp_path / "m", maps, ids="abc", target=target)
+    with pytest.raises(ValueError, match="expected maps"):
+        save_maps(tmp_path / "n", maps, ids="abc", target=target[:, :2])
