@@ -44,6 +44,7 @@ nb_execution_timeout = 300
 NAMESPACES = {
     "ifa": "The public face: taps, stages, scales, the population.",
     "ifa.weight": "CAM weightings, pure functions of one example's activations and gradients.",
+    "ifa.perturb": "Weightings that run the model again: masked, ablated or noisy.",
     "ifa.select": "Selection rules, from importance to a mask.",
     "ifa.score": "The scalar being explained.",
     "ifa.reduce": "Mergeable statistics.",

@@ -15,7 +15,7 @@ from ifa.taps import Site, channels_last, cut, tap, tokens, trace
 from ifa.types import Features, Map, Reduction, Weighted
 
 if TYPE_CHECKING:
-    from ifa import evaluate, nets, plot, testing
+    from ifa import evaluate, nets, perturb, plot, testing
     from ifa.analysis import analyze
     from ifa.store import ModelRef, open, verify
 
@@ -26,6 +26,7 @@ _LATER = {
     "evaluate": None,
     "nets": None,
     "open": "ifa.store",
+    "perturb": None,
     "plot": None,
     "testing": None,
     "verify": "ifa.store",
@@ -59,6 +60,7 @@ __all__ = [
     "minmax",
     "nets",
     "open",
+    "perturb",
     "plot",
     "reduce",
     "relu",

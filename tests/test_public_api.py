@@ -17,6 +17,7 @@ NAMESPACES = [
     "ifa",
     "ifa.evaluate",
     "ifa.nets",
+    "ifa.perturb",
     "ifa.plot",
     "ifa.reduce",
     "ifa.score",

@@ -1,0 +1,152 @@
+"""Ablation-CAM: a channel's weight is what the score loses without that channel."""
+
+import warnings
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from ifa.perturb.variants import (
+    Advance,
+    Network,
+    Perturbation,
+    Sample,
+    check_choice,
+    chunks,
+    each_layer,
+)
+from ifa.progress import Progress
+from ifa.score import logit
+from ifa.taps.features import Grid, Score
+from ifa.taps.outputs import Output
+
+
+def ablationcam(
+    model: nn.Module,
+    layer: Any,
+    example: Tensor,
+    *,
+    score: Score = logit,
+    chunk: int = 16,
+    normalize: bool = True,
+    fill: Literal["zero", "mean"] = "zero",
+    output: Output = None,
+    grid: Grid | None = None,
+    progress: Progress = False,
+) -> Any:
+    r"""Weigh each channel by the part of the score that is lost without it.
+
+    .. math:: w_k = \frac{y - y_{\setminus k}}{|y| + \epsilon}
+
+    where :math:`y_{\setminus k}` is the score with channel k of the layer replaced, and
+    :math:`\epsilon` the resolution of the dtype. Only what lies above the layer runs again, see
+    `ifa.cut`. No gradient is computed.
+
+    Parameters
+    ----------
+    model, layer, example, score, output, grid
+        As in `ifa.tap`. Several layers are run one after the other and give a tuple. Tokens that
+        the grid leaves out, such as a class token, are not replaced.
+    chunk
+        How many ablated versions of a sample run at once: bounds the memory and changes no result.
+    normalize
+        Divide by the size of the score. Without it :math:`w_k = y - y_{\setminus k}`, which is
+        defined for scores near 0 as well.
+    fill
+        What a channel is replaced by: ``"zero"``, or its own ``"mean"`` over space.
+    progress
+        True draws a bar, a callable gets ``(done, total)``, counted in channels of samples.
+
+    Returns
+    -------
+    callable
+        ``(inputs, target=None) -> Weighted`` with weights (sample, channel), or (target, sample,
+        channel) for targets (target, sample), which share the ablated passes. Positive where the
+        channel speaks for the target; without unit, or in the score's if not normalized.
+
+    Raises
+    ------
+    LookupError, ValueError, TypeError
+        As `ifa.tap`; also if an option is out of range.
+
+    References
+    ----------
+    Desai and Ramaswamy 2020, "Ablation-CAM: visual explanations for deep convolutional network via
+    gradient-free localization", equation 3. doi:10.1109/WACV45572.2020.9093360. It divides by y
+    itself, which turns every weight's sign where y is negative (defect D4-7).
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(2, 1, bias=False))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[3.0, -5.0]]))
+    >>> ifa.perturb.ablationcam(net, "0", torch.ones(1, 2))(torch.ones(1, 2)).weights
+    tensor([[ 1.5000, -2.5000]])
+    """
+
+    def build(one: str | None) -> Perturbation:
+        network = Network(
+            "ablationcam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
+        )
+        check_choice(network.where, "fill", fill, ("zero", "mean"))
+        mapped = _can_be_mapped(network, example[:1])
+        options = f"{normalize=}, {fill=}" + ("" if mapped else ", one ablation at a time")
+        weigh = partial(_ablated, network=network, normalize=normalize, fill=fill, mapped=mapped)
+        return Perturbation(network, weigh, network.channels, progress, options)
+
+    return each_layer(build, layer)
+
+
+def _ablated(
+    sample: Sample,
+    advance: Advance,
+    *,
+    network: Network,
+    normalize: bool,
+    fill: str,
+    mapped: bool,
+) -> Tensor:
+    places = network.positions(sample.raw)
+    places = places.reshape(len(places), -1)  # (channel, place)
+    flat = sample.raw.flatten()
+    new = flat[places].mean(1) if fill == "mean" else flat.new_zeros(len(places))
+    scores: list[Tensor] = []
+    for span in chunks(len(places), network.chunk):
+        part = slice(span.start, span.stop)
+        value = new[part, None].expand_as(places[part])
+        variants = flat.repeat(len(span), 1).scatter(1, places[part], value)
+        variants = variants.reshape(len(span), *sample.raw.shape)
+        scores.append(_scores(network, sample, variants, mapped))
+        advance(len(span))
+    lost = sample.scores[:, None] - torch.cat(scores, 1)
+    if not normalize:
+        return lost
+    return lost / (sample.scores.abs() + torch.finfo(lost.dtype).eps)[:, None]
+
+
+def _scores(network: Network, sample: Sample, variants: Tensor, mapped: bool) -> Tensor:
+    """Score variants (variant, 1, ...) of the layer's output: (target, variant)."""
+
+    def one(raw: Tensor) -> Tensor:
+        return network.scores_of(sample.head(raw), sample.targets, 1)[:, 0]
+
+    if not mapped:
+        return torch.stack([one(raw) for raw in variants], 1)
+    with warnings.catch_warnings():
+        # operations that vmap must loop over, such as fused attention, are right as well
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        return vmap(one, out_dims=1)(variants)
+
+
+def _can_be_mapped(network: Network, example: Tensor) -> bool:
+    """Find out whether vmap knows all that lies above the layer: it has no rule for an LSTM."""
+    with torch.no_grad():
+        target = torch.zeros(1, 1, dtype=torch.int64, device=example.device)
+        (sample,) = network.samples(example, target)
+        try:
+            _scores(network, sample, sample.raw[None], mapped=True)
+        except RuntimeError:
+            return False
+    return True

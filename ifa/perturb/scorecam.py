@@ -1,0 +1,173 @@
+"""Score-CAM: a channel's weight is what the network says of the input behind that channel."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ifa.perturb.variants import (
+    Advance,
+    Network,
+    Perturbation,
+    Sample,
+    check_count,
+    chunks,
+    each_layer,
+)
+from ifa.progress import Progress
+from ifa.resizing import resized
+from ifa.score import logit
+from ifa.taps.features import Grid, Score
+from ifa.taps.outputs import Output
+
+# (masks (variant, *space), their channels, their draws) -> the masks to use
+Alter = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def scorecam(
+    model: nn.Module,
+    layer: Any,
+    example: Tensor,
+    *,
+    score: Score = logit,
+    chunk: int = 16,
+    softmax: bool = True,
+    top: int | None = None,
+    output: Output = None,
+    grid: Grid | None = None,
+    progress: Progress = False,
+) -> Any:
+    r"""Weigh each channel by the score of the input masked with that channel.
+
+    .. math::
+
+        S_k = y(x \odot M_k) - y(x), \qquad w_k = \frac{e^{S_k}}{\sum_j e^{S_j}}
+
+    where :math:`M_k` is the activation :math:`A_k` scaled to [0, 1] by its own extremes, at the
+    layer's resolution, and then interpolated to the input's as by `ifa.resize`. A channel without
+    contrast has the mask 0. No gradient is computed.
+
+    Parameters
+    ----------
+    model, layer, example, score, output, grid
+        As in `ifa.tap`. Several layers are run one after the other and give a tuple. The layer
+        has as many space axes as the input, one, two or three.
+    chunk
+        How many masked inputs run at once: bounds the memory and changes no result.
+    softmax
+        Take the softmax over channels, by which :math:`y(x)` cancels and nearly equal scores give
+        nearly equal weights. Without it :math:`w_k = S_k`.
+    top
+        Run only so many channels, those of the largest variance over space; the weights of others
+        are 0. None runs all.
+    progress
+        True draws a bar, a callable gets ``(done, total)``, counted in channels of samples.
+
+    Returns
+    -------
+    callable
+        ``(inputs, target=None) -> Weighted`` with weights (sample, channel), or (target, sample,
+        channel) for targets (target, sample), which share the masked passes. Softmax weights are
+        positive, without unit; others are signed, in the score's unit.
+
+    Raises
+    ------
+    LookupError, ValueError, TypeError
+        As `ifa.tap`; also if the layer has no grid, or an option is out of range.
+
+    References
+    ----------
+    Wang et al. 2020, "Score-CAM: score-weighted visual explanations for convolutional neural
+    networks", algorithm 1. arXiv:1910.01279. The authors' code takes the probability as the score.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Flatten())
+    >>> images = torch.tensor([[[1.0, 3.0], [2.0, 2.0]]])  # (sample, channel, t)
+    >>> ifa.perturb.scorecam(net, "0", images, softmax=False)(images, target=1)
+    Weighted(weights=tensor([[ 0., -3.]]), activations=tensor([[[1., 3.],
+             [2., 2.]]]), target=tensor([1]))
+    """
+
+    def build(one: str | None) -> Perturbation:
+        network = Network(
+            "scorecam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
+        )
+        network.check_real(example)
+        return masked(network, _same, 1, softmax, top, progress)
+
+    return each_layer(build, layer)
+
+
+def masked(
+    network: Network,
+    alter: Alter,
+    draws: int,
+    softmax: bool,
+    top: int | None,
+    progress: Progress,
+    options: str = "",
+) -> Perturbation:
+    """Make the perturbation whose weights come from inputs masked with altered activations."""
+    network.check_masks()
+    if top is not None:
+        check_count(network.where, "top", top, network.channels)
+    units = network.channels if top is None else top
+    weigh = partial(
+        _masked, network=network, alter=alter, draws=draws, softmax=softmax, channels=units
+    )
+    return Perturbation(network, weigh, units, progress, f"{options}{softmax=}, {top=}")
+
+
+def _same(masks: Tensor, channels: Tensor, draws: Tensor) -> Tensor:
+    return masks
+
+
+def _masked(
+    sample: Sample,
+    advance: Advance,
+    *,
+    network: Network,
+    alter: Alter,
+    draws: int,
+    softmax: bool,
+    channels: int,
+) -> Tensor:
+    activations = sample.activations.to(sample.inputs)
+    chosen = _of_largest_variance(activations, channels)
+    masks = _unit_range(activations[chosen])
+    size = tuple(sample.inputs.shape[-len(network.space) :])
+    lead = (1,) * (sample.inputs.ndim - 1 - len(size))
+    scores: list[Tensor] = []
+    for span in chunks(channels * draws, network.chunk):
+        variants = torch.arange(span.start, span.stop, device=chosen.device)
+        first, last = span.start // draws, (span.stop - 1) // draws
+        large = resized(masks[first : last + 1], size)[variants // draws - first]
+        factor = alter(large, chosen[variants // draws], variants % draws)
+        output = network.run(sample.inputs * factor.reshape(len(span), *lead, *size))
+        scores.append(network.scores_of(output, sample.targets, len(span)))
+        advance(span.stop // draws - span.start // draws)
+    means = torch.cat(scores, 1).unflatten(1, (channels, draws)).mean(2)
+    gained = means - sample.scores[:, None]
+    found = gained.softmax(1) if softmax else gained
+    weights = found.new_zeros(len(found), len(activations))
+    return weights.index_copy(1, chosen.to(found.device), found)
+
+
+def _of_largest_variance(activations: Tensor, channels: int) -> Tensor:
+    """Return the indices of the channels that vary most over space, ties to the lower."""
+    if channels == len(activations):
+        return torch.arange(channels, device=activations.device)
+    variance = activations.flatten(1).var(1, correction=0)
+    return variance.argsort(descending=True, stable=True)[:channels]
+
+
+def _unit_range(activations: Tensor) -> Tensor:
+    """Scale each channel to [0, 1] by its own extremes, and one without contrast to 0."""
+    space = tuple(range(1, activations.ndim))
+    low, high = activations.amin(space, keepdim=True), activations.amax(space, keepdim=True)
+    width = torch.where(high > low, high - low, torch.ones_like(high))
+    return (activations - low) / width

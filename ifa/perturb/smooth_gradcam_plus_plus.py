@@ -1,0 +1,167 @@
+"""Smooth Grad-CAM++: Grad-CAM++ with its derivatives averaged over noisy inputs."""
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from einops import reduce
+from torch import Tensor, nn
+
+from ifa.perturb.variants import (
+    Advance,
+    Network,
+    Perturbation,
+    Sample,
+    check_choice,
+    check_noise,
+    chunks,
+    each_layer,
+    noise,
+)
+from ifa.progress import Progress
+from ifa.score import logit
+from ifa.taps.features import Grid, Score, Tap, tap
+from ifa.taps.outputs import Output
+
+
+def smooth_gradcam_plus_plus(
+    model: nn.Module,
+    layer: Any,
+    example: Tensor,
+    *,
+    score: Score = logit,
+    chunk: int = 16,
+    samples: int = 4,
+    stdev: float = 0.3,
+    seed: int = 0,
+    numerator: Literal["second", "first"] = "second",
+    output: Output = None,
+    grid: Grid | None = None,
+    progress: Progress = False,
+) -> Any:
+    r"""Weigh each channel by its positive gradients, averaged over noisy inputs.
+
+    .. math::
+
+        D_m = \frac{1}{N} \sum_{i=1}^{N} G(x + \delta_i)^m, \qquad
+        \alpha_k(p) = \frac{D_{2,k}(p)}{2 D_{2,k}(p) + D_{3,k}(p) \sum_q A_k(q)}, \qquad
+        w_k = \sum_p \alpha_k(p) \max\bigl(0, D_{1,k}(p)\bigr)
+
+    with :math:`\alpha = 0` where :math:`D_2 = 0`, noise :math:`\delta_i \sim N(0, \sigma^2)`, and
+    the activations A of the input without noise. The noise of a draw depends on the seed alone and
+    is the same for every example. Without noise this is `ifa.weight.gradcam_plus_plus`.
+
+    Parameters
+    ----------
+    model, layer, example, score, output, grid
+        As in `ifa.tap`. Several layers are run one after the other and give a tuple.
+    chunk
+        How many noisy inputs run at once: bounds the memory and changes no result.
+    samples
+        Number N of draws.
+    stdev
+        Standard deviation σ of the noise, in the input's own unit.
+    seed
+        Of the noise.
+    numerator
+        Of :math:`\alpha`: ``"second"`` is :math:`D_2`, as above and in torch-cam; ``"first"`` is
+        :math:`D_1`, as the paper prints it.
+    progress
+        True draws a bar, a callable gets ``(done, total)``, counted in noisy inputs.
+
+    Returns
+    -------
+    callable
+        ``(inputs, target=None) -> Weighted`` with weights (sample, channel), or (target, sample,
+        channel) for targets (target, sample), which share the noisy passes. In score units per
+        activation unit (with ``"first"``, without unit); not negative where activations are not.
+
+    Raises
+    ------
+    LookupError, ValueError, TypeError
+        As `ifa.tap`; also if an option is out of range.
+
+    References
+    ----------
+    Omeiza et al. 2019, "Smooth Grad-CAM++: an enhanced inference level visualization technique for
+    deep convolutional neural network models", equation 7. arXiv:1908.01224. torch-cam takes the
+    activations and the positive gradients of the last noisy input instead (defect D1-2).
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Flatten(), torch.nn.Linear(3, 1))
+    >>> _ = net[2].weight.data.copy_(torch.tensor([[1.0, -1.0, 0.0]]))
+    >>> ifa.perturb.smooth_gradcam_plus_plus(net, "0", torch.ones(1, 1, 3))(
+    ...     torch.ones(1, 1, 3)
+    ... ).weights
+    tensor([[0.2000]])
+    """
+
+    def build(one: str | None) -> Perturbation:
+        network = Network(
+            "smooth_gradcam_plus_plus",
+            model,
+            one,
+            example,
+            score=score,
+            chunk=chunk,
+            output=output,
+            grid=grid,
+        )
+        network.check_real(example)
+        check_noise(network.where, samples, stdev, seed)
+        check_choice(network.where, "numerator", numerator, ("second", "first"))
+        tapped = tap(model, network.layer, example, score=score, grid=grid, output=output)
+        noisy = partial(_noisy, stdev=stdev, seed=seed)
+        weigh = partial(
+            _smooth,
+            tapped=tapped,
+            noisy=noisy,
+            draws=samples,
+            chunk=network.chunk,
+            first=numerator == "first",
+        )
+        options = f"{samples=}, {stdev=}, {seed=}, {numerator=}"
+        return Perturbation(network, weigh, samples, progress, options)
+
+    return each_layer(build, layer)
+
+
+def _noisy(inputs: Tensor, draws: range, *, stdev: float, seed: int) -> Tensor:
+    drawn = torch.stack([noise(inputs.shape[1:], inputs, seed, draw) for draw in draws])
+    return inputs + stdev * drawn
+
+
+def _smooth(
+    sample: Sample,
+    advance: Advance,
+    *,
+    tapped: Tap,
+    noisy: Any,
+    draws: int,
+    chunk: int,
+    first: bool,
+) -> Tensor:
+    sums: Any = (0, 0, 0)
+    for span in chunks(draws, chunk):
+        targets = sample.targets[:, None].expand(-1, len(span))
+        gradients = _wide(tapped(noisy(sample.inputs, span), targets).gradients)
+        powers = (gradients, gradients.square(), gradients.pow(3))
+        sums = [total + power.sum(1) for total, power in zip(sums, powers, strict=True)]
+        advance(len(span))
+    d1, d2, d3 = (total / draws for total in sums)  # each (target, channel, *space)
+    some = d2 > 0
+    square = torch.where(some, d2, torch.ones_like(d2))
+    area = reduce(_wide(sample.activations), "channel ... -> channel", "sum")
+    denominator = 2 + d3 / square * area.reshape(-1, *(1,) * (d3.ndim - 2))
+    # signed activations can bring the denominator to zero; keep its sign and a least size
+    least = torch.finfo(sample.activations.dtype).eps
+    safe = torch.where(denominator < 0, denominator.clamp(max=-least), denominator.clamp(min=least))
+    positive = d1.relu() * (d1 / square if first else some)
+    return reduce(positive / safe, "target channel ... -> target channel", "sum")
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Take float64 where the device has it, so that the cube of a small gradient is not zero."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)

@@ -1,0 +1,100 @@
+"""SS-CAM: Score-CAM, smoothed over noise on its masks."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ifa.perturb.scorecam import masked
+from ifa.perturb.variants import Network, Perturbation, check_noise, each_layer, noise
+from ifa.progress import Progress
+from ifa.score import logit
+from ifa.taps.features import Grid, Score
+from ifa.taps.outputs import Output
+
+
+def sscam(
+    model: nn.Module,
+    layer: Any,
+    example: Tensor,
+    *,
+    score: Score = logit,
+    chunk: int = 16,
+    samples: int = 35,
+    stdev: float = 2.0,
+    seed: int = 0,
+    softmax: bool = True,
+    top: int | None = None,
+    output: Output = None,
+    grid: Grid | None = None,
+    progress: Progress = False,
+) -> Any:
+    r"""Weigh each channel by the mean score of the input behind that channel with noise.
+
+    .. math::
+
+        S_k = \frac{1}{N} \sum_{i=1}^{N} y\bigl(x \odot (M_k + \delta_{ki})\bigr) - y(x),
+        \qquad w_k = \frac{e^{S_k}}{\sum_j e^{S_j}}
+
+    with the masks :math:`M_k` of `scorecam`, which are in [0, 1], and at the input's resolution
+    noise :math:`\delta_{ki}(p) \sim N(0, \sigma^2)`. The noise of a channel and draw depends on the
+    seed alone and is the same for every example.
+
+    Parameters
+    ----------
+    model, layer, example, score, output, grid
+        As in `ifa.tap` and `scorecam`.
+    chunk
+        How many masked inputs run at once: bounds the memory and changes no result.
+    samples
+        Number N of draws for each channel. The network runs N times as often as in `scorecam`.
+    stdev
+        Standard deviation σ of the noise. The default, the paper's, is large beside the masks.
+    seed
+        Of the noise.
+    softmax, top, progress
+        As in `scorecam`.
+
+    Returns
+    -------
+    callable
+        ``(inputs, target=None) -> Weighted``, as from `scorecam`.
+
+    Raises
+    ------
+    LookupError, ValueError, TypeError
+        As `scorecam`.
+
+    References
+    ----------
+    Wang et al. 2020, "SS-CAM: smoothed Score-CAM for sharper visual feature localization", section
+    3, the variant with noise on the feature map. arXiv:2006.14255
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 3, 3), torch.nn.Flatten())
+    >>> signals = torch.linspace(-1, 1, 7).reshape(1, 1, 7)
+    >>> ifa.perturb.sscam(net, "0", signals, samples=2)(signals, target=0).weights.shape
+    torch.Size([1, 3])
+    """
+
+    def build(one: str | None) -> Perturbation:
+        network = Network(
+            "sscam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
+        )
+        network.check_real(example)
+        check_noise(network.where, samples, stdev, seed)
+        alter = partial(_noisy, stdev=stdev, seed=seed)
+        options = f"{samples=}, {stdev=}, {seed=}, "
+        return masked(network, alter, samples, softmax, top, progress, options)
+
+    return each_layer(build, layer)
+
+
+def _noisy(masks: Tensor, channels: Tensor, draws: Tensor, *, stdev: float, seed: int) -> Tensor:
+    # by channel and draw, so that neither the chunk nor the choice of channels moves it
+    places = zip(channels.tolist(), draws.tolist(), strict=True)
+    drawn = [noise(masks.shape[1:], masks, seed, *place) for place in places]
+    return masks + stdev * torch.stack(drawn)

@@ -1,0 +1,275 @@
+"""Run a network on variants of one sample at a time, in chunks, and score them.
+
+A sample is explained alone: neither its neighbours nor their number can change its result.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from ifa.chains import describe
+from ifa.progress import Progress, reporting
+from ifa.taps.features import Grid, Score
+from ifa.taps.heads import Head, cut
+from ifa.taps.outputs import Output, pick
+from ifa.taps.replicas import plain, replicas
+from ifa.taps.sites import examine, find, refuse_inference_mode
+from ifa.types import Weighted
+
+Advance = Callable[[int], None]
+
+
+class Sample(NamedTuple):
+    """One sample, and what the network makes of it."""
+
+    inputs: Tensor  # (1, *input)
+    raw: Tensor  # (1, ...), the layer's output as the network has it
+    activations: Tensor  # (channel, *space), the same as the grid lays it out
+    head: Head  # raw -> output
+    targets: Tensor  # (target,)
+    scores: Tensor  # (target,), of the untouched sample
+
+
+class Network:
+    """A network and one of its layers, checked: what every perturbation needs of them."""
+
+    def __init__(
+        self,
+        method: str,
+        model: nn.Module,
+        layer: str | None,
+        example: Tensor,
+        *,
+        score: Score,
+        chunk: int,
+        output: Output,
+        grid: Grid | None,
+    ):
+        self.method, self.where = method, f"ifa.perturb.{method}"
+        check_count(self.where, "chunk", chunk)
+        if not callable(score):
+            raise TypeError(
+                f"{self.where}: expected a score (output, target) -> scalar, got {score!r}. "
+                "Take one of ifa.score, e.g. ifa.score.logit."
+            )
+        self._model = plain(model)
+        traced = examine(self._model, example, output, self.where)
+        self.layer = find(self._model, traced, layer, example, self.where)
+        self.score, self.chunk, self.grid = score, chunk, grid
+        self._output, self._outputs = output, traced.output
+        self._input_shape = tuple(example.shape[1:])
+        self._split = cut(self._model, self.layer, example, output=output)
+        self._replicas = replicas(self._model, ())
+        blank = torch.empty(1, *traced.sites[self.layer].shape, device="meta")
+        self.channels, *self.space = self._laid_out(blank).shape[1:]
+
+    def describe(self) -> str:
+        """Write the network's part of a perturbation's description."""
+        kind, score = type(self._model).__name__, describe(self.score)
+        return f"{kind}, {self.layer!r}, score={score}, chunk={self.chunk}"
+
+    def run(self, inputs: Tensor) -> Any:
+        """Return the output for inputs that may be written to."""
+        return pick(self._replicas.get().run(inputs, lambda call, tensor: tensor), self._output)
+
+    def scores_of(self, output: Any, targets: Tensor, rows: int) -> Tensor:
+        """Score every row of an output for every target: (target, row)."""
+        if isinstance(output, Tensor) and output.shape[:1] != (rows,):
+            raise ValueError(
+                f"{self.where}: expected an output with one row for each of {rows} inputs, got "
+                f"{tuple(output.shape)}. Where the model drops the axis of a batch of one, give "
+                "its squeeze a dim; or pick another output with output=."
+            )
+        scores = vmap(vmap(self.score, in_dims=(0, None)), in_dims=(None, 0))(output, targets)
+        if scores.ndim != 2:
+            raise ValueError(
+                f"{self.where}: expected a score (output of one example, target) -> scalar, got "
+                f"shape {tuple(scores.shape[2:])} for each example from {describe(self.score)}."
+            )
+        return scores
+
+    def samples(self, inputs: Tensor, target: Tensor | None) -> Iterator[Sample]:
+        """Run each sample of a batch alone. `target` is (target, sample), or None."""
+        for number, one in enumerate(inputs.split(1)):
+            raw, head = self._split(one)
+            output = head(raw)
+            targets = self._predicted(output) if target is None else target[:, number]
+            scores = self.scores_of(output, targets, 1)[:, 0]
+            yield Sample(one, raw, self._laid_out(raw)[0], head, targets, scores)
+
+    def positions(self, raw: Tensor) -> Tensor:
+        """Return where in the layer's flat output each place of the laid-out one is."""
+        return self._laid_out(torch.arange(raw.numel(), device=raw.device).reshape(raw.shape))[0]
+
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Raise unless inputs are a batch like the example."""
+        refuse_inference_mode(self.where)
+        if not isinstance(inputs, Tensor):
+            raise TypeError(
+                f"{self.where}: expected a batch as a tensor, got {type(inputs).__name__}."
+            )
+        if tuple(inputs.shape[1:]) != self._input_shape or len(inputs) == 0:
+            raise ValueError(
+                f"{self.where}: expected inputs (sample, {', '.join(map(str, self._input_shape))}) "
+                f"like the example it was made with, got {tuple(inputs.shape)}. "
+                "Make another perturbation for another shape."
+            )
+
+    def check_target(self, target: Any, inputs: Tensor) -> Tensor:
+        """Return targets as (sample,) or (target, sample) int64, or raise."""
+        target, samples = torch.as_tensor(target), len(inputs)
+        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+            raise TypeError(f"{self.where}: expected integer targets, got {target.dtype}.")
+        target = target.expand(samples) if target.ndim == 0 else target
+        if target.ndim > 2 or target.shape[-1] != samples or target.numel() == 0:
+            raise ValueError(
+                f"{self.where}: expected target to be an int, ({samples},) or (target, {samples}) "
+                f"for {samples} inputs, got {tuple(target.shape)}. Give one target a sample."
+            )
+        outputs = None if self._outputs is None else (*self._outputs, 1)[0]
+        low, high = int(target.min()), int(target.max())
+        if outputs is not None and (low < 0 or high >= outputs):
+            raise ValueError(
+                f"{self.where}: expected targets in 0..{outputs - 1}, the model's {outputs} "
+                f"outputs, got {low if low < 0 else high}."
+            )
+        return target.to(inputs.device, torch.int64)
+
+    def check_real(self, example: Tensor) -> None:
+        """Raise unless inputs are real numbers, which can be masked and made noisy."""
+        if not example.is_floating_point():
+            raise TypeError(
+                f"{self.where}: expected inputs of a floating dtype, got {example.dtype}. "
+                "Make the embedding the network's input, or take ifa.perturb.ablationcam."
+            )
+
+    def check_masks(self) -> None:
+        """Raise unless the layer's grid can mask the input."""
+        lead = len(self._input_shape) - len(self.space)
+        if not self.space or lead not in (0, 1):
+            raise ValueError(
+                f"{self.where}: expected a layer laid out as (channel, *space) with the space axes "
+                f"of the input, {self._input_shape} for each sample, got {self.layer!r} with "
+                f"{(self.channels, *self.space)}. Choose a layer with a grid, or lay it out with "
+                "grid=, e.g. ifa.tokens(prefix=1, grid=(14, 14))."
+            )
+
+    def _laid_out(self, raw: Tensor) -> Tensor:
+        return raw if self.grid is None else self.grid(raw)
+
+    def _predicted(self, output: Any) -> Tensor:
+        if isinstance(output, Tensor) and output.ndim == 1:
+            return torch.zeros_like(output, dtype=torch.int64)
+        if isinstance(output, Tensor) and output.ndim == 2:
+            return output.argmax(1)
+        came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"{self.where}: expected a target, because the prediction is defined only for outputs "
+            f"(sample, output), got {came}. Give target=, or pick another output with output=."
+        )
+
+
+# (one sample, how to say so many units are done) -> weights (target, channel)
+Weigh = Callable[[Sample, Advance], Tensor]
+
+
+class Perturbation:
+    """A pure function ``(inputs, target=None) -> Weighted``. Build it with `ifa.perturb`."""
+
+    def __init__(
+        self, network: Network, weigh: Weigh, units: int, progress: Progress, options: str
+    ):
+        self._network, self._weigh, self._units = network, weigh, units
+        self._progress, self._options = progress, options
+
+    def __repr__(self) -> str:
+        return f"{self._network.method}({self._network.describe()}, {self._options})"
+
+    def __call__(self, inputs: Tensor, target: Any = None) -> Weighted:
+        """Return the weights and the activations of every sample."""
+        network = self._network
+        network.check_inputs(inputs)
+        chosen = None if target is None else network.check_target(target, inputs)
+        many = chosen is not None and chosen.ndim == 2
+        asked = chosen[None] if chosen is not None and not many else chosen
+        total = len(inputs) * self._units
+        found: list[Weighted] = []
+        with reporting(self._progress, network.method, total) as advance, torch.no_grad():
+            for sample in network.samples(inputs, asked):
+                weights = self._weigh(sample, advance).to(sample.activations.dtype)
+                found.append(Weighted(weights, sample.activations, sample.targets))
+        weights, activations, targets = (torch.stack(part) for part in zip(*found, strict=True))
+        weights, targets = weights.movedim(1, 0), targets.movedim(1, 0)
+        if not many:
+            return Weighted(weights[0], activations, targets[0])
+        # a view: `ifa.batched` maps every field over the targets
+        return Weighted(weights, activations.expand(len(targets), *activations.shape), targets)
+
+
+class Layers:
+    """The same perturbation of several layers: gives a tuple of `Weighted`."""
+
+    def __init__(self, parts: tuple[Perturbation, ...]):
+        self._parts = parts
+
+    def __repr__(self) -> str:
+        return repr(self._parts)
+
+    def __call__(self, inputs: Tensor, target: Any = None) -> tuple[Weighted, ...]:
+        """Return one `Weighted` for each layer."""
+        return tuple(part(inputs, target) for part in self._parts)
+
+
+def each_layer(build: Callable[[str | None], Perturbation], layer: Any) -> Any:
+    """Build the perturbation of one layer, or of each of a sequence of layers."""
+    if layer is None or isinstance(layer, str):
+        return build(layer)
+    if not layer or len({*layer}) < len(layer):
+        raise ValueError(
+            f"ifa.perturb: expected distinct layers, at least one, got {layer!r}. "
+            "List the names with ifa.trace(model, example)."
+        )
+    return Layers(tuple(build(one) for one in layer))
+
+
+def chunks(total: int, size: int) -> Iterator[range]:
+    """Cut 0..total into consecutive ranges of at most `size`."""
+    return (range(start, min(start + size, total)) for start in range(0, total, size))
+
+
+def noise(shape: Sequence[int], like: Tensor, seed: int, *place: int) -> Tensor:
+    """Draw standard normal numbers that depend on the seed, the place and the shape alone."""
+    state = np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)
+    generator = torch.Generator().manual_seed(int(state[0]))
+    # float32 on the CPU whatever the model's dtype and device: the same numbers everywhere
+    return torch.randn(*shape, generator=generator).to(like)
+
+
+def check_count(where: str, name: str, count: int, most: float = math.inf) -> None:
+    """Raise unless an option is a whole number from 1 to `most`."""
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+        limit = "" if most == math.inf else f" and at most {most}, the layer's channels"
+        raise ValueError(
+            f"{where}: expected {name} to be a whole number, at least 1{limit}, got {count!r}."
+        )
+
+
+def check_choice(where: str, name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise unless an option is one of its choices."""
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{where}: expected {name} to be one of {listed}, got {value!r}.")
+
+
+def check_noise(where: str, samples: int, stdev: float, seed: int) -> None:
+    """Raise unless the options of noise are usable."""
+    check_count(where, "samples", samples)
+    if not 0 <= stdev < math.inf:
+        raise ValueError(f"{where}: expected stdev to be finite and not negative, got {stdev!r}.")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"{where}: expected seed to be a whole number, at least 0, got {seed!r}.")
