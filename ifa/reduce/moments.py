@@ -73,7 +73,8 @@ def moments(*, correction: int = 1) -> Reduction:
         count = a.count + b.count
         share = b.count.double() / count.clamp(min=1)
         delta = b.mean - a.mean
-        m2 = a.m2 + b.m2 + delta.square() * a.count * share
+        # in this order an empty side adds zero, however large the mean of the other
+        m2 = a.m2 + b.m2 + (delta * a.count) * (delta * share)
         return MomentsState(count, a.mean + delta * share, m2)
 
     def finalize(state: MomentsState) -> Moments:

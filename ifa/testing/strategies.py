@@ -1,0 +1,193 @@
+"""Hypothesis strategies for what the library works on: examples, batches, importances, maps.
+
+No two axes of one tensor have the same extent, so that a mixed-up axis is an error of shape.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor
+
+from ifa.reduce.population import Observed
+from ifa.scaling import Scale
+from ifa.types import Features, Map
+
+__all__ = [
+    "batches",
+    "features",
+    "grouped_batches",
+    "importances",
+    "maps",
+    "observations",
+    "scales",
+    "tensors",
+]
+
+Draw = Any
+
+
+def tensors(
+    shape: Sequence[int],
+    *,
+    bound: float = 8.0,
+    subnormal: bool = False,
+    generic: bool = False,
+    dtype: torch.dtype = torch.float64,
+) -> SearchStrategy[Tensor]:
+    """Draw a tensor: either number by number, which shrinks well, or as generic noise.
+
+    Parameters
+    ----------
+    shape
+        Extent of each axis.
+    bound
+        No value is larger in size.
+    subnormal
+        Whether numbers too small for a normal float32 may be drawn.
+    generic
+        Whether to draw noise only, for what is not defined where values coincide.
+    dtype
+        Of the tensor. The numbers themselves are all exact in float32.
+    """
+    numbers = st.floats(-bound, bound, width=32, allow_subnormal=subnormal)
+    chosen = arrays.arrays(np.float32, tuple(shape), elements=numbers)
+
+    def noise(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(*shape, generator=generator).clamp(-bound, bound).to(dtype)
+
+    noisy = st.integers(0, 2**31 - 1).map(noise)
+    if generic:
+        return noisy
+    return st.one_of(chosen.map(lambda array: torch.from_numpy(array.copy()).to(dtype)), noisy)
+
+
+@st.composite
+def features(
+    draw: Draw,
+    *,
+    space: int | None = None,
+    samples: bool = False,
+    bound: float = 8.0,
+    subnormal: bool = False,
+    generic: bool = False,
+    dtype: torch.dtype = torch.float64,
+) -> Features:
+    r"""Draw the features of one example: (channel, \*space), all extents different.
+
+    Parameters
+    ----------
+    space
+        How many space axes: 1, 2 or 3; any of them if None.
+    samples
+        Whether there is a leading sample axis.
+    bound, subnormal, generic, dtype
+        As in `tensors`.
+    """
+    axes = space or draw(st.integers(1, 3), label="space axes")
+    shape = draw(_extents(axes + 1 + samples), label="shape")
+    values = tensors(shape, bound=bound, subnormal=subnormal, generic=generic, dtype=dtype)
+    target = draw(arrays.arrays(np.int64, shape[:samples], elements=st.integers(0, 4)))
+    return Features(draw(values), draw(values), torch.from_numpy(np.array(target)))
+
+
+@st.composite
+def batches(
+    draw: Draw,
+    *,
+    samples: tuple[int, int] = (1, 12),
+    offsets: Sequence[float] = (0.0, 1e4, -1e6),
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    r"""Draw a batch (sample, \*feature) to be cut anywhere, also before its first sample.
+
+    Parameters
+    ----------
+    samples
+        Fewest and most samples.
+    offsets
+        Values lie about one of these. Far from zero is where sums of squares lose a variance.
+    dtype
+        Of the batch.
+    """
+    count = draw(st.integers(*samples), label="samples")
+    shape = draw(_extents(draw(st.integers(0, 2)), at_most=4), label="feature axes")
+    return draw(tensors((count, *shape), dtype=dtype)) + draw(st.sampled_from(offsets))
+
+
+@st.composite
+def grouped_batches(draw: Draw, *, size: int, **options: Any) -> tuple[Tensor, Tensor]:
+    """Draw ``(values, group)``: a batch of `batches` with the group, of `size`, of each sample."""
+    values = draw(batches(**options))
+    group = draw(arrays.arrays(np.int64, len(values), elements=st.integers(0, size - 1)))
+    return values, torch.from_numpy(group)
+
+
+@st.composite
+def observations(draw: Draw, *, targets: int, groups: int = 1) -> Observed:
+    """Draw a batch for `ifa.reduce.population`, in which some maps are not finite."""
+    count = draw(st.integers(1, 10), label="entries")
+
+    def whole(high: int) -> Tensor:
+        drawn = draw(arrays.arrays(np.int64, count, elements=st.integers(0, high)))
+        return torch.from_numpy(drawn)
+
+    importance = draw(tensors((count, 3)))
+    low, high = draw(tensors((2, count), dtype=torch.float32)).sort(0).values
+    broken = whole(4) == 4
+    high = torch.where(broken, torch.inf, high)
+    return Observed(importance, high, low, whole(targets - 1), whole(groups - 1), whole(1).bool())
+
+
+@st.composite
+def importances(draw: Draw, *, rows: bool | None = None) -> Tensor:
+    """Draw importances (channel,) or (target, channel), in which ties are common.
+
+    Parameters
+    ----------
+    rows
+        Whether there is a target axis; either if None.
+    """
+    tabular = draw(st.booleans(), label="rows") if rows is None else rows
+    shape = draw(_extents(2 if tabular else 1, at_most=9), label="shape")
+    few = st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0])
+    tied = arrays.arrays(np.float64, tuple(shape), elements=few, fill=few)
+    return draw(st.one_of(tied.map(lambda array: torch.from_numpy(array.copy())), tensors(shape)))
+
+
+@st.composite
+def maps(draw: Draw, *, space: int | None = None, samples: bool = False) -> Map:
+    r"""Draw a map of one example: (\*space), signed; with `samples` a batch of them."""
+    drawn = draw(features(space=space, samples=samples))
+    return Map(drawn.activations.select(int(samples), 0), drawn.target)
+
+
+@st.composite
+def scales(draw: Draw, *, targets: int | None = None) -> Scale:
+    """Draw an intensity scale of some width, often with a limit of exactly zero.
+
+    Parameters
+    ----------
+    targets
+        None for one scale, a number for one of each target.
+    """
+    pairs = [draw(_limits()) for _ in range(targets or 1)]
+    low, high = torch.tensor(pairs, dtype=torch.float64).unbind(1)
+    return Scale(low, high) if targets else Scale(low[0], high[0])
+
+
+@st.composite
+def _limits(draw: Draw) -> tuple[float, float]:
+    width = draw(st.floats(0.125, 64.0, width=32), label="width of the scale")
+    start = draw(st.floats(-64.0, 64.0, width=32, allow_subnormal=False))
+    low = draw(st.sampled_from([0.0, -width, start]), label="low")
+    return low, low + width
+
+
+def _extents(axes: int, at_most: int = 6) -> SearchStrategy[list[int]]:
+    return st.lists(st.integers(1, at_most), min_size=axes, max_size=axes, unique=True)

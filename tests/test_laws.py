@@ -1,0 +1,377 @@
+"""Everything public is held to its laws, by tables that a test keeps complete: one row each."""
+
+import inspect
+from functools import partial
+from math import atanh, tanh
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ifa
+from ifa import reduce, resizing, scaling, select, stages, weight
+from ifa.testing import laws, models, strategies
+
+
+def pairs(table, kind):
+    """Give every (name, law) of a table, with a readable id."""
+    return [pytest.param(name, law, id=f"{name}-{law.__name__}") for name in table for law in kind]
+
+
+def public_functions(module):
+    own = inspect.getmembers(module, inspect.isfunction)
+    return {name for name, f in own if f.__module__ == module.__name__ and not name.startswith("_")}
+
+
+class Weighting(NamedTuple):
+    """How a kernel is held to the laws; most need nothing said."""
+
+    degree: float = 1  # of homogeneity in the gradients
+    exempt: tuple = ()  # laws that its definition breaks, and that must then be broken
+    generic: bool = False  # whether it is defined only where no two values coincide
+
+
+WEIGHTINGS = {
+    "bagcam": Weighting(exempt=(laws.doubling_gradients_doubles_weights,)),
+    "eigencam": Weighting(degree=0, generic=True, exempt=(laws.zero_gradients_give_zero_weights,)),
+    "eigengradcam": Weighting(generic=True),
+    "elementwise_gradcam": Weighting(),
+    "fullcam": Weighting(),
+    "gradcam": Weighting(),
+    "gradcam_plus_plus": Weighting(exempt=(laws.doubling_gradients_doubles_weights,)),
+    "hirescam": Weighting(),
+    "layercam": Weighting(),
+    "randomcam": Weighting(
+        degree=0,
+        exempt=(
+            laws.permuting_channels_permutes_weights,
+            laws.zero_gradients_give_zero_weights,
+        ),
+    ),
+    "xgradcam": Weighting(),
+}
+NOT_KERNELS = {"cam"}  # makes a step, of a model
+
+
+@pytest.mark.parametrize(("name", "law"), pairs(WEIGHTINGS, laws.WEIGHTING))
+def test_weighting(name, law):
+    kernel, case = getattr(weight, name), WEIGHTINGS[name]
+    options = {}
+    if law is laws.doubling_gradients_doubles_weights:
+        options["degree"] = case.degree
+    if case.generic:
+        batch = law is laws.weighting_a_batch_equals_a_loop
+        options["features"] = strategies.features(samples=batch, generic=True)
+    if law in case.exempt:
+        with pytest.raises(AssertionError):
+            law(kernel, **options)
+    else:
+        law(kernel, **options)
+
+
+def test_every_weighting_has_a_row():
+    assert set(WEIGHTINGS) == set(weight.__all__) - NOT_KERNELS
+
+
+def magnitude(values):
+    return values.abs()
+
+
+# Each reduction with a strategy for its batches; combinators are held around a reduction.
+REDUCTIONS = {
+    "extrema": (reduce.extrema(), None),
+    "from_monoid": (
+        reduce.from_monoid(
+            init=lambda like: torch.zeros((), dtype=torch.float64),
+            lift=lambda batch: batch.double().sum(),
+            merge=torch.add,
+            finalize=torch.clone,
+        ),
+        None,
+    ),
+    "grouped": (reduce.grouped(reduce.moments(), size=3), strategies.grouped_batches(size=3)),
+    "mapped": (reduce.mapped(magnitude, reduce.extrema()), None),
+    "moments": (reduce.moments(), None),
+    "population": (
+        reduce.population(targets=2, groups=3, levels=[0.1, 0.5, 1.0]),
+        strategies.observations(targets=2, groups=3),
+    ),
+    "zipped": (reduce.zipped(moments=reduce.moments(correction=0), extrema=reduce.extrema()), None),
+}
+NOT_REDUCTIONS = {"difference", "fold", "quantiles", "summarize"}
+
+
+@pytest.mark.parametrize(("name", "law"), pairs(REDUCTIONS, laws.REDUCTION))
+def test_reduction(name, law):
+    reduction, batches = REDUCTIONS[name]
+    law(reduction, batches=batches)
+
+
+def test_every_reduction_has_a_row():
+    assert set(REDUCTIONS) == set(reduce.__all__) - NOT_REDUCTIONS
+
+
+def mean_and_variance(data):
+    return data.mean(0), data.var(0, ddof=1)
+
+
+def smallest_and_largest(data):
+    return data.min(0), data.max(0)
+
+
+DEFINITIONS = {
+    "extrema": (reduce.extrema(), smallest_and_largest, tuple),
+    "moments": (reduce.moments(), mean_and_variance, lambda statistic: statistic[1:]),
+}
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_a_statistic_equals_its_definition(name):
+    reduction, definition, read = DEFINITIONS[name]
+    laws.a_statistic_equals_its_definition(reduction, definition, read=read)
+
+
+def test_a_variance_survives_far_from_zero():
+    laws.a_variance_survives_far_from_zero(reduce.moments())
+
+
+@pytest.mark.parametrize("law", laws.CHAIN, ids=lambda law: law.__name__)
+def test_chain(law):
+    law(ifa.chain)
+
+
+SCALE = ifa.Scale(torch.tensor(-1.0), torch.tensor([3.0]).squeeze())
+STEPS = {
+    "clip": ifa.clip(-1, 2),
+    "minmax": ifa.minmax,
+    "relu": ifa.relu,
+    "rescale": ifa.rescale(SCALE),
+    "resize": lambda value: ifa.resize((7, 4, 5)[: value.values.ndim])(value),
+    "unscale": ifa.unscale(SCALE),
+}
+# Steps of other records, and what is no step.
+OTHERS = {"combine", "combine_groups", "keep", "weigh"} | {
+    *("as_tensor", "expect", "resized", "row", "weighing")
+}
+
+
+@pytest.mark.parametrize(("name", "law"), pairs(STEPS, laws.STEP))
+def test_step(name, law):
+    law(STEPS[name])
+
+
+def test_every_step_has_a_row():
+    modules = (public_functions(module) for module in (stages, scaling, resizing))
+    assert set(STEPS) == set().union(*modules) - OTHERS - {"scale_from"}
+
+
+def bent(part):
+    """Where tanh scaling puts what affine scaling puts at `part`."""
+    return tanh(atanh(0.05) + (atanh(0.95) - atanh(0.05)) * part)
+
+
+# Options of `rescale` and `unscale`, and where they put the low and the high of a scale.
+RESCALINGS = {
+    "affine": ({}, (0.0, 1.0)),
+    "affine-widened": ({"widen": 2.0}, (0.25, 0.75)),
+    "affine-narrowed": ({"widen": 0.5}, (-0.5, 1.5)),
+    "tanh": ({"how": "tanh"}, (0.05, 0.95)),
+    "tanh-widened": ({"how": "tanh", "widen": 2.0}, (bent(0.25), bent(0.75))),
+}
+
+
+@pytest.mark.parametrize(("name", "law"), pairs(RESCALINGS, laws.RESCALE))
+def test_rescaling(name, law):
+    options, limits = RESCALINGS[name]
+    law(partial(ifa.rescale, **options), partial(ifa.unscale, **options), limits=limits)
+
+
+@given(strategies.maps(), st.floats(0.125, 64.0), st.floats(-64.0, 64.0))
+def test_minmax_reaches_both_ends_and_forgets_unit_and_offset(value, unit, offset):
+    scaled = ifa.minmax(value).values
+    if value.values.amax() > value.values.amin():
+        assert (scaled.amin(), scaled.amax()) == (0, 1)
+    else:
+        assert not scaled.any()
+    moved = ifa.minmax(value._replace(values=value.values.double() * 4)).values
+    torch.testing.assert_close(moved, scaled)
+
+
+@given(st.lists(st.tuples(st.floats(-9, 0), st.floats(1, 9)), min_size=1, max_size=4))
+def test_a_scale_is_read_off_the_statistics(limits):
+    import xarray as xr
+
+    low, high = np.array(limits).T
+    statistics = xr.Dataset(
+        {
+            # the quantile 0.5 of the maxima, and 0.9 of the minima, must not be taken
+            "map_min": (("target", "quantile"), np.stack([low, low - 1], 1)),
+            "map_max": (("target", "quantile"), np.stack([high + 1, high], 1)),
+            "map_min_overall": ("quantile", [low.mean(), low.mean() - 1]),
+            "map_max_overall": ("quantile", [high.mean() + 1, high.mean()]),
+        },
+        {"quantile": [0.5, 0.9], "target": np.arange(len(low))},
+    )
+    expected = {
+        "all": (low.mean(), high.mean()),
+        "target": (low, high),
+        "widest": (low.min(), high.max()),
+    }
+    for over, pair in expected.items():
+        scale = ifa.scale_from(statistics, over=over)
+        np.testing.assert_array_equal(scale.low, pair[0])
+        np.testing.assert_array_equal(scale.high, pair[1])
+        rectified = ifa.scale_from(statistics, over=over, rectified=True)
+        np.testing.assert_array_equal(rectified.low, np.zeros_like(pair[0]))
+        np.testing.assert_array_equal(rectified.high, pair[1])
+
+
+def test_every_scaling_has_a_row():
+    names = {"minmax", "rescale", "scale_from", "unscale"}  # the last four tests, and RESCALINGS
+    assert public_functions(scaling) == names
+
+
+def law_of(name, **options):
+    return partial(getattr(laws, name), **options)
+
+
+RANKED = "the_strongest_are_kept_and_ties_go_to_the_lower_index"
+COUNTED = (law_of("exactly_k_channels_are_kept"), law_of("a_ratio_of_one_keeps_all"))
+UNTOUCHED = law_of("selecting_leaves_the_values")
+
+
+def ignoring_ratio(rule, **options):
+    return lambda values, ratio: rule(values, **options)
+
+
+# Each rule as select(values, ratio=...), and the laws it is held to.
+SELECTIONS = {
+    "above": (
+        ignoring_ratio(select.above, threshold=0.0),
+        (
+            UNTOUCHED,
+            # what is kept is a head of the ranking, however long
+            law_of(RANKED),
+        ),
+    ),
+    "every": (
+        ignoring_ratio(select.every),
+        (UNTOUCHED, law_of("a_ratio_of_one_keeps_all"), law_of(RANKED)),
+    ),
+    "largest": (select.largest, (*COUNTED, UNTOUCHED, law_of(RANKED))),
+    "largest_absolute": (
+        select.largest_absolute,
+        (*COUNTED, UNTOUCHED, law_of(RANKED, strength=torch.abs)),
+    ),
+    "only": (
+        ignoring_ratio(select.only, index=0),
+        # as ranked by index
+        (UNTOUCHED, law_of(RANKED, strength=torch.zeros_like)),
+    ),
+    "random": (partial(select.random, seed=5), (*COUNTED, UNTOUCHED)),
+    "smallest_absolute": (
+        select.smallest_absolute,
+        (
+            UNTOUCHED,
+            law_of("a_selection_is_the_complement_of", other=select.largest_absolute),
+        ),
+    ),
+    "strongest": (ignoring_ratio(select.strongest), (UNTOUCHED, law_of(RANKED))),
+}
+SELECTION_PAIRS = [
+    pytest.param(name, law, id=f"{name}-{law.func.__name__}")
+    for name, (_, held) in SELECTIONS.items()
+    for law in held
+]
+
+
+@pytest.mark.parametrize(("name", "law"), SELECTION_PAIRS)
+def test_selection(name, law):
+    law(SELECTIONS[name][0])
+
+
+def test_every_selection_has_a_row():
+    assert set(SELECTIONS) == set(select.__all__)
+
+
+@given(strategies.importances())
+def test_rules_without_a_ratio_keep_what_they_say(values):
+    expected = values == values.amax(-1, keepdim=True)
+    assert torch.equal(select.above(values, threshold=0.0), values > 0)
+    assert (select.strongest(values).sum(-1) == 1).all()
+    assert expected[select.strongest(values)].all()
+    last = values.shape[-1] - 1
+    assert select.only(values, index=last)[..., last].all()
+    assert (select.only(values, index=last).sum(-1) == 1).all()
+
+
+class Tapped(NamedTuple):
+    """A network, one of its layers, and how it has to be tapped."""
+
+    model: models.Net
+    layer: str
+    options: dict = {}  # noqa: RUF012 (never changed)
+
+
+GRID = {"grid": ifa.tokens(prefix=1, grid=(2, 3))}
+TAPS = {
+    "pooled_linear_1": Tapped(models.pooled_linear(1), "conv1"),
+    "pooled_linear_2": Tapped(models.pooled_linear(2), "relu2"),
+    "pooled_linear_3": Tapped(models.pooled_linear(3), "conv2"),
+    "inplace": Tapped(models.inplace(), "conv2"),
+    "inplace_below": Tapped(models.inplace(), "conv1"),
+    "reused_layer": Tapped(models.reused_layer(), "relu#2"),
+    "tuple_output": Tapped(models.tuple_output(), "conv", {"output": 1}),
+    "dict_output": Tapped(models.dict_output(), "body.conv"),
+    "dict_output_of_layer": Tapped(models.dict_output(), "body"),
+    "two_heads": Tapped(models.two_heads(), "trunk", {"output": "value"}),
+    "two_heads_probability": Tapped(
+        models.two_heads(), "trunk", {"output": "category", "score": ifa.score.probability}
+    ),
+    "regression": Tapped(models.regression(), "conv"),
+    "batch_norm": Tapped(models.batch_norm(), "norm"),
+    "batch_norm_below": Tapped(models.batch_norm(), "conv"),
+    "small_vit": Tapped(models.small_vit(), "blocks.0", GRID),
+    "small_vit_norm": Tapped(models.small_vit(), "blocks.1.norm1", GRID),
+    "recurrent": Tapped(models.recurrent(), "gru", {"grid": ifa.channels_last()}),
+}
+NETWORKS = {name for name in models.__all__ if name != "inputs"}
+
+
+@pytest.mark.parametrize(("name", "law"), pairs(TAPS, laws.TAP))
+def test_tap(name, law):
+    model, layer, options = TAPS[name]
+    law(model, layer, models.inputs(model), examples=8, **options)
+
+
+def test_every_network_is_tapped():
+    tapped = {"_".join(c for c in name.split("_") if not c.isdigit()) for name in TAPS}
+    assert tapped >= NETWORKS
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", TAPS)
+def test_every_layer_can_be_tapped(name):
+    model, _, options = TAPS[name]
+    options = {key: value for key, value in options.items() if key != "grid"}
+    example = models.inputs(model)
+    for layer in ifa.trace(model, example):
+        for law in laws.TAP:
+            law(model, layer, example, examples=50, **options)
+
+
+def analysis(store, seed):
+    """Analyze one of many networks, in several shards."""
+    model = models.pooled_linear(space=1, seed=seed)
+    inputs = models.inputs(model, 7)
+    data = [(one, int(label)) for one, label in zip(inputs, model(inputs).argmax(1), strict=True)]
+    kept = {"layer": ["conv1", "relu2"], "keep_samples": "full", "shard": 3}
+    return ifa.analyze(model, data, store=store, progress=False, **kept)
+
+
+@pytest.mark.parametrize("law", laws.STORE, ids=lambda law: law.__name__)
+def test_store(law):
+    law(analysis, examples=4)

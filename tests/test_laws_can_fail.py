@@ -1,0 +1,514 @@
+"""Every law is seen to fail, on an implementation with the mistake that it is there to find."""
+
+import shutil
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import Phase, settings
+from test_laws import analysis
+
+import ifa
+from ifa.testing import assert_leaves_model_untouched, assert_trees_close, laws, models
+from ifa.types import Reduction
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _first_counterexample_is_enough():
+    before = settings.get_current_profile_name()
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("red", settings.get_profile("ci"), phases=phases)
+    settings.load_profile("red")
+    yield
+    settings.load_profile(before)
+
+
+# ---- weightings
+
+
+def gradcam(activations, gradients):
+    return gradients.flatten(1).mean(1)
+
+
+def by_position_in_the_layer(activations, gradients):
+    return gradcam(activations, gradients) * torch.arange(len(gradients))
+
+
+def first_position_only(activations, gradients):
+    return gradients.flatten(1)[:, 0]
+
+
+def running_sum(activations, gradients):
+    return gradients.cumsum(-1)
+
+
+def squashed(activations, gradients):
+    return gradcam(activations, gradients).tanh()
+
+
+def biased(activations, gradients):
+    return gradcam(activations, gradients) + 1e-3
+
+
+class Remembering:
+    """A kernel that depends on how often it was called."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, activations, gradients):
+        self.calls += 1
+        return gradcam(activations, gradients) + self.calls
+
+
+def rectifying_in_place(activations, gradients):
+    return gradients.relu_().clone()
+
+
+def without_epsilon(activations, gradients):
+    return (activations * gradients).flatten(1).sum(1) / activations.flatten(1).sum(1)
+
+
+def of_wrong_shape(activations, gradients):
+    return gradients.flatten(1)[:, :1]
+
+
+# ---- reductions
+
+
+def monoid(init, lift, merge, finalize=lambda state: state):
+    return ifa.reduce.from_monoid(init=init, lift=lift, merge=merge, finalize=finalize)
+
+
+def zeros(like):
+    return like.new_zeros(like.shape[1:], dtype=torch.float64)
+
+
+def total(batch):
+    return batch.double().sum(0)
+
+
+ignored_empty = monoid(lambda like: zeros(like) + 1, total, torch.add)
+mean_of_means = monoid(zeros, lambda b: b.double().mean(0), lambda a, b: (a + b) / 2)
+last_sample = monoid(zeros, lambda batch: batch[-1].double(), lambda a, b: b)
+python_count = monoid(
+    lambda like: (zeros(like), 0),
+    lambda batch: (total(batch), len(batch)),
+    lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    lambda state: state[0],
+)
+merging_in_place = monoid(zeros, total, lambda a, b: a.add_(b))
+
+
+class Sums(NamedTuple):
+    count: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+class Spread(NamedTuple):
+    variance: torch.Tensor
+
+
+def _spread(state):
+    mean = state.first / state.count
+    return Spread((state.second / state.count - mean**2) * state.count / (state.count - 1))
+
+
+sums_of_squares = monoid(
+    lambda like: Sums(
+        torch.zeros(()), like.new_zeros(like.shape[1:]), like.new_zeros(like.shape[1:])
+    ),
+    lambda b: Sums(torch.tensor(float(len(b))), b.sum(0), b.square().sum(0)),
+    lambda a, b: Sums(*(x + y for x, y in zip(a, b, strict=True))),
+    _spread,
+)
+
+
+class HalfUpdated:
+    """Merges well, but its update forgets what came before."""
+
+    right = ifa.reduce.moments()
+    reduction = Reduction(right.init, lambda state, b: right_update(b), right.merge, right.finalize)
+
+
+def right_update(batch):
+    right = ifa.reduce.moments()
+    return right.update(right.init(batch), batch)
+
+
+# ---- chains and steps
+
+
+def starting_with_relu(*steps):
+    return ifa.chain(ifa.relu, *steps)
+
+
+def right_to_left(*steps):
+    return ifa.chain(*reversed(steps))
+
+
+def without_the_last(*steps):
+    return ifa.chain(*steps[:-1])
+
+
+def unpicklable(*steps):
+    made = ifa.chain(*steps)
+    return lambda value: made(value)
+
+
+class RememberingStep:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, value):
+        self.calls += 1
+        return value._replace(values=value.values + self.calls)
+
+
+def relu_in_place(value):
+    return value._replace(values=value.values.relu_())
+
+
+def next_target(value):
+    return value._replace(target=value.target + 1)
+
+
+# ---- scales
+
+
+def step_of(function):
+    """Make a builder of steps from (values, scale) -> values."""
+    return lambda scale: lambda value: value._replace(values=function(value.values, scale))
+
+
+without_low = step_of(lambda values, scale: values / scale.high)
+unchanged = step_of(lambda values, scale: values)
+reversing = step_of(lambda values, scale: (scale.high - values) / (scale.high - scale.low))
+
+
+def zero_is_missing(values, scale):
+    low = scale.low if scale.low else values.amin()
+    high = scale.high if scale.high else values.amax()
+    return (values - low) / (high - low + 1e-7)
+
+
+def first_row(make, scale):
+    return make(ifa.Scale(*(torch.atleast_1d(limit)[0] for limit in scale)))
+
+
+# ---- selections
+
+
+def threshold(values, *, ratio, keep_ties):
+    count = max(1, round(ratio * values.shape[-1]))
+    limit = values.sort(-1, descending=True).values[..., count - 1 : count]
+    return values >= limit if keep_ties else values > limit
+
+
+def ties_to_the_higher_index(values, *, ratio):
+    return ifa.select.largest(values.flip(-1), ratio=ratio).flip(-1)
+
+
+def absolute_in_place(values, *, ratio):
+    return ifa.select.largest(values.abs_(), ratio=ratio)
+
+
+def smallest_of_same_number(values, *, ratio):
+    return ifa.select.largest(-values.abs(), ratio=ratio)
+
+
+# ---- taps
+
+
+def tampered(change):
+    """Make a builder of taps whose result, or whose model, is changed by ``(model, inputs, x)``."""
+
+    def build(model, layer, example, **options):
+        tapped = ifa.tap(model, layer, example, **options)
+
+        def call(inputs, target=None):
+            return change(model, inputs, tapped(inputs, target))
+
+        return call
+
+    return build
+
+
+def mean_score(model, inputs, features):
+    return features._replace(gradients=features.gradients / (len(inputs) + 1))
+
+
+def overwritten(model, inputs, features):
+    return features._replace(activations=features.activations.relu())
+
+
+def slightly_steeper(model, inputs, features):
+    return features._replace(gradients=features.gradients * 1.01)
+
+
+def scaled_by_the_batch(model, inputs, features):
+    return features._replace(gradients=features.gradients * features.activations.max())
+
+
+def with_graph(model, inputs, features):
+    return features._replace(activations=features.activations.requires_grad_())
+
+
+def filling_grad(model, inputs, features):
+    next(model.parameters()).square().sum().backward()
+    return features
+
+
+def drawing_randomly(model, inputs, features):
+    torch.rand(1)
+    return features
+
+
+def training(model, inputs, features):
+    model.get_submodule("relu").train()  # which changes nothing else
+    return features
+
+
+def editing_inputs(model, inputs, features):
+    inputs.add_(1)
+    return features
+
+
+def writing_buffers(model, inputs, features):
+    for buffer in model.buffers():
+        buffer.add_(1)
+    return features
+
+
+def leaving_a_hook(model, layer, example, **options):
+    """Hook the model itself, and forget to remove the hook if something raises."""
+    tapped = ifa.tap(model, layer, example, **options)
+
+    def call(inputs, target=None):
+        handle = model.register_forward_hook(lambda module, args, output: None)
+        features = tapped(inputs, target)
+        handle.remove()
+        return features
+
+    return call
+
+
+def swallowing(model, layer, example, **options):
+    tapped = ifa.tap(model, layer, example, **options)
+
+    def call(inputs, target=None):
+        try:
+            return tapped(inputs, target)
+        except Exception:
+            return None
+
+    return call
+
+
+def on_tap(law, tap, build=models.batch_norm, layer="conv"):
+    model = build()
+    law(model, layer, models.inputs(model), tap=tap, examples=5)
+
+
+# ---- stores
+
+
+def forgetting_attributes(run):
+    tree = ifa.open(run)
+    tree.attrs = {}
+    return tree
+
+
+def different_in_memory(store, seed):
+    return analysis(store, seed if store else seed + 1)
+
+
+def overwriting(store, seed):
+    if store:
+        shutil.rmtree(store, ignore_errors=True)
+    return analysis(store, seed)
+
+
+def returning_any_run(store, seed):
+    return ifa.open(store) if store.exists() else analysis(store, seed)
+
+
+def refusing_too_late(store, seed):
+    (store.parent / "run").mkdir(exist_ok=True)
+    (store / "note.txt").write_text(str(seed)) if (store / "COMMIT.json").exists() else None
+    return analysis(store, seed)
+
+
+affine = partial(ifa.rescale), partial(ifa.unscale)
+stored = partial(laws.a_store_gives_back_what_was_put_in, examples=2)
+RED = [
+    (laws.permuting_channels_permutes_weights, by_position_in_the_layer),
+    (laws.flipping_space_flips_spatial_weights, first_position_only),
+    (laws.flipping_space_flips_spatial_weights, running_sum),
+    (laws.doubling_gradients_doubles_weights, squashed),
+    (partial(laws.doubling_gradients_doubles_weights, degree=2), gradcam),
+    (laws.zero_gradients_give_zero_weights, biased),
+    (laws.weighting_a_batch_equals_a_loop, Remembering()),
+    (laws.weighting_leaves_its_inputs, rectifying_in_place),
+    (laws.weights_are_always_finite, without_epsilon),
+    (laws.weights_are_always_finite, of_wrong_shape),
+    (laws.an_empty_state_is_the_identity, ignored_empty),
+    (laws.splits_do_not_matter, mean_of_means),
+    (laws.splits_do_not_matter, HalfUpdated.reduction),
+    (laws.order_does_not_matter, last_sample),
+    (laws.merging_is_associative, mean_of_means),
+    (laws.a_state_survives_the_store, python_count),
+    (laws.a_reduction_leaves_its_arguments, merging_in_place),
+    (
+        laws.a_statistic_equals_its_definition,
+        ifa.reduce.moments(correction=0),
+        lambda data: (np.asarray(len(data)), data.mean(0), data.var(0, ddof=1)),
+    ),
+    (laws.a_variance_survives_far_from_zero, sums_of_squares),
+    (laws.an_empty_chain_is_the_identity, starting_with_relu),
+    (laws.chaining_is_associative, right_to_left),
+    (laws.a_chain_of_one_is_its_step, without_the_last),
+    (laws.a_chain_pickles, unpicklable),
+    (laws.a_step_over_a_batch_equals_a_loop, RememberingStep()),
+    (laws.a_step_leaves_its_input, relu_in_place),
+    (laws.a_step_leaves_its_input, next_target),
+    (laws.low_and_high_go_to_the_limits, without_low, affine[1]),
+    (laws.low_and_high_go_to_the_limits, affine[0], unchanged),
+    (laws.a_limit_of_zero_is_honoured, step_of(zero_is_missing), affine[1]),
+    (laws.rescaling_keeps_the_order, reversing, affine[1]),
+    (laws.rescaling_keeps_the_order, affine[0], reversing),
+    (laws.unscaling_undoes_rescaling, affine[0], unchanged),
+    (laws.each_target_has_its_own_scale, partial(first_row, ifa.rescale), affine[1]),
+    (laws.each_target_has_its_own_scale, affine[0], partial(first_row, ifa.unscale)),
+    (laws.exactly_k_channels_are_kept, partial(threshold, keep_ties=True)),
+    (laws.exactly_k_channels_are_kept, partial(threshold, keep_ties=False)),
+    (laws.the_strongest_are_kept_and_ties_go_to_the_lower_index, ties_to_the_higher_index),
+    (laws.the_strongest_are_kept_and_ties_go_to_the_lower_index, ifa.select.largest_absolute),
+    (laws.a_ratio_of_one_keeps_all, partial(threshold, keep_ties=False)),
+    (laws.selecting_leaves_the_values, absolute_in_place),
+    (
+        laws.a_selection_is_the_complement_of,
+        smallest_of_same_number,
+        ifa.select.largest_absolute,
+    ),
+    (partial(on_tap, laws.a_tap_equals_autograd), tampered(mean_score)),
+    (partial(on_tap, laws.a_tap_equals_autograd), tampered(with_graph)),
+    (
+        partial(on_tap, laws.a_tap_equals_autograd),
+        tampered(overwritten),
+        models.inplace,
+        "conv2",
+    ),
+    (partial(on_tap, laws.a_tap_equals_finite_differences), tampered(slightly_steeper)),
+    (partial(on_tap, laws.a_tap_treats_each_sample_alone), tampered(scaled_by_the_batch)),
+    *(
+        (partial(on_tap, laws.a_tap_leaves_the_model), tap)
+        for tap in (
+            tampered(filling_grad),
+            tampered(drawing_randomly),
+            tampered(training),
+            tampered(editing_inputs),
+            tampered(writing_buffers),
+            leaving_a_hook,
+            swallowing,
+        )
+    ),
+    (partial(stored, open=forgetting_attributes), analysis),
+    (stored, different_in_memory),
+    (partial(laws.repeating_an_analysis_changes_nothing, examples=2), overwriting),
+    (partial(laws.another_analysis_is_refused, examples=2), overwriting),
+    (partial(laws.another_analysis_is_refused, examples=2), returning_any_run),
+    (partial(laws.another_analysis_is_refused, examples=2), refusing_too_late),
+    (
+        partial(laws.verifying_passes_until_a_byte_changes, verify=lambda run: None, examples=2),
+        analysis,
+    ),
+]
+
+
+def name(part):
+    """Tell a law by the innermost function with a name."""
+    while isinstance(part, partial):
+        part = part.args[0] if part.func is on_tap else part.func
+    return part.__name__
+
+
+@pytest.mark.parametrize("row", RED, ids=lambda row: name(row[0]))
+def test_a_law_goes_red(row):
+    law, *broken = row
+    with pytest.raises(AssertionError):
+        law(*broken)
+
+
+def test_every_law_has_gone_red():
+    every = (value for value in vars(laws).values() if callable(value))
+    shipped = {law.__name__ for law in laws.LAWS}
+    assert {name(row[0]) for row in RED} == shipped
+    # a function of `laws` that asks for examples is a law, and so listed
+    takers = {
+        value.__name__
+        for value in every
+        if "examples" in getattr(value, "__annotations__", {}) and value.__name__[0] != "_"
+    }
+    assert takers == shipped
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        ({"a": torch.ones(2)}, {"b": torch.ones(2)}),
+        ((torch.ones(2),), [torch.ones(2)]),
+        (ifa.Scale(torch.ones(()), torch.ones(())), (torch.ones(()), torch.ones(()))),
+        (torch.ones(2), torch.ones(2, 1)),
+        (torch.ones(2), torch.ones(2, dtype=torch.float64)),
+        (torch.ones(2), torch.ones(2) + 1e-3),
+        (torch.ones(2), torch.tensor([1.0, torch.nan])),
+    ],
+    ids=["key", "nesting", "record", "shape", "dtype", "value", "nan"],
+)
+def test_trees_that_differ_are_not_close(actual, expected):
+    with pytest.raises(AssertionError):
+        assert_trees_close(actual, expected)
+
+
+def test_the_leaf_that_differs_is_named():
+    with pytest.raises(AssertionError, match=r"leaf \['b'\]\[1\]"):
+        assert_trees_close({"a": 1.0, "b": (2.0, 3.0)}, {"a": 1.0, "b": (2.0, 4.0)})
+
+
+def replace_parameter(model):
+    model.conv.weight = torch.nn.Parameter(model.conv.weight.detach().clone())
+
+
+TOUCHES = {
+    "parameter": lambda model: model.conv.weight.detach().add_(1),
+    "replaced parameter": replace_parameter,
+    "requires_grad": lambda model: model.conv.weight.requires_grad_(False),
+    "buffer": lambda model: model.norm.running_mean.add_(1),
+    "grad": lambda model: model.conv.weight.sum().backward(),
+    "forward hook": lambda model: model.conv.register_forward_hook(print),
+    "pre-hook": lambda model: model.conv.register_forward_pre_hook(print),
+    "backward hook": lambda model: model.conv.register_full_backward_hook(print),
+    "training flag": lambda model: model.relu.train(),
+    "new module": lambda model: model.add_module("extra", torch.nn.ReLU()),
+    "random state": lambda model: torch.rand(1),
+}
+
+
+@pytest.mark.parametrize("touch", TOUCHES.values(), ids=TOUCHES.keys())
+def test_a_touched_model_is_noticed(touch):
+    model = models.batch_norm()
+    with (
+        pytest.raises(AssertionError, match="left as it was"),
+        assert_leaves_model_untouched(model),
+    ):
+        touch(model)
+
+
+def test_a_network_that_only_ran_is_untouched():
+    model = models.batch_norm()
+    with assert_leaves_model_untouched(model):
+        model(models.inputs(model)).sum().item()
