@@ -238,7 +238,7 @@ def law_of(name, **options):
     return partial(getattr(laws, name), **options)
 
 
-RANKED = "the_strongest_are_kept_and_ties_go_to_the_lower_index"
+RANKED = "strongest_are_kept_and_ties_go_to_the_lower"
 COUNTED = (law_of("exactly_k_channels_are_kept"), law_of("a_ratio_of_one_keeps_all"))
 UNTOUCHED = law_of("selecting_leaves_the_values")
 

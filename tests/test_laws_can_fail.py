@@ -385,8 +385,8 @@ RED = [
     (laws.each_target_has_its_own_scale, affine[0], partial(first_row, ifa.unscale)),
     (laws.exactly_k_channels_are_kept, partial(threshold, keep_ties=True)),
     (laws.exactly_k_channels_are_kept, partial(threshold, keep_ties=False)),
-    (laws.the_strongest_are_kept_and_ties_go_to_the_lower_index, ties_to_the_higher_index),
-    (laws.the_strongest_are_kept_and_ties_go_to_the_lower_index, ifa.select.largest_absolute),
+    (laws.strongest_are_kept_and_ties_go_to_the_lower, ties_to_the_higher_index),
+    (laws.strongest_are_kept_and_ties_go_to_the_lower, ifa.select.largest_absolute),
     (laws.a_ratio_of_one_keeps_all, partial(threshold, keep_ties=False)),
     (laws.selecting_leaves_the_values, absolute_in_place),
     (

@@ -1,0 +1,287 @@
+"""Laws of (model, layer, example), and what autograd says of them."""
+
+import copy
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor, nn
+
+import ifa
+from ifa.taps.outputs import first_tensor, pick, replace_first_tensor
+from ifa.testing.assertions import (
+    assert_leaves_model_untouched,
+    assert_trees_close,
+    map_leaves,
+)
+from ifa.testing.holding import assert_same, hold
+from ifa.types import Features
+
+
+def a_tap_equals_autograd(
+    model: nn.Module,
+    layer: str,
+    example: Tensor,
+    *,
+    tap: Any = ifa.tap,
+    examples: int | None = None,
+    **options: Any,
+) -> None:
+    """Activations and gradients are those of ordinary autograd, to the bit.
+
+    For many targets, whose backward passes are mapped together, gradients are so to rounding.
+    """
+    tapped = tap(model, layer, example, **options)
+    outputs = _outputs(model, example, options)
+
+    @given(*_calls(outputs))
+    def law(seed: int, samples: int, draw_target: Callable[[int], Any]) -> None:
+        inputs, target = _noise(example, samples, seed), draw_target(samples)
+        actual = tapped(inputs, target)
+        assert not any(field.requires_grad for field in actual), "expected no graph in the results"
+        expected = _by_autograd(model, layer, inputs, target, options)
+        if expected.target.ndim == 2:
+            rounding = 1e-5 * float(expected.gradients.abs().max())
+            assert_trees_close(actual.gradients, expected.gradients, rtol=1e-5, atol=rounding)
+            actual = actual._replace(gradients=expected.gradients)
+        assert_same(actual, expected)
+
+    hold(law, examples)
+
+
+def a_tap_equals_finite_differences(
+    model: nn.Module,
+    layer: str,
+    example: Tensor,
+    *,
+    tap: Any = ifa.tap,
+    examples: int | None = None,
+    **options: Any,
+) -> None:
+    """In float64, moving the layer's output by a little moves the score as the gradient says."""
+    precise, blank = copy.deepcopy(model).double(), example.double()
+    tapped = tap(precise, layer, blank, **options)
+    grid, step = options.get("grid") or (lambda values: values), 1e-6
+
+    @given(st.integers(0, 2**31 - 1), st.integers(0, _outputs(precise, blank, options) - 1))
+    def law(seed: int, index: int) -> None:
+        inputs = _noise(blank, 3, seed)
+        target = torch.full((3,), index)
+        with torch.no_grad():
+            caught, _ = _forward(precise, layer, inputs, target, options)
+            # what the grid leaves out, such as a class token, must not move
+            pull = torch.func.vjp(grid, caught)[1]
+            direction = pull(_noise(grid(caught), 3, seed + 1))[0]
+            scores = [
+                _forward(precise, layer, inputs, target, options, add=part * direction)[1]
+                for part in (-step, 0.0, step)
+            ]
+        left, right = ((b - a) / step for a, b in pairwise(scores))
+        predicted = (tapped(inputs, target).gradients * grid(direction)).flatten(1)
+        size = predicted.abs().sum(1) + 1e-6
+        # where the two sides differ there is a kink between, such as a rectifier's
+        assume(bool(((left - right).abs() < 1e-5 * size).all()))
+        error = (predicted.sum(1) - (left + right) / 2).abs()
+        assert (error < 1e-4 * size).all(), f"expected slopes {left}, got {predicted.sum(1)}"
+
+    hold(law, examples)
+
+
+def a_tap_treats_each_sample_alone(
+    model: nn.Module,
+    layer: str,
+    example: Tensor,
+    *,
+    tap: Any = ifa.tap,
+    examples: int | None = None,
+    **options: Any,
+) -> None:
+    """In float64, cutting the batch anywhere or taking it in another order changes nothing."""
+    precise, blank = copy.deepcopy(model).double(), example.double()
+    tapped = tap(precise, layer, blank, **options)
+
+    @given(st.integers(0, 2**31 - 1), st.integers(2, 5), st.data())
+    def law(seed: int, samples: int, data: st.DataObject) -> None:
+        inputs = _noise(blank, samples, seed)
+        order = data.draw(st.permutations(range(samples)), label="order")
+        cut = data.draw(st.integers(1, samples - 1), label="cut")
+        whole = tapped(inputs)
+        parts = [tapped(inputs[order][:cut]), tapped(inputs[order][cut:])]
+        joined = Features(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+        expected = map_leaves(lambda field: field[order], whole)
+        assert_trees_close(joined, expected, rtol=1e-9, atol=1e-12)
+
+    hold(law, examples)
+
+
+def a_tap_leaves_the_model(
+    model: nn.Module,
+    layer: str,
+    example: Tensor,
+    *,
+    tap: Any = ifa.tap,
+    examples: int | None = None,
+    **options: Any,
+) -> None:
+    """The model, the inputs and the random state stay as they were; also after an exception."""
+    original, outputs = model, _outputs(model, example, options)
+
+    @given(*_calls(outputs))
+    def law(seed: int, samples: int, draw_target: Callable[[int], Any]) -> None:
+        inputs, target = _noise(example, samples, seed), draw_target(samples)
+        before = inputs.clone()
+        model = copy.deepcopy(original)  # what one call changed must not hide what the next does
+        breaking = _Breaking(model)
+        with assert_leaves_model_untouched(breaking):
+            tap(model, layer, example, **options)(inputs, target)
+            # one exception inside the network, and one after it
+            broken = tap(breaking, f"model.{layer}", example, **options)
+            _assert_interrupted(broken, torch.full_like(inputs, torch.nan), target)
+            failing = tap(model, layer, example, **{**options, "score": _interrupt})
+            _assert_interrupted(failing, inputs, target)
+        assert_same(inputs, before)
+        assert not inputs.requires_grad, "expected inputs without a graph, as they were"
+
+    hold(law, examples)
+
+
+TAP = (
+    a_tap_equals_autograd,
+    a_tap_equals_finite_differences,
+    a_tap_treats_each_sample_alone,
+    a_tap_leaves_the_model,
+)
+
+
+def _noise(like: Tensor, samples: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(samples, *like.shape[1:], generator=generator, dtype=like.dtype)
+
+
+def _calls(outputs: int) -> tuple[SearchStrategy[Any], ...]:
+    """Draw seed, number of samples, and a function from that number to any allowed target."""
+    seeds = st.integers(0, 2**31 - 1)
+
+    def each(lead: tuple[int, ...], seed: int) -> Callable[[int], Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return lambda samples: torch.randint(outputs, (*lead, samples), generator=generator)
+
+    target = st.one_of(
+        st.builds(lambda: lambda samples: None),
+        st.builds(lambda index: lambda samples: index, st.integers(0, outputs - 1)),
+        st.builds(each, st.sampled_from([(), (1,), (3,)]), seeds),
+    )
+    return seeds, st.integers(1, 4), target
+
+
+def _outputs(model: nn.Module, example: Tensor, options: dict[str, Any]) -> int:
+    with torch.no_grad():
+        output = pick(copy.deepcopy(model)(example.clone()), options.get("output"))
+    return 1 if output.ndim == 1 else output.shape[1]
+
+
+def _forward(
+    model: nn.Module,
+    layer: str,
+    inputs: Tensor,
+    target: Any,
+    options: dict[str, Any],
+    *,
+    add: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the output of one call of a layer, and the scores with `add` added to it.
+
+    The graph, unless gradients are off, starts at that output.
+    """
+    twin = copy.deepcopy(model).requires_grad_(False)
+    name, _, call = layer.partition("#")
+    outputs: list[Any] = []
+    caught: list[Tensor] = []
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        outputs.append(output)
+        if len(outputs) != int(call or 1):
+            return None
+        tensor = first_tensor(output)
+        assert tensor is not None
+        tensor = tensor.detach().requires_grad_(torch.is_grad_enabled())
+        caught.append(tensor)
+        # a copy goes on, so that what was caught is safe from layers that work in place
+        return replace_first_tensor(output, tensor.clone() if add is None else tensor + add)
+
+    twin.get_submodule(name).register_forward_hook(hook)
+    output = pick(twin(inputs.clone()), options.get("output"))
+    if target is None:
+        target = output.argmax(1) if output.ndim == 2 else torch.zeros(len(inputs)).long()
+    chosen = torch.as_tensor(target)
+    chosen = chosen.expand(len(inputs)) if chosen.ndim == 0 else chosen
+    score = options.get("score", ifa.score.logit)
+    rows = [
+        torch.stack([score(*pair) for pair in zip(output, row, strict=True)])
+        for row in torch.atleast_2d(chosen)
+    ]
+    return caught[0], torch.stack(rows).reshape(chosen.shape)
+
+
+def _by_autograd(
+    model: nn.Module, layer: str, inputs: Tensor, target: Any, options: dict[str, Any]
+) -> Features:
+    with torch.enable_grad():
+        caught, scores = _forward(model, layer, inputs, target, options)
+        rows = [
+            torch.autograd.grad(
+                row.sum() + 0 * caught.sum(),  # also where the score does not depend on it
+                caught,
+                retain_graph=True,
+            )[0]
+            for row in torch.atleast_2d(scores)
+        ]
+    grid = options.get("grid") or (lambda values: values)
+    gradients = torch.stack([grid(row) for row in rows])
+    if target is None:
+        target = _predicted(model, inputs, options)
+    chosen = torch.as_tensor(target)
+    chosen = chosen.expand(len(inputs)) if chosen.ndim == 0 else chosen
+    shape = scores.shape[:-1] + gradients.shape[1:]
+    return Features(grid(caught.detach()), gradients.reshape(shape), chosen)
+
+
+def _predicted(model: nn.Module, inputs: Tensor, options: dict[str, Any]) -> Tensor:
+    with torch.no_grad():
+        output = pick(copy.deepcopy(model)(inputs.clone()), options.get("output"))
+    return output.argmax(1) if output.ndim == 2 else torch.zeros(len(inputs)).long()
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def _interrupt(output: Tensor, target: Tensor) -> Tensor:
+    raise _Interrupted
+
+
+class _Breaking(nn.Module):
+    """A model that raises for inputs with NaN, after they went through it."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+
+    def forward(self, inputs: Tensor) -> Any:
+        output = self.model(inputs)
+        if inputs.isnan().any():
+            raise _Interrupted
+        return output
+
+
+def _assert_interrupted(tapped: Any, inputs: Tensor, target: Any) -> None:
+    try:
+        tapped(inputs, target)
+    except _Interrupted:
+        return
+    raise AssertionError("expected the exception raised inside the tapped pass to come out")
