@@ -2,10 +2,10 @@
 
 import builtins
 import copy
-import inspect
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +20,9 @@ from ifa.chains import Step, batched, chain
 from ifa.progress import Progress, reporting
 from ifa.reduce.population import Observed, PopulationState, finite, population, summarize
 from ifa.score import logit
-from ifa.stages import weigh
+from ifa.stages import weighing
 from ifa.store.datasets import SCHEMA, Axes, joined, layer_dataset, sample_tree, statistics_tree
-from ifa.store.items import class_labels, collate, real_labels
+from ifa.store.items import class_labels, collate, numbers_of, real_labels
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
@@ -81,12 +81,13 @@ def analyze(
         map-style data set: the same item for the same index, every time. Labels are output indices;
         for regression, real values.
     layer
-        Name of a layer, or several, or None for the last with a grid: see `ifa.tap`, which also
-        explains `score`, `grid` and `output`.
+        Name of a layer, or several, or None for the last with a grid: see `ifa.tap`.
     example : (sample, \*input)
         A batch for shapes; by default the first two inputs.
     weight
         A kernel of `ifa.weight`, or a step `Features` -> `Weighted`.
+    score, grid, output
+        As in `ifa.tap`.
     targets
         Which outputs of each sample are explained: ``"predicted"`` (for regression: every output),
         ``"label"``, or a sequence of output indices, all from one forward pass.
@@ -123,15 +124,15 @@ def analyze(
     xarray.DataTree
         One group for each layer, with
 
-        ========================================  =====================================================
-        ``importance(target, channel)``           mean of I over the accepted samples of t, score unit
+        ========================================  ==================================================
+        ``importance(target, channel)``           mean of I over the accepted samples of t
         ``importance_overall(channel)``           the same over all accepted samples
         ``importance_variance(target, channel)``  unbiased variance; NaN below two samples
         ``count(target)``                         accepted samples, int64
         ``map_max, map_min(target, quantile)``    exact quantiles of the map's extremes
-        ``map_max_overall, map_min_overall``      the same over all samples and targets (quantile)
-        ``nonfinite(target)``                     samples left out because their map is not finite
-        ========================================  =====================================================
+        ``map_max_overall, map_min_overall``      the same, pooled over targets
+        ``nonfinite(target)``                     left out, because their map is not finite
+        ========================================  ==================================================
 
         NaN and count 0 where no sample qualifies. ``samples/`` holds what does not depend on the
         layer, ``samples/LAYER`` the rest. See `ifa.difference` and `ifa.scale_from`.
@@ -151,43 +152,49 @@ def analyze(
     Examples
     --------
     >>> import ifa, torch
-    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(4, 2))
-    >>> data = [(torch.ones(1, 4) * n, int(net(torch.ones(1, 1, 4) * n).argmax())) for n in range(3)]
+    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
+    >>> data = [(torch.ones(1, 4), int(net(torch.ones(1, 1, 4)).argmax()))] * 3
     >>> statistics = ifa.analyze(net, data, layer="0", progress=False)
     >>> int(statistics["0"]["count"].sum())
     3
     """
-    _check_options(targets, keep_samples, task, reduction, quantiles, shard, batch_size)
+    _check_options(targets, keep_samples, task, reduction, shard, batch_size)
     _check_data(data)
+    levels = _levels(quantiles)
     model = model.load() if isinstance(model, ModelRef) else model
     if device is not None:
         model = copy.deepcopy(model).to(device)
-    if example is None:
-        example = collate(data, range(min(2, len(data)))).inputs
+    first = collate(data, range(min(2, len(data))))
+    example = first.inputs if example is None else example
     layers = layer if layer is None or isinstance(layer, str) else tuple(layer)
     tap = Tap(model, layers, example.to(_device(model)), score, grid, output)
+    _check_names([site.layer for site in tap.sites])
     group_names, group = _groups(groups, len(data))
+    axes = Axes(*_rows(tap, targets, target_names), group_names, levels)
     plan = _Plan(
         data=data,
+        shape=tuple(example.shape[1:]),
         tap=tap,
-        step=chain(_weighting(weight), partial(summarize, reduction=reduction)),
-        targets=targets if isinstance(targets, str) else tuple(targets),
-        axes=Axes(*_rows(tap, targets, target_names), group_names, tuple(quantiles)),
+        step=chain(weighing(weight, "ifa.analyze"), partial(summarize, reduction=reduction)),
+        targets=targets if isinstance(targets, str) else axes.targets,
+        axes=axes,
         group=group,
         task=task,
+        numbers=_label_numbers(first.labels[0], task, len_outputs(tap)),
         keep_samples=keep_samples,
         shard=shard,
         batch_size=batch_size,
         device=_device(model),
     )
+    plan = replace(plan, schema=_schema(plan))
     spec = {
         "schema": SCHEMA,
         "versions": _versions(),
         "model": model_token(model),
         "data": data_token(data),
-        "input_shape": list(example.shape[1:]),
+        "input_shape": list(plan.shape),
         "layers": [site.layer for site in tap.sites],
-        "dtype": [str(site.dtype) for site in tap.sites],
+        "layers_dtype": [str(site.dtype) for site in tap.sites],
         "weight": callable_token(weight),
         "score": callable_token(score),
         "grid": callable_token(grid),
@@ -196,7 +203,7 @@ def analyze(
         "target_names": callable_token(plan.axes.target_names),
         "task": task,
         "reduction": reduction,
-        "quantiles": list(quantiles),
+        "quantiles": list(levels),
         "groups": None if groups is None else [*callable_token(group_names), callable_token(group)],
         "keep_samples": keep_samples,
         "shard": shard,
@@ -208,20 +215,15 @@ def analyze(
     if store is None:
         shards = [result for result in _work(plan, mapper, progress, None) if result]
         tree = statistics_tree(_finalized(plan, (states for states, _ in shards)), spec)
-        if keep_samples != "none":
-            schema = _schema(plan)
-            tree["samples"] = sample_tree(
-                joined([rows for _, rows in shards], schema), schema, plan.axes
-            )
+        if plan.schema:
+            rows = joined([rows for _, rows in shards], plan.schema)
+            tree["samples"] = sample_tree(rows, plan.schema, axes)
         return tree
     run = Run(Path(store))
     run.begin(spec)
     if not run.committed:
-        run.lay_out(_schema(plan), plan.axes.target_coords, shard)
-        for _ in _work(plan, mapper, progress, run):
-            pass
-        states = builtins.map(run.states, range(plan.shards))
-        run.commit(statistics_tree(_finalized(plan, states), spec), _versions())
+        with run.writing():
+            _fill(plan, run, mapper, progress, spec)
     return open_run(run.path)
 
 
@@ -230,16 +232,19 @@ class _Plan:
     """Everything a shard needs; pickles when model and data do."""
 
     data: Any
+    shape: tuple[int, ...]  # of one input
     tap: Tap
     step: Step  # Features -> Summary, of one example
     targets: str | tuple[int, ...]
     axes: Axes
     group: np.ndarray  # (sample,), int64
     task: Task
+    numbers: int  # how many a label has
     keep_samples: Keep
     shard: int
     batch_size: int
     device: torch.device
+    schema: Schema = field(default_factory=dict)  # of the sample table; empty if none is kept
 
     @property
     def shards(self) -> int:
@@ -257,6 +262,16 @@ class _Plan:
 
     def samples(self, shard: int) -> range:
         return range(shard * self.shard, min(len(self.data), (shard + 1) * self.shard))
+
+
+def _fill(plan: _Plan, run: Run, mapper: Any, progress: Progress, spec: dict[str, Any]) -> None:
+    if run.committed:  # by another process, after we looked
+        return
+    run.lay_out(plan.schema, plan.axes.target_coords, plan.shard)
+    for _ in _work(plan, mapper, progress, run):
+        pass
+    states = builtins.map(run.states, range(plan.shards))
+    run.commit(statistics_tree(_finalized(plan, states), spec), _versions())
 
 
 def _work(
@@ -277,15 +292,15 @@ def _work(
 def _shard(
     plan: _Plan, run: Run | None, advance: Callable[[int], None] | None, shard: int
 ) -> tuple[Arrays, Rows] | None:
-    samples = plan.samples(shard)
+    samples, reduction = plan.samples(shard), plan.reduction
     states: list[PopulationState | None] = [None] * len(plan.tap.sites)
     tables: list[Rows] = []
     for start in range(samples.start, samples.stop, plan.batch_size):
         indices = samples[start - samples.start :][: plan.batch_size]
         observed, table = _batch(plan, indices)
         for position, (state, batch) in enumerate(zip(states, observed, strict=True)):
-            before = plan.reduction.init(batch) if state is None else state
-            states[position] = plan.reduction.update(before, batch)
+            before = reduction.init(batch) if state is None else state
+            states[position] = reduction.update(before, batch)
         tables.append(table)
         if advance is not None:
             advance(len(indices))
@@ -295,7 +310,7 @@ def _shard(
         if state is not None
         for name, field in state._asdict().items()
     }
-    rows = joined(tables, _schema(plan))
+    rows = joined(tables, plan.schema)
     if run is None:
         return arrays, rows
     run.add(shard, samples.start, arrays, rows)
@@ -303,9 +318,11 @@ def _shard(
 
 
 def _batch(plan: _Plan, indices: range) -> tuple[list[Observed], Rows]:
-    inputs, *_ = batch = collate(plan.data, indices)
-    read = class_labels if plan.task == "classification" else real_labels
-    label = read(batch, indices.start, len_outputs(plan.tap))
+    inputs, *_ = batch = collate(plan.data, indices, plan.shape)
+    if plan.task == "classification":
+        label = class_labels(batch, indices.start, len_outputs(plan.tap))
+    else:
+        label = real_labels(batch, indices.start, plan.numbers)
     every = torch.tensor(plan.axes.targets)[:, None].expand(-1, len(indices))
     target = every if plan.many else label if plan.targets == "label" else None
     seen = plan.tap.observe(inputs.to(plan.device), target)
@@ -342,19 +359,21 @@ def _batch(plan: _Plan, indices: range) -> tuple[list[Observed], Rows]:
         observed.append(Observed(entries[0], *flat))
         good = finite(summary.map_max, summary.map_min, summary.importance)
         columns = {**summary._asdict(), "finite": good}
-        rows[site.layer] = {name: _array(values) for name, values in columns.items()}
+        kept = plan.schema.get(site.layer, {})
+        rows[site.layer] = {name: _array(columns[name]) for name in kept}
     return observed, rows
 
 
 def _finalized(plan: _Plan, shards: Any) -> dict[str, xr.Dataset]:
+    reduction = plan.reduction
     merged: list[PopulationState | None] = [None] * len(plan.tap.sites)
     for arrays in shards:
         for position, before in enumerate(merged):
             fields = (arrays[f"{position}.{name}"] for name in PopulationState._fields)
             state = PopulationState(*map(torch.from_numpy, fields))
-            merged[position] = state if before is None else plan.reduction.merge(before, state)
+            merged[position] = state if before is None else reduction.merge(before, state)
     return {
-        site.layer: layer_dataset(plan.reduction.finalize(state), plan.axes)
+        site.layer: layer_dataset(reduction.finalize(state), plan.axes, plan.tap.unit)
         for site, state in zip(plan.tap.sites, merged, strict=True)
     }
 
@@ -363,33 +382,31 @@ def _schema(plan: _Plan) -> Schema:
     """Lay out the sample table: what does not depend on the layer, and one group for each layer."""
     if plan.keep_samples == "none":
         return {}
-    count, outputs = len(plan.data), len_outputs(plan.tap)
+    count, outputs, unit = len(plan.data), len_outputs(plan.tap), plan.tap.unit
     one = (("sample",), (count,))
     each = (("target", "sample"), (len(plan.axes.targets), count)) if plan.many else one
     wide = (("sample", "output"), (count, outputs))
     kind = "<i8" if plan.task == "classification" else "<f8"
-    label = collate(plan.data, range(1)).labels[0]
-    wide_label = plan.task == "regression" and torch.as_tensor(label).numel() > 1
     wide_prediction = plan.task == "regression" and outputs > 1
     schema: Schema = {
         "": {
             "id": Column(*one, "str", "identity of the sample"),
-            "label": Column(*(wide if wide_label else one), kind, "ground truth"),
+            "label": Column(*(wide if plan.numbers > 1 else one), kind, "ground truth"),
             "prediction": Column(*(wide if wide_prediction else one), kind, "prediction"),
-            "score": Column(*each, "<f8", "score of the explained target", "score"),
+            "score": Column(*each, "<f8", "score of the explained target", unit),
         }
     }
     for site, shape in zip(plan.tap.sites, plan.tap.shapes, strict=True):
         real = "<f8" if site.dtype == torch.float64 else "<f4"
         schema[site.layer] = {
-            "map_max": Column(*each, real, "largest value of the map", "score"),
-            "map_min": Column(*each, real, "smallest value of the map", "score"),
-            "map_sum": Column(*each, "<f8", "sum of the map over positions", "score"),
+            "map_max": Column(*each, real, "largest value of the map", unit),
+            "map_min": Column(*each, real, "smallest value of the map", unit),
+            "map_sum": Column(*each, "<f8", "sum of the map over positions", unit),
             "finite": Column(*each, "|b1", "whether the map is finite, and so counted"),
         }
         if plan.keep_samples == "full":
             dims, extents = (*each[0], "channel"), (*each[1], shape[0])
-            schema[site.layer]["importance"] = Column(dims, extents, "<f4", "importance", "score")
+            schema[site.layer]["importance"] = Column(dims, extents, "<f4", "importance", unit)
     return schema
 
 
@@ -411,16 +428,31 @@ def _rows(
         raise ValueError(
             f"ifa.analyze: expected a target name for each of {outputs} outputs, got {len(names)}."
         )
-    chosen = tuple(range(outputs)) if isinstance(targets, str) else tuple(int(t) for t in targets)
-    if (
-        not chosen
-        or len(set(chosen)) < len(chosen)
-        or not 0 <= min(chosen) <= max(chosen) < outputs
-    ):
+    try:
+        listed = range(outputs) if isinstance(targets, str) else targets
+        chosen = tuple(operator.index(target) for target in listed)
+    except TypeError:
+        raise TypeError(
+            "ifa.analyze: expected targets to be 'predicted', 'label' or a list of output indices, "
+            f"got {targets!r}."
+        ) from None
+    distinct = len(set(chosen)) == len(chosen) > 0
+    if not distinct or not 0 <= min(chosen) <= max(chosen) < outputs:
         raise ValueError(
-            f"ifa.analyze: expected distinct targets in 0..{outputs - 1}, got {list(chosen)}."
+            f"ifa.analyze: expected distinct targets in 0..{outputs - 1}, at least one, got "
+            f"{list(chosen)}."
         )
     return chosen, None if names is None else tuple(str(names[target]) for target in chosen)
+
+
+def _label_numbers(label: Any, task: str, outputs: int) -> int:
+    count = len(numbers_of(label))
+    if task == "regression" and count not in (1, outputs):
+        raise ValueError(
+            f"ifa.analyze: expected one real label, or one for each of {outputs} outputs, got "
+            f"{label!r} for sample 0."
+        )
+    return count if task == "regression" else 1
 
 
 def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarray]:
@@ -434,21 +466,6 @@ def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarr
         )
     names, index = np.unique(values, return_inverse=True)
     return tuple(str(name) for name in names), index.astype(np.int64)
-
-
-def _weighting(weight: Any) -> Step:
-    """Accept a kernel, of two arguments, or a step, of one."""
-    if not callable(weight):
-        raise TypeError(
-            f"ifa.analyze: expected weight to be a kernel of ifa.weight or a step, got {weight!r}."
-        )
-    positional = [
-        parameter
-        for parameter in inspect.signature(weight).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        and parameter.default is parameter.empty
-    ]
-    return weight if len(positional) == 1 else weigh(weight)
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -466,11 +483,40 @@ def _versions() -> dict[str, str]:
 
 
 def _check_data(data: Any) -> None:
-    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or len(data) == 0:
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
         raise TypeError(
-            "ifa.analyze: expected a sized, indexable data set of at least one (input, label), "
-            f"got {type(data).__name__}. For a DataLoader give its data set: loader.dataset."
+            "ifa.analyze: expected a sized, indexable data set of (input, label), got "
+            f"{type(data).__name__}. For a DataLoader give its data set: loader.dataset."
         )
+    if len(data) == 0:
+        raise ValueError("ifa.analyze: expected at least one sample, got an empty data set.")
+
+
+# Names in the tree that a layer's group cannot have.
+_TAKEN = ("samples", "id", "label", "prediction", "score", "target", "target_name")
+
+
+def _check_names(layers: Sequence[str]) -> None:
+    for name in layers:
+        if name in _TAKEN or "/" in name:
+            raise ValueError(
+                f"ifa.analyze: expected a layer whose name can be that of a group, got {name!r}: "
+                f"{', '.join(_TAKEN)} are taken, and '/' parts groups. Rename the module, or wrap "
+                "the model in torch.nn.Sequential."
+            )
+
+
+def _levels(quantiles: Any) -> tuple[float, ...]:
+    try:
+        levels = tuple(float(level) for level in quantiles)
+    except (TypeError, ValueError):
+        levels = ()
+    if not 0 < len(levels) == len(set(levels)) or not all(0 <= level <= 1 for level in levels):
+        raise ValueError(
+            "ifa.analyze: expected distinct quantiles in [0, 1], at least one, such as "
+            f"(0.5, 0.9), got {quantiles!r}."
+        )
+    return levels
 
 
 def _check_options(
@@ -478,7 +524,6 @@ def _check_options(
     keep_samples: str,
     task: str,
     reduction: str,
-    levels: Sequence[float],
     shard: int,
     batch_size: int,
 ) -> None:
@@ -500,5 +545,3 @@ def _check_options(
     for name, value in (("shard", shard), ("batch_size", batch_size)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"ifa.analyze: expected a positive {name}, got {value!r}.")
-    if len(set(levels)) < len(levels) or not all(0 <= level <= 1 for level in levels):
-        raise ValueError(f"ifa.analyze: expected distinct quantiles in [0, 1], got {levels}.")

@@ -94,7 +94,13 @@ def analyze(
     _, dataset = _read(data)
     chosen: Any = targets
     if targets not in ("predicted", "label"):
-        chosen = [int(target) for target in targets.split(",")]
+        try:
+            chosen = [int(target) for target in targets.split(",")]
+        except ValueError:
+            raise ValueError(
+                "ifa analyze: expected --targets to be predicted, label, or output indices such "
+                f"as 0,2,5, got {targets!r}."
+            ) from None
     tree = ifa.analyze(
         ifa.ModelRef(model, _text(weights)),
         dataset,
@@ -169,17 +175,20 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one message on standard error."""
     sys.path.insert(0, os.getcwd())  # package.module:factory may lie where one works
     try:
-        return app(argv, standalone_mode=False) or 0
+        app(argv)
+    except SystemExit as done:  # of the parser: 0 at the end or after help, 2 for wrong usage
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
     except (ValueError, LookupError, TypeError, OSError, RuntimeError) as error:
         typer.echo(f"Error: {error}", err=True)
         return 1
+    return 0
 
 
 def _read(reference: str) -> tuple[Any, Any]:
     from ifa.store.items import collate
-    from ifa.store.references import imported
+    from ifa.store.references import called
 
-    dataset = imported(reference, "ifa")()
+    dataset = called(reference, "ifa")
     return collate(dataset, range(min(2, len(dataset)))).inputs, dataset
 
 

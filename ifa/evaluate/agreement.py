@@ -102,9 +102,11 @@ def correlation_interval(
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
+    # the mean of equal numbers may differ from them by a rounding error: compare, do not subtract
+    varies = torch.stack([x.amax(-1) > x.amin(-1) for x in (a, b)]).all(0)
     a, b = (x.double() - x.double().mean(-1, keepdim=True) for x in (a, b))
     norm = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
-    return torch.where(norm > 0, (a * b).sum(-1) / norm, torch.nan).clamp(-1, 1)
+    return torch.where(varies, (a * b).sum(-1) / norm, torch.nan).clamp(-1, 1)
 
 
 def _ranks(values: Tensor) -> Tensor:

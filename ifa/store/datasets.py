@@ -32,7 +32,7 @@ class Axes:
         return coords
 
 
-# Variable -> dimensions after the group's, what it is, unit.
+# Variable -> dimensions after the group's, what it is, unit; the score's unit is filled in.
 _VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "importance": (("target", "channel"), "mean importance over accepted samples", "score"),
     "importance_overall": (
@@ -55,7 +55,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
 _BY_GROUP = ("importance", "importance_overall", "importance_variance", "count")
 
 
-def layer_dataset(statistics: Population, axes: Axes) -> xr.Dataset:
+def layer_dataset(statistics: Population, axes: Axes, unit: str) -> xr.Dataset:
     """Label one layer's statistics."""
     variables = {}
     for name, tensor in statistics._asdict().items():
@@ -63,7 +63,8 @@ def layer_dataset(statistics: Population, axes: Axes) -> xr.Dataset:
         values = tensor.cpu().numpy()
         if name in _BY_GROUP:
             dims, values = (("group", *dims), values) if axes.groups else (dims, values[0])
-        variables[name] = (dims, values, {"long_name": long_name, "units": units})
+        attrs = {"long_name": long_name, "units": units.replace("score", unit)}
+        variables[name] = (dims, values, attrs)
     coords = _named(axes.target_coords)
     coords["quantile"] = ("quantile", np.array(axes.quantiles))
     if axes.groups:

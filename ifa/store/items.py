@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +15,11 @@ class Batch(NamedTuple):
     ids: list[str]
 
 
-def collate(data: Any, indices: range) -> Batch:
-    """Read items and stack their inputs; the id of an item without one is its index."""
+def collate(data: Any, indices: range, shape: tuple[int, ...] | None = None) -> Batch:
+    """Read items and stack their inputs; the id of an item without one is its index.
+
+    `shape` is what all inputs should have; by default that of the first.
+    """
     inputs, labels, ids = [], [], []
     for index in indices:
         item = data[index]
@@ -25,37 +29,68 @@ def collate(data: Any, indices: range) -> Batch:
                 "ifa.analyze: expected every item of the data to be (input, label) or "
                 f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
             )
-        inputs.append(torch.as_tensor(item[0]))
+        inputs.append(_tensor(item[0], index))
         labels.append(item[1])
         ids.append(str(item[2]) if len(item) == 3 else str(index))
-        if inputs[-1].shape != inputs[0].shape:
+        shape = tuple(inputs[0].shape) if shape is None else shape
+        if inputs[-1].shape != shape:
             raise ValueError(
-                f"ifa.analyze: expected inputs of one shape, got {tuple(inputs[-1].shape)} for "
-                f"sample {index} after {tuple(inputs[0].shape)}. Crop or resize them alike."
+                f"ifa.analyze: expected inputs of one shape, {shape} like the example's, got "
+                f"{tuple(inputs[-1].shape)} for sample {index} (id {ids[-1]!r}). Crop or resize "
+                "them alike."
             )
     return Batch(torch.stack(inputs), labels, ids)
 
 
 def class_labels(batch: Batch, first: int, outputs: int) -> Tensor:
     """Labels as output indices, (sample,) int64; one that is no output is an error."""
+    indices = []
     for index, (label, name) in enumerate(zip(batch.labels, batch.ids, strict=True), first):
-        value = torch.as_tensor(label)
-        if value.numel() != 1 or not 0 <= float(value) < outputs or float(value) % 1:
+        values = numbers_of(label)
+        if len(values) != 1 or not 0 <= values[0] < outputs or values[0] % 1:
             raise ValueError(
                 f"ifa.analyze: expected labels in 0..{outputs - 1}, the model's outputs, got "
                 f"{label!r} for sample {index} (id {name!r}). "
                 "Map the labels to outputs; for real values give task='regression'."
             )
-    return torch.tensor([int(label) for label in batch.labels])
+        indices.append(int(values[0]))
+    return torch.tensor(indices)
 
 
-def real_labels(batch: Batch, first: int, outputs: int) -> Tensor:
-    """Labels as real values, (sample,) or (sample, output) float64."""
-    labels = [torch.as_tensor(label, dtype=torch.float64).reshape(-1) for label in batch.labels]
-    for index, (label, name) in enumerate(zip(labels, batch.ids, strict=True), first):
-        if len(label) not in (1, outputs) or len(label) != len(labels[0]):
+def real_labels(batch: Batch, first: int, numbers: int) -> Tensor:
+    """Labels as real values, (sample,) or (sample, output) float64, of so many numbers each."""
+    labels = []
+    for index, (label, name) in enumerate(zip(batch.labels, batch.ids, strict=True), first):
+        values = numbers_of(label)
+        if len(values) != numbers:
+            came = f"{len(values)} numbers" if len(values) else repr(label)
             raise ValueError(
-                f"ifa.analyze: expected one real label, or one for each of {outputs} outputs, got "
-                f"{len(label)} for sample {index} (id {name!r})."
+                "ifa.analyze: expected as many real labels for each sample as for others or as "
+                f"the model has outputs, {numbers}, got {came} for sample {index} (id {name!r})."
             )
+        labels.append(torch.from_numpy(values))
     return torch.stack(labels).squeeze(1)
+
+
+def _tensor(value: Any, index: int) -> Tensor:
+    # a copy of an array: it may be read-only or reversed, which torch does not take
+    source = np.array(value) if isinstance(value, np.ndarray) else value
+    try:
+        return torch.as_tensor(source).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            "ifa.analyze: expected inputs that are tensors or arrays of numbers, got "
+            f"{type(value).__name__} for sample {index}. Convert it in the data set."
+        ) from None
+
+
+def numbers_of(label: Any) -> np.ndarray:
+    """Take a label as float64 numbers; none where it is something else, such as text."""
+    if label is None or isinstance(label, str):
+        return np.empty(0)
+    if isinstance(label, Tensor):
+        label = label.detach().double().cpu().numpy()
+    try:
+        return np.array(label, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        return np.empty(0)

@@ -1,12 +1,15 @@
 """Models and data by reference: an import path, safe weights and a configuration."""
 
 import importlib
+import pickle
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class ModelRef:
 
     def load(self) -> nn.Module:
         """Build the model, load its weights strictly, and put it in evaluation mode."""
-        model = imported(self.factory, "ifa.ModelRef")(**self.config)
+        model = called(self.factory, "ifa.ModelRef", **self.config)
         if not isinstance(model, nn.Module):
             raise TypeError(
                 f"ifa.ModelRef: expected {self.factory} to return a torch.nn.Module, "
@@ -69,16 +72,27 @@ def imported(reference: str, where: str) -> Any:
         ) from None
 
 
+def called(reference: str, where: str, **options: Any) -> Any:
+    """Call what ``"package.module:name"`` names, and return the result."""
+    function = imported(reference, where)
+    if not callable(function):
+        raise TypeError(
+            f"{where}: expected {reference!r} to be callable, got {type(function).__name__}. "
+            "Write a function that returns it."
+        )
+    return function(**options)
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a state dictionary that fits exactly; nothing in the file is executed."""
     if not path.exists():
         raise FileNotFoundError(f"ifa.ModelRef: expected a file of weights, got {path}.")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state: dict[str, Tensor] = load_file(path)
-    else:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+    state = _read(path)
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"ifa.ModelRef: expected {path} to hold a state dictionary, got "
+            f"{type(state).__name__}. Save model.state_dict()."
+        )
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -86,4 +100,24 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"ifa.ModelRef: expected weights for {type(model).__name__}, but those in {path} do "
             f"not fit it. {' '.join(str(error).split())} Give the configuration they were "
             "trained with."
+        ) from error
+
+
+def _read(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (
+        *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile),
+        *(EOFError, RuntimeError, ValueError, LookupError, AttributeError),
+    ) as error:
+        raise ValueError(
+            "ifa.ModelRef: expected weights as safetensors, or as torch.save writes a state "
+            f"dictionary, but {path} could not be read without running code from it "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'}). "
+            "Save model.state_dict() again, best as safetensors."
         ) from error

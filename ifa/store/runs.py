@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +19,12 @@ from ifa.store.datasets import SCHEMA
 from ifa.store.files import (
     build_atomically,
     files_below,
+    is_temporary,
+    locked,
     sha256,
     sweep,
     write_atomically,
+    write_once,
 )
 from ifa.store.specs import canonical, first_difference
 from ifa.store.states import Arrays, load_arrays, save_arrays
@@ -61,34 +65,61 @@ class Run:
         """Return the run's spec; an error if this is no run."""
         try:
             return json.loads(self.spec_file.read_bytes())
-        except FileNotFoundError:
-            what = "a directory without spec.json" if self.path.exists() else "nothing there"
+        except (FileNotFoundError, NotADirectoryError):
+            what = "a file" if self.path.exists() else "nothing there"
+            what = "a directory without spec.json" if self.path.is_dir() else what
             raise ValueError(
                 f"ifa: expected a run made by ifa.analyze at {self.path}, got {what}."
             ) from None
 
     def begin(self, spec: Mapping[str, Any]) -> None:
         """Claim the directory for this spec, or continue in one that has the same; else refuse."""
-        if self.spec_file.exists():
-            difference = first_difference(self.spec(), json.loads(canonical(spec)))
-            if difference:
-                raise ValueError(
-                    f"ifa.analyze: expected the run at {self.path} to be of this very analysis, "
-                    f"got another: {difference}. Nothing was touched. Give another store=, or "
-                    "repeat the analysis as it was."
-                )
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise ValueError(
-                f"ifa.analyze: expected {self.path} to be new, empty or a run, got a directory "
-                "with other files in it. Nothing was touched. Give another store=."
-            )
-        self.shards.mkdir(parents=True, exist_ok=True)
         if not self.spec_file.exists():
-            write_atomically(self.spec_file, lambda file: file.write(canonical(spec)))
+            if self.path.exists() and not (self.path.is_dir() and self._unclaimed()):
+                what = "a directory with other files in it" if self.path.is_dir() else "a file"
+                raise ValueError(
+                    f"ifa.analyze: expected {self.path} to be new, empty or a run, got {what}. "
+                    "Nothing was touched. Give another store=."
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_once(self.spec_file, lambda file: file.write(canonical(spec)))
+        # read back: of two processes that claim the directory at once, one has lost
+        difference = first_difference(self.spec(), json.loads(canonical(spec)))
+        if difference:
+            raise ValueError(
+                f"ifa.analyze: expected the run at {self.path} to be of this very analysis, "
+                f"got another: {difference}. Nothing was touched. Give another store=, or "
+                "repeat the analysis as it was."
+            )
+
+    def _unclaimed(self) -> bool:
+        """Whether nothing is there but what a writer left that was killed as it claimed it."""
+        # names first: a spec that another process writes meanwhile is no other file
+        names = list(self.path.iterdir())
+        return self.spec_file.exists() or all(is_temporary(name) for name in names)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other processes from coordinating this run at the same time."""
+        with locked(self.spec_file) as free:
+            if not free:
+                raise ValueError(
+                    f"ifa.analyze: expected {self.path} to be written by one analysis at a time, "
+                    "but another process, or a worker it left behind, is writing it. Nothing was "
+                    "touched. Wait for it, or end it, and run again."
+                )
+            yield
 
     def lay_out(self, schema: Schema, coords: Mapping[str, Any], shard: int) -> None:
-        """Make the empty sample table, unless it is there."""
+        """Make the places for shards and the empty sample table, unless they are there."""
+        self.shards.mkdir(exist_ok=True)
         if schema and not self.samples.exists():
+            if any(self.shards.glob("*.npz")):
+                raise ValueError(
+                    f"ifa.analyze: expected the sample table of the shards that are done at "
+                    f"{self.samples}, got nothing there. Restore it, or delete {self.shards} and "
+                    "run again: all samples are then done anew."
+                )
             attrs = {"title": "ifa: one row for each sample", "schema": SCHEMA}
             build_atomically(self.samples, lambda path: lay_out(path, schema, coords, shard, attrs))
 
@@ -100,7 +131,7 @@ class Run:
 
     def add(self, shard: int, start: int, states: Arrays, rows: Rows) -> None:
         """Commit a shard: its rows first, its states last, which mark it as done."""
-        if self.samples.exists():
+        if rows:
             fill(self.samples, rows, start)
         save_arrays(self.marker(shard), states)
 
@@ -124,15 +155,16 @@ class Run:
         write_atomically(self.commit_file, lambda file: file.write(canonical(record)))
 
     def _digests(self) -> dict[str, str]:
-        files = [self.spec_file]
-        for part in (self.samples, self.shards, self.statistics):
-            files.extend(files_below(part))
+        files = (file for file in files_below(self.path) if file != self.commit_file)
         return {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
 
     def problems(self) -> list[str]:
         """List everything that differs from what was committed."""
-        committed = json.loads(self.commit_file.read_bytes())["sha256"]
-        present = self._digests() if self.spec_file.exists() else {}
+        try:
+            committed = dict(json.loads(self.commit_file.read_bytes())["sha256"])
+        except (ValueError, TypeError, KeyError) as error:
+            return [f"{self.commit_file.name} cannot be read ({error!r})"]
+        present = self._digests()
         return [
             *(f"{name} is missing" for name in committed if name not in present),
             *(f"{name} was not committed" for name in present if name not in committed),

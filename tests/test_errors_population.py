@@ -1,0 +1,255 @@
+"""What ifa.analyze says of wrong input: where, what was expected, what came, what to do."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from populations import digits_like, measured, net
+
+import ifa
+
+
+@pytest.fixture(scope="module")
+def model():
+    return net(1)
+
+
+@pytest.fixture(scope="module")
+def data(model):
+    return digits_like(model, 8, named=True)
+
+
+def refused(error, text, model, data, tmp_path, **options):
+    """Check the error's text, and that the store was not even begun or only holds a spec."""
+    options = {"layer": "conv2", "progress": False, **options}
+    with pytest.raises(error, match=re.escape(text)) as caught:
+        ifa.analyze(model, data, store=tmp_path / "run", **options)
+    assert str(caught.value).startswith("ifa.")
+    return str(caught.value)
+
+
+OPTIONS = [
+    ({"targets": "truth"}, "targets to be one of ('predicted', 'label'), got 'truth'."),
+    ({"targets": []}, "distinct targets in 0..3, at least one, got []."),
+    ({"targets": [1, 1]}, "distinct targets in 0..3, at least one, got [1, 1]."),
+    ({"targets": [0, 4]}, "distinct targets in 0..3, at least one, got [0, 4]."),
+    ({"targets": [-1]}, "distinct targets in 0..3, at least one, got [-1]."),
+    ({"keep_samples": "all"}, "keep_samples to be one of ('summary', 'full', 'none'), got 'all'."),
+    ({"keep_samples": None}, "keep_samples to be one of"),
+    ({"task": "ranking"}, "task to be one of ('classification', 'regression'), got 'ranking'."),
+    ({"reduction": "max"}, "reduction to be one of ('sum', 'mean'), got 'max'."),
+    ({"task": "regression", "targets": "label"}, "its labels are values, not outputs."),
+    ({"shard": 0}, "a positive shard, got 0."),
+    ({"shard": 2.5}, "a positive shard, got 2.5."),
+    ({"batch_size": -3}, "a positive batch_size, got -3."),
+    ({"quantiles": [0.5, 1.5]}, "distinct quantiles in [0, 1], at least one, such as (0.5, 0.9)"),
+    ({"quantiles": [0.5, 0.5]}, "got [0.5, 0.5]."),
+    ({"quantiles": []}, "got []."),
+    ({"quantiles": 0.5}, "got 0.5."),
+    ({"quantiles": [float("nan")]}, "got [nan]."),
+    ({"target_names": ["a", "b"]}, "a target name for each of 4 outputs, got 2."),
+    ({"groups": ["a"] * 7}, "one group label for each of 8 samples, got shape (7,)."),
+    ({"groups": np.zeros((8, 2))}, "got shape (8, 2)."),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), OPTIONS, ids=lambda value: str(value)[:40])
+def test_wrong_options(options, text, model, data, tmp_path):
+    said = refused(ValueError, text, model, data, tmp_path, **options)
+    assert said.startswith("ifa.analyze: expected ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("targets", [3, [0.5], ["zero"], None], ids=str)
+def test_targets_that_are_no_indices(targets, model, data, tmp_path):
+    text = "expected targets to be 'predicted', 'label' or a list of output indices, got "
+    refused(TypeError, text + repr(targets), model, data, tmp_path, targets=targets)
+    assert not (tmp_path / "run").exists()
+
+
+def test_indices_of_any_kind_are_taken(model, data):
+    for targets in (np.array([2, 0]), torch.tensor([2, 0]), (2, 0), range(2, -1, -2)):
+        tree = ifa.analyze(model, data, layer="conv2", targets=targets, progress=False)
+        assert tree["conv2"]["target"].values.tolist() == [2, 0]
+
+
+def test_a_weight_that_is_neither_kernel_nor_step(model, data, tmp_path):
+    with pytest.raises(TypeError, match=r"ifa\.analyze: expected weight to be a kernel"):
+        ifa.analyze(model, data, layer="conv2", weight="fullcam", progress=False)
+
+
+def test_an_unknown_layer(model, data, tmp_path):
+    said = refused(LookupError, "'conv3'", model, data, tmp_path, layer="conv3")
+    assert "conv2" in said
+    assert "ifa.trace" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_in_training_mode(data, tmp_path):
+    model = torch.nn.Sequential(
+        torch.nn.Conv1d(2, 3, 3), torch.nn.Dropout(), torch.nn.Flatten(), torch.nn.Linear(27, 4)
+    )
+    said = refused(ValueError, "in training mode", model, data, tmp_path, layer="0")
+    assert "model.eval()" in said
+
+
+# A layer's group stands beside the variables of the sample table
+
+
+@pytest.mark.parametrize("name", ["samples", "score", "label", "target", "a/b"])
+def test_a_layer_whose_name_is_taken(name, data, tmp_path):
+    model = torch.nn.Sequential()
+    model.add_module(name, torch.nn.Conv1d(2, 4, 3))
+    model.add_module("pool", torch.nn.AdaptiveAvgPool1d(1))
+    model.add_module("flat", torch.nn.Flatten())
+    text = f"expected a layer whose name can be that of a group, got {name!r}"
+    said = refused(ValueError, text, model, data, tmp_path, layer=name)
+    assert "Rename the module, or wrap the model in torch.nn.Sequential." in said
+    wrapped = torch.nn.Sequential(model)
+    if "/" not in name:
+        tree = ifa.analyze(wrapped, data, layer=f"0.{name}", store=tmp_path, progress=False)
+        assert tree.attrs["layers"] == [f"0.{name}"]
+
+
+# Data
+
+
+class Unsized:
+    def __getitem__(self, index):
+        raise AssertionError("never read")
+
+
+@pytest.mark.parametrize("make", [iter, lambda data: Unsized(), lambda data: None])
+def test_data_that_are_not_sized_and_indexable(make, model, data, tmp_path):
+    text = "a sized, indexable data set of (input, label)"
+    said = refused(TypeError, text, model, make(data), tmp_path)
+    assert "For a DataLoader give its data set: loader.dataset." in said
+
+
+def test_a_data_loader_is_refused_with_advice(model, data, tmp_path):
+    loader = torch.utils.data.DataLoader(data)
+    refused(TypeError, "got DataLoader. For a DataLoader give", model, loader, tmp_path)
+
+
+def test_empty_data(model, tmp_path):
+    refused(ValueError, "at least one sample, got an empty data set.", model, [], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("item", "came"),
+    [
+        (torch.zeros(2, 11), "got Tensor for sample"),
+        ((torch.zeros(2, 11),), "got tuple of length 1 for sample"),
+        ([torch.zeros(2, 11), 1, "a", 0], "got list of length 4 for sample"),
+        ({"image": 1, "label": 1}, "got dict for sample"),
+        ("ab", "got str for sample"),
+    ],
+    ids=["tensor", "one", "four", "dict", "text"],
+)
+@pytest.mark.parametrize("position", [0, 5])
+def test_an_item_that_is_no_pair(item, came, position, model, data, tmp_path):
+    items = [*data[:position], item, *data[position:]]
+    text = "expected every item of the data to be (input, label) or (input, label, id)"
+    said = refused(TypeError, text, model, items, tmp_path)
+    assert f"{came} {position}." in said
+
+
+def test_inputs_of_different_shapes(model, data, tmp_path):
+    items = [*data[:5], (torch.zeros(2, 12), 1, "wide"), *data[5:]]
+    text = "one shape, (2, 11) like the example's, got (2, 12) for sample 5 (id 'wide')."
+    refused(ValueError, text, model, items, tmp_path / "whole")
+    refused(ValueError, text, model, items, tmp_path / "alone", batch_size=1, shard=1)
+
+
+@pytest.mark.parametrize("value", ["a file name", None, object()], ids=["text", "none", "object"])
+def test_inputs_that_are_no_numbers(value, model, data, tmp_path):
+    items = [*data[:5], (value, 1), *data[5:]]
+    text = "expected inputs that are tensors or arrays of numbers, got"
+    said = refused(TypeError, text, model, items, tmp_path)
+    assert f"{type(value).__name__} for sample 5" in said
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda values: values.numpy()[:, ::-1][:, ::-1],
+        lambda values: np.frombuffer(values.numpy().tobytes(), np.float32).reshape(values.shape),
+        lambda values: values.tolist(),
+        lambda values: values.clone().requires_grad_(),
+    ],
+    ids=["reversed", "read-only", "list", "with a gradient"],
+)
+def test_arrays_of_any_kind_are_inputs(spoil, model, data):
+    want = ifa.analyze(model, data, layer="conv2", progress=False)["conv2"].to_dataset()
+    items = [(spoil(values), label) for values, label, _ in data]
+    tree = ifa.analyze(model, items, layer="conv2", progress=False)
+    assert tree["conv2"].to_dataset().identical(want)
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        (4, "4"),
+        (-1, "-1"),
+        (1.5, "1.5"),
+        (float("nan"), "nan"),
+        ("cat", "'cat'"),
+        ("1", "'1'"),
+        (None, "None"),
+        ([0, 1], "[0, 1]"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("targets", ["predicted", "label", [0]], ids=str)
+def test_a_label_that_is_no_output_names_the_sample(label, shown, targets, model, data, tmp_path):
+    items = [*data[:5], (data[0][0], label, "the odd one"), *data[5:]]
+    text = (
+        "ifa.analyze: expected labels in 0..3, the model's outputs, got "
+        f"{shown} for sample 5 (id 'the odd one'). Map the labels to outputs; "
+        "for real values give task='regression'."
+    )
+    refused(ValueError, text, model, items, tmp_path, targets=targets)
+    # what was begun can go on once the data are mended, and is no finished run
+    assert not (tmp_path / "run" / "COMMIT.json").exists()
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor, lambda n: torch.tensor([n]), float])
+def test_labels_of_any_kind_are_indices(kind, model, data):
+    want = ifa.analyze(model, data, layer="conv2", progress=False)["conv2"].to_dataset()
+    items = [(values, kind(label), name) for values, label, name in data]
+    tree = ifa.analyze(model, items, layer="conv2", progress=False)
+    assert tree["conv2"].to_dataset().identical(want)
+
+
+@pytest.mark.parametrize("position", [0, 5])
+def test_a_real_label_of_the_wrong_length_names_the_sample(position, tmp_path):
+    model = net(1, 3)
+    data = measured(model, 8)
+    items = [*data[:position], (data[0][0], [1.0, 2.0]), *data[position:]]
+    text = "one for each of 3 outputs, got [1.0, 2.0] for sample 0"
+    text = "has outputs, 3, got 2 numbers for sample 5 (id '5')" if position else text
+    refused(ValueError, text, model, items, tmp_path, task="regression", batch_size=5)
+
+
+@pytest.mark.parametrize("label", ["tall", None], ids=str)
+def test_a_real_label_that_is_no_number(label, tmp_path):
+    model = net(1, 1)
+    data = measured(model, 8)
+    items = [*data[:5], (data[0][0], label), *data[5:]]
+    text = f"has outputs, 1, got {label!r} for sample 5"
+    refused(ValueError, text, model, items, tmp_path, task="regression")
+
+
+def test_an_output_that_is_no_table(data, tmp_path):
+    model = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 3))
+    with pytest.raises(ValueError, match=r"expected a model with outputs \(sample, output\), got"):
+        ifa.analyze(model, data, layer="0", progress=False)
+
+
+def test_an_example_of_another_shape_than_the_data(data, tmp_path):
+    model = torch.nn.Sequential(
+        torch.nn.Conv1d(2, 4, 3), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten()
+    )
+    text = "one shape, (2, 13) like the example's, got (2, 11) for sample 0"
+    refused(ValueError, text, model, data, tmp_path, layer="0", example=torch.zeros(1, 2, 13))
