@@ -121,7 +121,7 @@ def _target_dims(record: Any) -> Any:
     """Where each field of a record has its target axis: a tap's activations have none."""
     if isinstance(record, Features) and record.gradients.ndim > record.activations.ndim:
         return Features(None, 0, 0)  # pyright: ignore[reportArgumentType]
-    return type(record)(*(0 for _ in record))
+    return type(record)(*(0 for _ in record))  # pyright: ignore[reportArgumentType]
 
 
 def describe(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,7 @@ app = typer.Typer(
 )
 
 # `cam` is made for a model, so it is no kernel to name here
-Weight = Enum("Weight", {name: name for name in weight.__all__ if name != "cam"}, type=str)
+KERNELS = [name for name in weight.__all__ if name != "cam"]
 
 Model = Annotated[
     str, typer.Argument(help="A callable returning the network: package.module:factory")
@@ -27,6 +26,7 @@ Model = Annotated[
 Data = Annotated[
     str, typer.Argument(help="A callable returning a data set: package.module:dataset")
 ]
+Weight = Annotated[str, typer.Option("--weight", help=f"One of {', '.join(KERNELS)}")]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="Its state dictionary: .safetensors, or .pt")
 ]
@@ -74,7 +74,7 @@ def analyze(
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="See `ifa layers`; may be given again")
     ] = None,
-    weight: Annotated[Weight, typer.Option(help="How channels are weighed")] = Weight("fullcam"),  # noqa: B008
+    weight: Weight = "fullcam",
     targets: Annotated[str, typer.Option(help="predicted, label, or outputs: 0,2,5")] = "predicted",
     task: Annotated[str, typer.Option(help="classification or regression")] = "classification",
     keep_samples: Annotated[str, typer.Option(help="summary, full or none")] = "summary",
@@ -105,7 +105,7 @@ def analyze(
         ifa.ModelRef(model, _text(weights)),
         dataset,
         layer=layer,
-        weight=getattr(ifa.weight, weight.value),
+        weight=_kernel(weight),
         targets=chosen,
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
@@ -125,7 +125,7 @@ def explain(
     out: Annotated[Path, typer.Option("--out", help="Directory for maps.zarr and overlays; new")],
     weights: Weights = None,
     layer: Annotated[str | None, typer.Option("--layer", help="See `ifa layers`")] = None,
-    weight: Annotated[Weight, typer.Option(help="How channels are weighed")] = Weight("gradcam"),  # noqa: B008
+    weight: Weight = "gradcam",
     target: Annotated[
         int | None, typer.Option(help="Output to explain; each image's prediction if left out")
     ] = None,
@@ -155,12 +155,12 @@ def explain(
     scale = None if run is None else ifa.scale_from(ifa.open(run))
     features = ifa.tap(network, layer, inputs[:1])(inputs, target)
     steps = (
-        ifa.weigh(getattr(ifa.weight, weight.value)),
+        ifa.weigh(_kernel(weight)),
         ifa.combine,
         ifa.resize(pictures.shape[2:]),
     )
     maps = ifa.batched(ifa.chain(*steps))(features)
-    made_by = {"model": model, "layer": layer, "weight": weight.value, "ifa": ifa.__version__}
+    made_by = {"model": model, "layer": layer, "weight": weight, "ifa": ifa.__version__}
     ids = [path.name for path in images]
     save_maps(
         out / "maps.zarr", maps.values, ids=ids, target=maps.target, units="logit", attrs=made_by
@@ -190,6 +190,12 @@ def _read(reference: str) -> tuple[Any, Any]:
 
     dataset = called(reference, "ifa")
     return collate(dataset, range(min(2, len(dataset)))).inputs, dataset
+
+
+def _kernel(name: str) -> Any:
+    if name not in KERNELS:
+        raise LookupError(f"ifa: expected a weighting, one of {', '.join(KERNELS)}, got {name!r}.")
+    return getattr(weight, name)
 
 
 def _text(path: Path | None) -> str | None:

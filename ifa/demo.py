@@ -79,7 +79,7 @@ def analyze_digits(
         "samples": len(held_out),
         "accuracy": curves.attrs["reference"],
         "scale": {"low": float(scale.low), "high": float(scale.high)},
-        "accepted": tree[LAYER]["count"].values.tolist(),
+        "accepted": tree[LAYER].to_dataset()["count"].values.tolist(),
         "consistency": {name: _consistency(level, logits) for name, level in levels.items()},
         "kept": {
             str(rule): {
@@ -202,7 +202,7 @@ def _accuracy(
 ) -> xr.Dataset:
     """Measure the accuracy over kept channels, in two ways, by importance and at random."""
     # the common ranking: how much a channel sets any one target apart
-    common = np.abs(difference).max("target")
+    common = abs(difference).max("target")
 
     def accuracy(mask: Tensor) -> float:
         outputs = evaluate.feature_perturbation(model, LAYER, images, mask)
@@ -317,7 +317,8 @@ def _draw(
     single = _masked_maps(features, None, ifa.minmax)
     figure = Figure(figsize=(11, 10), layout="constrained")
     figure.suptitle("Maps of the predicted digit, for the largest, a median and the smallest logit")
-    for part, (name, chosen) in zip(figure.subfigures(3, 1), picks.items(), strict=True):
+    parts: Any = figure.subfigures(3, 1)
+    for part, (name, chosen) in zip(parts, picks.items(), strict=True):
         part.suptitle(f"{name} logit of each digit", fontsize=9)
         plot.gallery(
             images[chosen],

@@ -2,6 +2,7 @@
 
 from ifa.nets.handwriting import digits as digits
 from ifa.nets.handwriting import digits_cnn as digits_cnn
+from ifa.nets.handwriting import digits_vit as digits_vit
 from ifa.nets.handwriting import train_digits as train_digits
 
-__all__ = ["digits", "digits_cnn", "train_digits"]
+__all__ = ["digits", "digits_cnn", "digits_vit", "train_digits"]

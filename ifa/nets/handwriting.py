@@ -1,8 +1,11 @@
 """Real handwritten digits and a small network for them: the population that ships with `ifa`."""
 
 from collections import OrderedDict
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -10,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from ifa.progress import Progress, reporting
 
 Item = tuple[Tensor, int, str]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def digits(split: Literal["train", "held-out", "all"] = "held-out") -> list[Item]:
@@ -44,7 +48,7 @@ def digits(split: Literal["train", "held-out", "all"] = "held-out") -> list[Item
 
     if split not in ("train", "held-out", "all"):
         raise ValueError(f"ifa.nets.digits: expected 'train', 'held-out' or 'all', got {split!r}.")
-    images, labels = load_digits(return_X_y=True)
+    images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     indices = range(len(labels))
     train, held_out = train_test_split(indices, test_size=0.5, stratify=labels, random_state=0)
     chosen = {"train": sorted(train), "held-out": sorted(held_out), "all": indices}[split]
@@ -81,13 +85,60 @@ def digits_cnn() -> nn.Sequential:
     )
 
 
+class DigitsViT(nn.Module):
+    """A vision transformer of 4 × 4 patches and a class token. Build it with `digits_vit`."""
+
+    def __init__(self, width: int = 48, depth: int = 2):
+        super().__init__()
+        self.embed = nn.Conv2d(1, width, 2, stride=2)
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1, 17, width))
+        block = partial(nn.TransformerEncoderLayer, width, 4, 2 * width, dropout=0.0)
+        self.blocks = nn.ModuleList(block(batch_first=True, norm_first=True) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.embed(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(images), -1, -1), patches], 1) + self.position
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens)[:, 0])
+
+
+def digits_vit() -> DigitsViT:
+    """Build a small vision transformer: 4 × 4 patches of 2 × 2 pixels, a class token, two blocks.
+
+    Tap ``blocks.1.norm1``: after the last attention, only the class token matters to the output.
+    Not trained: see `train_digits`.
+
+    Returns
+    -------
+    torch.nn.Module
+        (sample, 1, 8, 8) -> logits (sample, 10).
+
+    Examples
+    --------
+    >>> digits_vit()(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+    return DigitsViT()
+
+
 def train_digits(
-    *, epochs: int = 40, batch_size: int = 64, seed: int = 0, progress: Progress = False
-) -> nn.Sequential:
-    """Train `digits_cnn` on the training half of `digits`, in some seconds on a CPU.
+    *,
+    network: Callable[[], Network] = digits_cnn,
+    epochs: int = 40,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: Progress = False,
+) -> Network:
+    """Train a network on the training half of `digits`, in some seconds on a CPU.
 
     Parameters
     ----------
+    network
+        Makes what is trained: `digits_cnn`, `digits_vit`, or one of your own.
     epochs, batch_size
         How long and in what portions.
     seed
@@ -97,7 +148,7 @@ def train_digits(
 
     Returns
     -------
-    torch.nn.Sequential
+    torch.nn.Module
         The trained network in evaluation mode.
     """
     items = digits("train")
@@ -105,7 +156,7 @@ def train_digits(
     labels = torch.tensor([label for _, label, _ in items])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = digits_cnn()
+        model = network()
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
         with reporting(progress, "train", epochs) as advance:

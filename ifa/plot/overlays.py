@@ -20,14 +20,14 @@ def overlay(
     alpha: float = 0.7,
     axes: "Axes | None" = None,
 ) -> "Axes":
-    """Draw a map over its input; values outside the limits take the outermost colours.
+    r"""Draw a map over its input; values outside the limits take the outermost colours.
 
     Parameters
     ----------
     image : (y, x), (1, y, x), (3, y, x), (1, z, y, x), (1, t) or (t,)
         Grey or RGB; grey is stretched to its own extremes, RGB must be in [0, 1]. Of a volume the
         slice is drawn in which the map is largest; a signal is a line over its map.
-    values : (*space)
+    values : (\*space)
         A map, of any grid with the same aspect; on the common scale it lies about [0, 1].
     low, high
         The limits of the colours.
@@ -82,15 +82,15 @@ def _slice(image: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def save_overlays(folder: Path, images: Any, maps: Any, titles: Sequence[str]) -> None:
-    """Write one picture of each image and its map, side by side; the folder must not be there.
+    r"""Write one picture of each image and its map, side by side; the folder must not be there.
 
     Parameters
     ----------
     folder
         Directory to make.
-    images : (sample, channel, *space)
+    images : (sample, channel, \*space)
         As in `overlay`.
-    maps : (sample, *space)
+    maps : (sample, \*space)
         On a scale about [0, 1].
     titles
         Of each; their number and first word make the file names.
@@ -104,9 +104,7 @@ def save_overlays(folder: Path, images: Any, maps: Any, titles: Sequence[str]) -
         overlay(image, values, alpha=0.0, axes=left)
         overlay(image, values, axes=right)
         figure.suptitle(title)
-        figure.colorbar(
-            right.images[-1], ax=right, label="intensity", extend="both"
-        ).solids.set_alpha(1)
+        _colour_bar(figure, right.images[-1], right)
         figure.savefig(folder / f"{index:04d}-{Path(title.split(':')[0]).stem}.png", dpi=110)
 
 
@@ -160,8 +158,10 @@ def gallery(
         axes[row, 0].text(
             -0.15, 0.5, name, ha="right", va="center", fontsize=9, transform=axes[row, 0].transAxes
         )
-    bar = axes[0, 0].figure.colorbar(
-        axes[1, 0].images[-1], ax=axes[1:, :], label="intensity", extend="both", shrink=0.9
-    )
-    bar.solids.set_alpha(1.0)
+    _colour_bar(axes[0, 0].figure, axes[1, 0].images[-1], axes[1:, :])
     return axes
+
+
+def _colour_bar(figure: Any, picture: Any, axes: Any) -> None:
+    bar = figure.colorbar(picture, ax=axes, label="intensity", extend="both", shrink=0.9)
+    bar.solids.set_alpha(1.0)  # the colours of the scale, not of the scale over a picture

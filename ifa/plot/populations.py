@@ -78,6 +78,7 @@ def extremes(samples: Any, scale: "Scale", *, axes: "Axes | None" = None) -> "Ax
     smallest, largest = (np.ravel(samples[name].values) for name in ("map_min", "map_max"))
     finite = np.ravel(samples["finite"].values)
     edges = np.histogram_bin_edges(np.concatenate([smallest[finite], largest[finite]]), bins=60)
+    edges = edges.tolist()
     axes.hist(smallest[finite], edges, color=BLUE, alpha=0.7, label="smallest value of a map")
     axes.hist(largest[finite], edges, color=ORANGE, alpha=0.7, label="largest value of a map")
     for limit, name, colour in ((low, "low", BLUE), (high, "high", ORANGE)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ def read_input(path: Path) -> Tensor:
                 "pip install nibabel."
             ) from None
         # NIfTI's axes are x y z; ours are z y x
-        volume = np.asarray(nibabel.load(path).dataobj, dtype=np.float32).T
+        loaded: Any = nibabel.load(path)  # pyright: ignore[reportPrivateImportUsage]
+        volume = np.asarray(loaded.dataobj, dtype=np.float32).T
         return torch.from_numpy(np.ascontiguousarray(volume))[None]
     raise ValueError(f"ifa explain: expected PNG, JPEG, npy or NIfTI, got {path}.")
 
