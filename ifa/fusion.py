@@ -72,7 +72,7 @@ def fuse(maps: Sequence[Map], *, how: How = "max", size: Sequence[int] | None = 
     return Map(functions[how](stacked, dim=0), maps[0].target)
 
 
-def saturate(gamma: float = 2.0) -> Step:
+def saturate(*, gamma: float = 2.0) -> Step:
     r"""Make Layer-CAM's scaling of a map before fusion, which lifts the weak maps of early layers.
 
     .. math:: h = \tanh(\gamma \, L / \max L)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -19,5 +20,11 @@ def pytest_collection_modifyitems(config, items):
         return
     skip = pytest.mark.skip(reason="deep: run with -m deep")
     for item in items:
-        if "deep" in item.keywords:
+        if item.get_closest_marker("deep"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same random state, whichever ran before it."""
+    torch.manual_seed(0)

@@ -71,7 +71,7 @@ def test_fuse_says_what_is_wrong(maps, how, text):
 def test_saturate_is_the_papers_scaling_and_safe_without_a_maximum():
     values = torch.tensor([-1.0, 0.0, 2.0, 4.0])
     expected = torch.tanh(3 * values / 4)
-    torch.testing.assert_close(ifa.saturate(3.0)(record(values)).values, expected)
+    torch.testing.assert_close(ifa.saturate(gamma=3.0)(record(values)).values, expected)
     assert (ifa.saturate()(record(torch.zeros(3))).values == 0).all()
 
 

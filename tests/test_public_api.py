@@ -153,4 +153,6 @@ def test_the_example_of_the_readme_runs():
 def test_links_between_pages_lead_somewhere(path):
     page = ROOT / path
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+        # the docs get their copy of the notebooks when they are built
+        place = (page.parent / target).resolve().relative_to(ROOT).as_posix()
+        assert (ROOT / place.replace("docs/notebooks/", "notebooks/")).exists(), target
