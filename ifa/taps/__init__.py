@@ -4,7 +4,9 @@ from ifa.taps.features import Observation as Observation
 from ifa.taps.features import Tap as Tap
 from ifa.taps.features import tap as tap
 from ifa.taps.grids import channels_last as channels_last
+from ifa.taps.grids import patches as patches
 from ifa.taps.grids import tokens as tokens
+from ifa.taps.heads import Cut as Cut
 from ifa.taps.heads import Head as Head
 from ifa.taps.heads import cut as cut
 from ifa.taps.sites import Site as Site
@@ -12,6 +14,7 @@ from ifa.taps.sites import Sites as Sites
 from ifa.taps.sites import trace as trace
 
 __all__ = [
+    "Cut",
     "Head",
     "Observation",
     "Site",
@@ -19,6 +22,7 @@ __all__ = [
     "Tap",
     "channels_last",
     "cut",
+    "patches",
     "tap",
     "tokens",
     "trace",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch.func import debug_unwrap, vjp, vmap
 
 from ifa.chains import describe
 from ifa.score import logit
+from ifa.taps.layouts import infer_grid
 from ifa.taps.outputs import Output, pick
 from ifa.taps.replicas import Replica, plain, replicas
 from ifa.taps.sites import Site, address, examine, find, refuse_inference_mode
@@ -68,17 +70,25 @@ class Tap:
         self.output_shape = traced.output
         self._model, self._writes_input = model, traced.writes_input
         self._input_shape = tuple(example.shape[1:])
-        self._score, self._grid, self._output = score, grid, output
+        self._score, self._output = score, output
+        self.grids: tuple[Grid | None, ...] = tuple(
+            grid or infer_grid(model, traced.sites, site, self._input_shape, "ifa.tap")
+            for site in self.sites
+        )
         self._replicas = replicas(model, self._addresses)
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(site.layer) for site in self.sites)
-        return f"tap({type(self._model).__name__}, {layers}, score={describe(self._score)})"
+        grids = [describe(grid) for grid in self.grids if grid is not None]
+        grid = f", grid={', '.join(dict.fromkeys(grids))}" if grids else ""
+        return f"tap({type(self._model).__name__}, {layers}, score={describe(self._score)}{grid})"
 
     @property
     def unit(self) -> str:
         """What the score is measured in, for labels: its name."""
-        return getattr(self._score, "__name__", "score").replace("<lambda>", "score")
+        score = self._score.func if isinstance(self._score, partial) else self._score
+        name = getattr(score, "__name__", "score").lstrip("_")
+        return name.replace("<lambda>", "score")
 
     @property
     def outputs(self) -> int | None:
@@ -89,7 +99,10 @@ class Tap:
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         r"""(channel, \*space) of each layer, as `Features` have it."""
         blanks = (torch.empty(1, *site.shape, device="meta") for site in self.sites)
-        return tuple(tuple(self._laid_out(blank).shape[1:]) for blank in blanks)
+        return tuple(
+            tuple(_laid_out(blank, grid).shape[1:])
+            for blank, grid in zip(blanks, self.grids, strict=True)
+        )
 
     def __call__(
         self, inputs: Tensor, target: Any = None, params: Mapping[str, Tensor] | None = None
@@ -108,8 +121,8 @@ class Tap:
         scores, pull, zeros, (activations, output, explained) = self._differentiated(fixed, inputs)
         gradients = _pull_all(pull, scores, zeros)
         features = tuple(
-            Features(self._laid_out(a), self._laid_out(g, explained.ndim == 2), explained)
-            for a, g in zip(activations, gradients, strict=True)
+            Features(_laid_out(a, grid), _laid_out(g, grid, explained.ndim == 2), explained)
+            for a, g, grid in zip(activations, gradients, self.grids, strict=True)
         )
         return Observation(features, output, scores)
 
@@ -186,13 +199,6 @@ class Tap:
             )
         return scores
 
-    def _laid_out(self, values: Tensor, targets: bool = False) -> Tensor:
-        if self._grid is None:
-            return values
-        if not targets:
-            return self._grid(values)
-        return self._grid(values.flatten(0, 1)).unflatten(0, values.shape[:2])
-
     def _check_inputs(self, inputs: Tensor) -> None:
         refuse_inference_mode("ifa.tap")
         if not isinstance(inputs, Tensor):
@@ -249,8 +255,10 @@ def tap(
     score
         ``(output of one example, target) -> scalar``, see `ifa.score`.
     grid
-        Lays the layer's output out as (sample, channel, \*space): `ifa.tokens`,
-        `ifa.channels_last`, or any purely structural function.
+        Lays the layer's output out as (sample, channel, \*space): `ifa.tokens`, `ifa.patches`,
+        `ifa.channels_last`, or any purely structural function. None: as it is, unless the layer
+        says that its channels come last, such as a transformer's block. Its tokens are then laid
+        out on the one grid that fits the input with whole patches.
     output
         Picks the output out of what the model returns: a callable, a key or an index. What is
         called ``logits``, or the first tensor, is found without help.
@@ -273,8 +281,9 @@ def tap(
     LookupError
         If there is no such layer, it did not run, or ran several times and no call was named.
     ValueError
-        If the model is in training mode with dropout or batch norm; later, if a target is out of
-        range or of the wrong length, or inputs are not shaped like the example.
+        If the model is in training mode with dropout or batch norm, or not exactly one grid fits
+        the tokens of a layer; later, if a target is out of range or of the wrong length, or inputs
+        are not shaped like the example.
     RuntimeError
         Under `torch.inference_mode`.
 
@@ -288,6 +297,14 @@ def tap(
     (torch.Size([5, 3, 2, 2]), tensor([1, 1, 1, 1, 1]))
     """
     return Tap(model, layer, example, score, grid, output)
+
+
+def _laid_out(values: Tensor, grid: Grid | None, targets: bool = False) -> Tensor:
+    if grid is None:
+        return values
+    if not targets:
+        return grid(values)
+    return grid(values.flatten(0, 1)).unflatten(0, values.shape[:2])
 
 
 def _targets(target: Any, samples: int, outputs: int | None, device: torch.device) -> Tensor | None:
@@ -339,4 +356,9 @@ def _pull_all(pull: Any, scores: Tensor, zeros: Sequence[Tensor]) -> Sequence[Te
     with warnings.catch_warnings():
         # operations that vmap must loop over, such as fused attention and LSTM, are right as well
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        return vmap(partial(pull, create_graph=graph), chunk_size=chunk)(cotangents)
+        # what vmap cannot do at all, such as batch norm under autocast, is done one by one; an
+        # error of another cause comes again
+        with suppress(RuntimeError):
+            return vmap(partial(pull, create_graph=graph), chunk_size=chunk)(cotangents)
+        each = [pull(cotangent, True, graph) for cotangent in cotangents]
+        return [torch.stack(gradients) for gradients in zip(*each, strict=True)]

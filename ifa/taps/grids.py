@@ -1,8 +1,9 @@
-"""How a sequence of tokens, or a channels-last layer, becomes (channel, *space)."""
+"""How a sequence of tokens, or a channels-last layer, becomes (channel, *space), and back."""
 
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -24,6 +25,39 @@ class Tokens:
             )
         return sequence[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
 
+    def back(self, values: Tensor, sequence: Tensor | None = None) -> Tensor:
+        """Make a sequence of what lies on the grid, with the prefix tokens of another sequence."""
+        if self.prefix and sequence is None:
+            raise ValueError(
+                f"ifa.tokens: expected a sequence to take {self.prefix} prefix tokens from, got "
+                "none. Give the layer's own: grid.back(values, sequence)."
+            )
+        tokens = values.flatten(2).transpose(1, 2)
+        return tokens if sequence is None else torch.cat([sequence[:, : self.prefix], tokens], 1)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Pixels of patches as (sample, pixel · channel, *grid). Build with `patches`."""
+
+    pixels: int
+    grid: tuple[int, ...]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Lay the patches out on their grid, the pixels of one merged into channels."""
+        patches = math.prod(self.grid)
+        if values.ndim != 4 or tuple(values.shape[1:3]) != (self.pixels, patches):
+            raise ValueError(
+                f"ifa.patches: expected (sample, {self.pixels}, {patches}, channel) for patches of "
+                f"{self.pixels} pixels on a grid of {self.grid}, got {tuple(values.shape)}. "
+                "Change pixels or grid."
+            )
+        return values.permute(0, 1, 3, 2).flatten(1, 2).unflatten(2, self.grid)
+
+    def back(self, values: Tensor, _: Tensor | None = None) -> Tensor:
+        """Return what lies on the grid as (sample, pixel, patch, channel)."""
+        return values.flatten(2).unflatten(1, (self.pixels, -1)).permute(0, 1, 3, 2)
+
 
 @dataclass(frozen=True)
 class ChannelsLast:
@@ -32,6 +66,10 @@ class ChannelsLast:
     def __call__(self, values: Tensor) -> Tensor:
         """Move the last axis to the front."""
         return values.movedim(-1, 1)
+
+    def back(self, values: Tensor, _: Tensor | None = None) -> Tensor:
+        """Move the channels to the end again."""
+        return values.movedim(1, -1)
 
 
 def tokens(prefix: int = 1, grid: tuple[int, ...] = (14, 14)) -> Tokens:
@@ -47,13 +85,17 @@ def tokens(prefix: int = 1, grid: tuple[int, ...] = (14, 14)) -> Tokens:
     Returns
     -------
     callable
-        (sample, token, channel) -> (sample, channel, \*grid).
+        (sample, token, channel) -> (sample, channel, \*grid). Its method
+        ``back(values, sequence)`` undoes it, with the prefix tokens of `sequence`.
 
     Examples
     --------
     >>> import torch
-    >>> tokens(prefix=1, grid=(2, 3))(torch.zeros(1, 7, 5)).shape
-    torch.Size([1, 5, 2, 3])
+    >>> grid, sequence = tokens(prefix=1, grid=(2, 3)), torch.arange(14.0).reshape(1, 7, 2)
+    >>> grid(sequence).shape
+    torch.Size([1, 2, 2, 3])
+    >>> torch.equal(grid.back(grid(sequence), sequence), sequence)
+    True
     """
     grid = tuple(grid)
     if prefix < 0 or not grid or min(grid) < 1:
@@ -63,13 +105,47 @@ def tokens(prefix: int = 1, grid: tuple[int, ...] = (14, 14)) -> Tokens:
     return Tokens(prefix, grid)
 
 
+def patches(pixels: int, grid: tuple[int, ...]) -> Patches:
+    r"""Lay patches whose pixels are tokens of their own out on a grid, as MobileViT needs it.
+
+    The pixels of a patch are merged into channels: channel ``p · channels + c`` is channel c of
+    pixel p.
+
+    Parameters
+    ----------
+    pixels
+        How many pixels a patch has.
+    grid
+        How many patches there are along each space axis.
+
+    Returns
+    -------
+    callable
+        (sample, pixel, patch, channel) -> (sample, pixel · channel, \*grid). Its method
+        ``back(values)`` undoes it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> patches(pixels=4, grid=(2, 3))(torch.zeros(1, 4, 6, 5)).shape
+    torch.Size([1, 20, 2, 3])
+    """
+    grid = tuple(grid)
+    if pixels < 1 or not grid or min(grid) < 1:
+        raise ValueError(
+            f"ifa.patches: expected pixels >= 1 and a positive grid, got {pixels}, {grid}."
+        )
+    return Patches(pixels, grid)
+
+
 def channels_last() -> ChannelsLast:
     r"""Move the last axis of a layer's output to the front, as Swin needs it.
 
     Returns
     -------
     callable
-        (sample, \*space, channel) -> (sample, channel, \*space).
+        (sample, \*space, channel) -> (sample, channel, \*space). Its method ``back(values)`` undoes
+        it.
 
     Examples
     --------

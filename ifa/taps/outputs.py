@@ -2,9 +2,10 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Output = Callable[[Any], Any] | str | int | None
@@ -64,7 +65,34 @@ def replace_first_tensor(raw: Any, new: Tensor) -> Any:
     if isinstance(raw, Tensor):
         return new
     old = first_tensor(raw)
-    parts = {key: new if part is old else part for key, part in _parts(raw).items()}
+    return _rebuilt(raw, {key: new if part is old else part for key, part in _parts(raw).items()})
+
+
+def every_tensor(raw: Any) -> Iterator[Tensor]:
+    """Yield every tensor in nested containers."""
+    if isinstance(raw, Tensor):
+        yield raw
+    for part in _parts(raw).values():
+        yield from every_tensor(part)
+
+
+def map_tensors(raw: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return `raw` with every tensor in it changed; containers are copied."""
+    if isinstance(raw, Tensor):
+        return change(raw)
+    parts = {key: map_tensors(part, change) for key, part in _parts(raw).items()}
+    return _rebuilt(raw, parts) if parts or isinstance(raw, Mapping | list) else raw
+
+
+def is_data(raw: Any) -> bool:
+    """Tell whether `raw` is nothing but tensors, numbers and text in containers we can copy."""
+    if raw is None or isinstance(raw, Tensor | bool | int | float | str | torch.dtype):
+        return True
+    container = isinstance(raw, Mapping | list | tuple) or dataclasses.is_dataclass(raw)
+    return container and all(map(is_data, _parts(raw).values()))
+
+
+def _rebuilt(raw: Any, parts: Mapping[Any, Any]) -> Any:
     if isinstance(raw, Mapping):
         changed: Any = copy.copy(raw)  # whatever its constructor takes
         for key, part in parts.items():
@@ -81,7 +109,7 @@ def _parts(raw: Any) -> Mapping[Any, Any]:
         return raw
     if isinstance(raw, tuple | list):
         return dict(zip(getattr(raw, "_fields", range(len(raw))), raw, strict=True))
-    if dataclasses.is_dataclass(raw):
+    if dataclasses.is_dataclass(raw) and not isinstance(raw, type):
         return {field.name: getattr(raw, field.name) for field in dataclasses.fields(raw)}
     return {}
 

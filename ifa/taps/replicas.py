@@ -5,10 +5,13 @@ The user's model gets no hook, no graph and no change of mode. Each thread has a
 
 import copy
 import threading
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
@@ -20,12 +23,16 @@ from ifa.taps.outputs import first_tensor, replace_first_tensor
 # (call, tensor) -> the tensor to go on with. A call is a layer's name with a number: "relu#2".
 Edit = Callable[[str, Tensor], Tensor]
 
+# (name, forward, args, kwargs) -> what the module returns, with or without running its forward
+Visit = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
 
 class Running:
     """What one forward pass of a replica does at its hooks."""
 
     def __init__(self) -> None:
         self.edit: Edit | None = None
+        self.visit: Visit | None = None
         self.calls: Counter[str] = Counter()
 
 
@@ -41,6 +48,8 @@ class Replica:
     private
         Whether tensors that are no parameters are copied too, for a first run of a model that may
         write into them.
+    watched
+        Whether the forward of every module can be visited.
     where
         What an error names.
     """
@@ -51,6 +60,7 @@ class Replica:
         layers: Iterable[str] | None = None,
         *,
         private: bool = False,
+        watched: bool = False,
         where: str = "ifa.tap",
     ):
         self.module = _alias(model, private, where)
@@ -64,18 +74,28 @@ class Replica:
                     "tap was made, got a model without it. Make another tap."
                 )
             modules[name].register_forward_hook(_hook(self.running, name))
+        for name, module in modules.items():
+            # of the model itself there is nothing to visit
+            if watched and name and not isinstance(module, torch.jit.ScriptModule):
+                vars(module)["forward"] = _watched(self.running, name, module)
 
-    def run(self, inputs: Tensor, edit: Edit, params: Mapping[str, Tensor] | None = None) -> Any:
+    def run(
+        self,
+        inputs: Tensor,
+        edit: Edit,
+        params: Mapping[str, Tensor] | None = None,
+        visit: Visit | None = None,
+    ) -> Any:
         """Return the model's raw output, each hooked call of a layer passing through `edit`."""
         running = self.running
-        before = running.edit, running.calls
-        running.edit, running.calls = edit, Counter()
+        before = running.edit, running.visit, running.calls
+        running.edit, running.visit, running.calls = edit, visit, Counter()
         try:
             if params is None:
                 return self.module(inputs)
             return functional_call(self.module, dict(params), (inputs,))
         finally:
-            running.edit, running.calls = before
+            running.edit, running.visit, running.calls = before
 
 
 class Replicas(threading.local):
@@ -86,8 +106,16 @@ class Replicas(threading.local):
     it was at creation.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], modes: Sequence[bool]):
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str],
+        modes: Sequence[bool],
+        watched: bool = False,
+        where: str = "ifa.tap",
+    ):
         self.model, self.layers, self.modes = model, layers, modes
+        self.watched, self.where = watched, where
         self.replica: Replica | None = None
         # what it was made from, held so that no object made later can have the same identity
         self.modules: list[nn.Module] = []
@@ -95,7 +123,7 @@ class Replicas(threading.local):
         self.identities: list[Any] = []
 
     def __reduce__(self) -> Any:
-        return Replicas, (self.model, self.layers, self.modes)
+        return Replicas, (self.model, self.layers, self.modes, self.watched, self.where)
 
     def get(self) -> Replica:
         """Return this thread's replica of the model as it is now."""
@@ -104,20 +132,23 @@ class Replicas(threading.local):
             self.modules = list(self.model.modules())
             self.tensors = [*self.model.parameters(), *self.model.buffers()]
             self.identities = _identities(self.modules)
-            replica = Replica(self.model, self.layers)
+            replica = Replica(self.model, self.layers, watched=self.watched, where=self.where)
             modules = list(replica.module.modules())
             if len(modules) == len(self.modes):  # otherwise it was rebuilt, and they say nothing
                 for module, mode in zip(modules, self.modes, strict=True):
                     module.training = mode
-            refuse_random_or_coupled(replica.module, "ifa.tap")
+            refuse_random_or_coupled(replica.module, self.where)
             self.replica = replica
         return self.replica
 
 
-def replicas(model: nn.Module, addresses: Sequence[str]) -> Replicas:
+def replicas(
+    model: nn.Module, addresses: Sequence[str], *, watched: bool = False, where: str = "ifa.tap"
+) -> Replicas:
     """Make replicas of a model as it is now, with hooks where the addressed calls happen."""
     layers = tuple(dict.fromkeys(address.split("#")[0] for address in addresses))
-    return Replicas(model, layers, [module.training for module in model.modules()])
+    modes = [module.training for module in model.modules()]
+    return Replicas(model, layers, modes, watched, where)
 
 
 def plain(model: nn.Module) -> nn.Module:
@@ -170,6 +201,20 @@ def _hook(running: Running, name: str) -> Callable[..., Any]:
         return None if edited is tensor else replace_first_tensor(output, edited)
 
     return hook
+
+
+def _watched(running: Running, name: str, module: nn.Module) -> Callable[..., Any]:
+    own = vars(module).get("forward")  # a module compiled or wrapped by itself has one of its own
+    # weakly, because a cycle would keep the replica's memory until it is collected
+    kind, alive = type(module), weakref.ref(module)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        run = own or partial(kind.forward, alive())
+        if running.visit is None:
+            return run(*args, **kwargs)
+        return running.visit(name, run, args, kwargs)
+
+    return forward
 
 
 def _alias(model: nn.Module, private: bool, where: str) -> nn.Module:

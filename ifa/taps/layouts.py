@@ -1,0 +1,164 @@
+"""Find out whether a layer's channels come last, and which grid its tokens then lie on.
+
+Nothing is taken from shapes alone: an output is read as channels-last only where a module says so,
+which maps or normalizes the last axis. Then the grid is the input's, divided by one whole patch.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from ifa.taps.grids import ChannelsLast, Tokens
+from ifa.taps.sites import Site, Sites
+
+# A class token, DeiT's two, and registers.
+PREFIXES = range(6)
+
+
+def infer_grid(
+    model: nn.Module, sites: Sites, site: Site, inputs: tuple[int, ...], where: str
+) -> Tokens | ChannelsLast | None:
+    """Return what lays a layer's output out on a grid, or None where it is fine as it is.
+
+    Parameters
+    ----------
+    model
+        The network.
+    sites
+        All of its sites, in order of execution.
+    site
+        The layer.
+    inputs
+        Shape of one example of the input.
+    where
+        What an error names.
+
+    Raises
+    ------
+    ValueError
+        If the output is a sequence of tokens, and not exactly one grid fits.
+    """
+    sequence = len(site.shape) == 2 and len(inputs) != 2
+    if not sequence and not 3 <= len(site.shape) == len(inputs):
+        return None
+    if not _channels_are_last(model, sites, site):
+        return None
+    if sequence:
+        return _only(model, site, inputs, where)
+    first, last = site.shape[0], site.shape[-1]
+    whole = site.shape[:-1] in {
+        _divided(s, patch) for s in _spaces(inputs) for patch in _patches(s)
+    }
+    ambiguous = first == last or first in _mapped(model.get_submodule(_module(site)))[0]
+    return ChannelsLast() if whole and not ambiguous else None
+
+
+def fitting(tokens: int, inputs: tuple[int, ...]) -> dict[Tokens, set[tuple[int, ...]]]:
+    """Return every grid of so many tokens that fits the input, with what its patch may be."""
+    if inputs == (tokens,):
+        return {Tokens(0, inputs): {(1,)}}  # one token for each element
+    found: dict[Tokens, set[tuple[int, ...]]] = {}
+    for space, prefix in itertools.product(_spaces(inputs), PREFIXES):
+        for patch in _patches(space):
+            grid = _divided(space, patch)
+            if 1 < math.prod(grid) == tokens - prefix:
+                found.setdefault(Tokens(prefix, grid), set()).add(patch)
+    return found
+
+
+def _only(model: nn.Module, site: Site, inputs: tuple[int, ...], where: str) -> Tokens:
+    fits = fitting(site.shape[0], inputs)
+    if len(fits) > 1:
+        # the convolution that cuts the input into patches tells
+        strides = {m.stride for m in model.modules() if _cuts(m)}
+        fits = {grid: of for grid, of in fits.items() if of & strides} or fits
+    if len(fits) == 1:
+        return next(iter(fits))
+    line = Tokens(0, site.shape[:1])
+    listed = ", ".join(f"ifa.tokens(prefix={t.prefix}, grid={t.grid})" for t in (*fits, line))
+    raise ValueError(
+        f"{where}: expected one grid for the tokens of layer {site.layer!r}, (sample, "
+        f"{site.shape[0]}, {site.shape[1]}), to fit inputs {inputs} with whole patches and up to "
+        f"{PREFIXES[-1]} prefix tokens, found {len(fits)}. Say how they lie with grid=, one of "
+        f"{listed}, or any function to (sample, channel, *space)."
+    )
+
+
+def _channels_are_last(model: nn.Module, sites: Sites, site: Site) -> bool:
+    """Ask the layer, or what ran before it and returned the same shape if the layer cannot tell."""
+    ran = list(sites)
+    for name in reversed(ran[: ran.index(site.layer) + 1]):
+        if sites[name].shape != site.shape:
+            return False
+        lasts, seconds = _mapped(model.get_submodule(_module(sites[name])))
+        if site.shape[0] in seconds:
+            return False
+        if site.shape[-1] in lasts:
+            return True
+        if lasts or seconds:
+            return False
+    return False
+
+
+def _mapped(module: nn.Module) -> tuple[set[int], set[int]]:
+    """Sizes that modules inside give the last axis, and those they give the axis of channels."""
+    lasts: set[int] = set()
+    seconds: set[int] = set()
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            lasts.add(part.out_features)
+        elif isinstance(part, nn.LayerNorm | nn.RMSNorm) and len(part.normalized_shape) == 1:
+            lasts.add(part.normalized_shape[0])
+        elif isinstance(part, nn.Embedding):
+            lasts.add(part.embedding_dim)
+        elif isinstance(part, nn.MultiheadAttention):
+            lasts.add(part.embed_dim)
+        elif isinstance(part, _ConvNd):
+            seconds.add(part.out_channels)
+            if _cuts(part):  # into patches, which mostly become tokens
+                lasts.add(part.out_channels)
+        elif isinstance(part, _NormBase):
+            seconds.add(part.num_features)
+        elif isinstance(part, nn.GroupNorm):
+            seconds.add(part.num_channels)
+    return lasts, seconds
+
+
+def _cuts(module: nn.Module) -> bool:
+    return (
+        isinstance(module, _ConvNd)
+        and module.stride == module.kernel_size
+        and max(module.stride) > 1
+    )
+
+
+def _module(site: Site) -> str:
+    return site.layer.partition("#")[0]
+
+
+def _spaces(inputs: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """List what may be the input's space: (space,), (channel, space...), (frame, channel, ...)."""
+    if len(inputs) == 1:
+        return [inputs]
+    frames_first = [(inputs[0], *inputs[2:])] if len(inputs) == 4 else []
+    return [inputs[1:], *frames_first]
+
+
+def _divided(space: tuple[int, ...], patch: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(extent // size for extent, size in zip(space, patch, strict=True))
+
+
+def _patches(space: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield whole patches of one size along all axes; of a video, of any duration."""
+    times, sides = (space[:1], space[1:]) if len(space) == 3 else ((), space)
+    sizes = (*map(_divisors, times), _divisors(math.gcd(*sides)))
+    for *time, side in itertools.product(*sizes):
+        yield (*time, *(side for _ in sides))
+
+
+def _divisors(number: int) -> list[int]:
+    return [size for size in range(1, number + 1) if number % size == 0]
