@@ -16,9 +16,11 @@ from ifa.chains import describe
 from ifa.progress import Progress, reporting
 from ifa.taps.features import Grid, Score
 from ifa.taps.heads import Head, cut
+from ifa.taps.layouts import infer_grid
 from ifa.taps.outputs import Output, pick
 from ifa.taps.replicas import plain, replicas
-from ifa.taps.sites import examine, find, refuse_inference_mode
+from ifa.taps.requests import as_targets, check_inputs, predicted
+from ifa.taps.sites import examine, find
 from ifa.types import Weighted
 
 Advance = Callable[[int], None]
@@ -60,12 +62,17 @@ class Network:
         self._model = plain(model)
         traced = examine(self._model, example, output, self.where)
         self.layer = find(self._model, traced, layer, example, self.where)
-        self.score, self.chunk, self.grid = score, chunk, grid
-        self._output, self._outputs = output, traced.output
+        self.score, self.chunk = score, chunk
+        self._output = output
+        self._outputs = None if traced.output is None else (*traced.output, 1)[0]
         self._input_shape = tuple(example.shape[1:])
+        site = traced.sites[self.layer]
+        self.grid = grid or infer_grid(
+            self._model, traced.sites, site, self._input_shape, self.where
+        )
         self._split = cut(self._model, self.layer, example, output=output)
         self._replicas = replicas(self._model, ())
-        blank = torch.empty(1, *traced.sites[self.layer].shape, device="meta")
+        blank = torch.empty(1, *site.shape, device="meta")
         self.channels, *self.space = self._laid_out(blank).shape[1:]
 
     def describe(self) -> str:
@@ -98,7 +105,7 @@ class Network:
         for number, one in enumerate(inputs.split(1)):
             raw, head = self._split(one)
             output = head(raw)
-            targets = self._predicted(output) if target is None else target[:, number]
+            targets = predicted(self.where, output) if target is None else target[:, number]
             scores = self.scores_of(output, targets, 1)[:, 0]
             yield Sample(one, raw, self._laid_out(raw)[0], head, targets, scores)
 
@@ -106,39 +113,10 @@ class Network:
         """Return where in the layer's flat output each place of the laid-out one is."""
         return self._laid_out(torch.arange(raw.numel(), device=raw.device).reshape(raw.shape))[0]
 
-    def check_inputs(self, inputs: Tensor) -> None:
-        """Raise unless inputs are a batch like the example."""
-        refuse_inference_mode(self.where)
-        if not isinstance(inputs, Tensor):
-            raise TypeError(
-                f"{self.where}: expected a batch as a tensor, got {type(inputs).__name__}."
-            )
-        if tuple(inputs.shape[1:]) != self._input_shape or len(inputs) == 0:
-            raise ValueError(
-                f"{self.where}: expected inputs (sample, {', '.join(map(str, self._input_shape))}) "
-                f"like the example it was made with, got {tuple(inputs.shape)}. "
-                "Make another perturbation for another shape."
-            )
-
-    def check_target(self, target: Any, inputs: Tensor) -> Tensor:
-        """Return targets as (sample,) or (target, sample) int64, or raise."""
-        target, samples = torch.as_tensor(target), len(inputs)
-        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            raise TypeError(f"{self.where}: expected integer targets, got {target.dtype}.")
-        target = target.expand(samples) if target.ndim == 0 else target
-        if target.ndim > 2 or target.shape[-1] != samples or target.numel() == 0:
-            raise ValueError(
-                f"{self.where}: expected target to be an int, ({samples},) or (target, {samples}) "
-                f"for {samples} inputs, got {tuple(target.shape)}. Give one target a sample."
-            )
-        outputs = None if self._outputs is None else (*self._outputs, 1)[0]
-        low, high = int(target.min()), int(target.max())
-        if outputs is not None and (low < 0 or high >= outputs):
-            raise ValueError(
-                f"{self.where}: expected targets in 0..{outputs - 1}, the model's {outputs} "
-                f"outputs, got {low if low < 0 else high}."
-            )
-        return target.to(inputs.device, torch.int64)
+    def check(self, inputs: Tensor, target: Any) -> Tensor | None:
+        """Raise unless inputs are like the example; return the targets, as integers."""
+        check_inputs(self.where, inputs, self._input_shape, "perturbation")
+        return as_targets(self.where, target, len(inputs), self._outputs, inputs.device)
 
     def check_real(self, example: Tensor) -> None:
         """Raise unless inputs are real numbers, which can be masked and made noisy."""
@@ -162,17 +140,6 @@ class Network:
     def _laid_out(self, raw: Tensor) -> Tensor:
         return raw if self.grid is None else self.grid(raw)
 
-    def _predicted(self, output: Any) -> Tensor:
-        if isinstance(output, Tensor) and output.ndim == 1:
-            return torch.zeros_like(output, dtype=torch.int64)
-        if isinstance(output, Tensor) and output.ndim == 2:
-            return output.argmax(1)
-        came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"{self.where}: expected a target, because the prediction is defined only for outputs "
-            f"(sample, output), got {came}. Give target=, or pick another output with output=."
-        )
-
 
 # (one sample, how to say so many units are done) -> weights (target, channel)
 Weigh = Callable[[Sample, Advance], Tensor]
@@ -193,8 +160,7 @@ class Perturbation:
     def __call__(self, inputs: Tensor, target: Any = None) -> Weighted:
         """Return the weights and the activations of every sample."""
         network = self._network
-        network.check_inputs(inputs)
-        chosen = None if target is None else network.check_target(target, inputs)
+        chosen = network.check(inputs, target)
         many = chosen is not None and chosen.ndim == 2
         asked = chosen[None] if chosen is not None and not many else chosen
         total = len(inputs) * self._units

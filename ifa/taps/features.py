@@ -15,7 +15,8 @@ from ifa.score import logit
 from ifa.taps.layouts import infer_grid
 from ifa.taps.outputs import Output, pick
 from ifa.taps.replicas import Replica, plain, replicas
-from ifa.taps.sites import Site, address, examine, find, refuse_inference_mode
+from ifa.taps.requests import as_targets, check_inputs, predicted
+from ifa.taps.sites import Site, address, examine, find
 from ifa.types import Features
 
 # Gradients of this many bytes at once are fastest on a CPU: they fit in the cache.
@@ -115,8 +116,8 @@ class Tap:
         self, inputs: Tensor, target: Any = None, params: Mapping[str, Tensor] | None = None
     ) -> Observation:
         """Return the features of every layer, together with the model's output and the score."""
-        self._check_inputs(inputs)
-        chosen = _targets(target, len(inputs), self.outputs, inputs.device)
+        check_inputs("ifa.tap", inputs, self._input_shape, "tap")
+        chosen = as_targets("ifa.tap", target, len(inputs), self.outputs, inputs.device)
         fixed = partial(self._run, self._replicas.get(), inputs, chosen, self._detached(params))
         scores, pull, zeros, (activations, output, explained) = self._differentiated(fixed, inputs)
         gradients = _pull_all(pull, scores, zeros)
@@ -157,7 +158,7 @@ class Tap:
         for call in delta:
             if call not in seen:
                 raise ValueError(self._differs(call, "none"))
-        target = _predicted(output) if target is None else target
+        target = predicted("ifa.tap", output) if target is None else target
         return self._scores(output, target), (tuple(seen[call] for call in delta), output, target)
 
     def _differentiated(self, run: Callable[..., Any], inputs: Tensor) -> Any:
@@ -198,17 +199,6 @@ class Tap:
                 f"{describe(self._score)}."
             )
         return scores
-
-    def _check_inputs(self, inputs: Tensor) -> None:
-        refuse_inference_mode("ifa.tap")
-        if not isinstance(inputs, Tensor):
-            raise TypeError(f"ifa.tap: expected a batch as a tensor, got {type(inputs).__name__}.")
-        if tuple(inputs.shape[1:]) != self._input_shape or len(inputs) == 0:
-            raise ValueError(
-                f"ifa.tap: expected inputs (sample, {', '.join(map(str, self._input_shape))}) like "
-                f"the example the tap was made with, got {tuple(inputs.shape)}. "
-                "Make another tap for another shape."
-            )
 
     def _detached(self, params: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
         if params is None:
@@ -305,42 +295,6 @@ def _laid_out(values: Tensor, grid: Grid | None, targets: bool = False) -> Tenso
     if not targets:
         return grid(values)
     return grid(values.flatten(0, 1)).unflatten(0, values.shape[:2])
-
-
-def _targets(target: Any, samples: int, outputs: int | None, device: torch.device) -> Tensor | None:
-    if target is None:
-        return None
-    target = torch.as_tensor(target)
-    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise TypeError(f"ifa.tap: expected integer targets, got {target.dtype}.")
-    if target.ndim == 0:
-        target = target.expand(samples)
-    if target.ndim > 2 or target.shape[-1] != samples or target.numel() == 0:
-        raise ValueError(
-            f"ifa.tap: expected target to be an int, ({samples},) or (target, {samples}) for "
-            f"{samples} inputs, got {tuple(target.shape)}. Give one target for each sample."
-        )
-    # values are unknown inside a transform that maps over targets
-    if outputs is not None and debug_unwrap(target) is target:
-        low, high = int(target.min()), int(target.max())
-        if low < 0 or high >= outputs:
-            raise ValueError(
-                f"ifa.tap: expected targets in 0..{outputs - 1}, the model's {outputs} outputs, "
-                f"got {low if low < 0 else high}."
-            )
-    return target.to(device, torch.int64)
-
-
-def _predicted(output: Any) -> Tensor:
-    if isinstance(output, Tensor) and output.ndim == 1:
-        return torch.zeros_like(output, dtype=torch.int64)
-    if isinstance(output, Tensor) and output.ndim == 2:
-        return output.detach().argmax(1)
-    came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise ValueError(
-        "ifa.tap: expected a target, because the prediction is defined only for outputs "
-        f"(sample, output), got {came}. Give target=, or pick another output with output=."
-    )
 
 
 def _pull_all(pull: Any, scores: Tensor, zeros: Sequence[Tensor]) -> Sequence[Tensor]:

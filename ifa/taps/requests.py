@@ -1,0 +1,62 @@
+"""What a call asks for: inputs like the example, and targets; checked once, named in errors."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import debug_unwrap
+
+from ifa.taps.sites import refuse_inference_mode
+
+
+def check_inputs(where: str, inputs: Any, shape: tuple[int, ...], maker: str) -> None:
+    """Raise unless inputs are a batch of examples of a shape; `maker` is what to make anew."""
+    refuse_inference_mode(where)
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"{where}: expected a batch as a tensor, got {type(inputs).__name__}.")
+    if tuple(inputs.shape[1:]) != shape or len(inputs) == 0:
+        raise ValueError(
+            f"{where}: expected inputs (sample, {', '.join(map(str, shape))}) like the example the "
+            f"{maker} was made with, got {tuple(inputs.shape)}. "
+            f"Make another {maker} for another shape."
+        )
+
+
+def as_targets(
+    where: str, target: Any, samples: int, outputs: int | None, device: torch.device
+) -> Tensor | None:
+    """Return targets as (sample,) or (target, sample) int64; None stays None, others raise."""
+    if target is None:
+        return None
+    target = torch.as_tensor(target)
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(f"{where}: expected integer targets, got {target.dtype}.")
+    if target.ndim == 0:
+        target = target.expand(samples)
+    if target.ndim > 2 or target.shape[-1] != samples or target.numel() == 0:
+        raise ValueError(
+            f"{where}: expected target to be an int, ({samples},) or (target, {samples}) for "
+            f"{samples} inputs, got {tuple(target.shape)}. Give one target for each sample."
+        )
+    # values are unknown inside a transform that maps over targets
+    if outputs is not None and debug_unwrap(target) is target:
+        low, high = int(target.min()), int(target.max())
+        if low < 0 or high >= outputs:
+            raise ValueError(
+                f"{where}: expected targets in 0..{outputs - 1}, the model's {outputs} outputs, "
+                f"got {low if low < 0 else high}."
+            )
+    return target.to(device, torch.int64)
+
+
+def predicted(where: str, output: Any) -> Tensor:
+    """Return the largest output of each sample, (sample,) int64."""
+    if isinstance(output, Tensor) and output.ndim == 1:
+        return torch.zeros_like(output, dtype=torch.int64)
+    if isinstance(output, Tensor) and output.ndim == 2:
+        return output.detach().argmax(1)
+    came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise ValueError(
+        f"{where}: expected a target, because the prediction is defined only for outputs "
+        f"(sample, output), got {came}. Give target=, or pick another output with output=."
+    )
