@@ -48,6 +48,7 @@ NAMESPACES = {
     "ifa.select": "Selection rules, from importance to a mask.",
     "ifa.score": "The scalar being explained.",
     "ifa.reduce": "Mergeable statistics.",
+    "ifa.diagnose": "What the statistics say: outliers, redundancy, shift, confounders.",
     "ifa.evaluate": "Is the map any good.",
     "ifa.plot": "Pictures: axes in, axes out.",
     "ifa.nets": "Networks and data that ship with the library.",

@@ -69,7 +69,21 @@ def explain(
     --------
     >>> import ifa, torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3, stride=2), torch.nn.Flatten())
-    >>> ifa.explain(net, torch.rand(5, 1, 9, 7), layer="0").shape
+    >>> images = torch.rand(5, 1, 9, 7)
+    >>> ifa.explain(net, images, layer="0").shape
+    torch.Size([5, 9, 7])
+
+    Every output of a regression (a regression activation map), signed, from one forward pass:
+
+    >>> head = torch.nn.Sequential(net, torch.nn.Linear(36, 3))
+    >>> every = torch.arange(3)[:, None].expand(3, 5)
+    >>> ifa.explain(head, images, every, layer="0.0", rectify=False, size=None).shape
+    torch.Size([3, 5, 4, 3])
+
+    Why output 0, rather than output 2:
+
+    >>> rather = ifa.score.contrast(gamma=1.0, references=[2])
+    >>> ifa.explain(head, images, 0, layer="0.0", score=rather).shape
     torch.Size([5, 9, 7])
     """
     steps: list[Step] = [weighing(weight, "ifa.explain")]
