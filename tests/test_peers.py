@@ -1,5 +1,7 @@
 """Agreement with other libraries on a small network; what differs by design is said here."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -63,7 +65,10 @@ def test_captum_activations_and_gradients(net, images, layer):
 
 
 @pytest.mark.parametrize("layer", ["0", "2", "3"])
-@pytest.mark.parametrize(("theirs", "weight"), [("GradCAM", "gradcam"), ("LayerCAM", "layercam")])
+@pytest.mark.parametrize(
+    ("theirs", "weight"),
+    [("GradCAM", "gradcam"), ("LayerCAM", "layercam"), ("XGradCAM", "xgradcam")],
+)
 def test_torchcam(net, images, layer, theirs, weight):
     methods = pytest.importorskip("torchcam.methods")
     with getattr(methods, theirs)(net, layer) as extract:
@@ -72,6 +77,73 @@ def test_torchcam(net, images, layer, theirs, weight):
     # torch-cam rectifies
     found = ours(net, layer, images, getattr(ifa.weight, weight), ifa.relu)
     torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+@pytest.fixture
+def pooled() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = nn.Conv2d(2, 5, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return nn.Sequential(*body, nn.Linear(5, 4)).eval()
+
+
+def test_torchcam_gradcam_plus_plus_is_not_grad_cam_plus_plus(pooled, images):
+    """D1-1: its weight is the sum of cubed positive gradients; ours is the paper's."""
+    methods = pytest.importorskip("torchcam.methods")
+    with methods.GradCAMpp(pooled, "1") as extract:
+        (theirs,) = extract(TARGET.tolist(), pooled(images), normalized=False)
+
+    def cubes(activations, gradients):
+        del activations
+        return gradients.relu().pow(3).sum((-2, -1))
+
+    torch.testing.assert_close(ours(pooled, "1", images, cubes, ifa.relu), theirs, **TOLERANCE)
+    features = ifa.tap(pooled, "1", images)(images, TARGET)
+    total, slope = features.activations.sum((2, 3)), features.gradients[:, :, 0, 0]
+    positions = features.activations[0, 0].numel()
+    paper = positions * slope.relu() / (2 + total * slope)  # methods.md 2.2.6
+    expected = torch.einsum("nk,nkyx->nyx", paper, features.activations)
+    found = ours(pooled, "1", images, ifa.weight.gradcam_plus_plus)
+    torch.testing.assert_close(found, expected, **TOLERANCE)
+    assert not torch.allclose(found.relu(), theirs, rtol=0.1)
+
+
+def test_torchcam_cam_takes_the_same_row(pooled, images):
+    """D1-6: it is documented with a rectifier that it does not apply; nor do we."""
+    methods = pytest.importorskip("torchcam.methods")
+    with methods.CAM(pooled, "1") as extract:
+        pooled(images)
+        (theirs,) = extract(TARGET.tolist(), normalized=False)
+    step = ifa.chain(ifa.weight.cam(pooled), ifa.combine)
+    found = ifa.batched(step)(ifa.tap(pooled, "1", images)(images, TARGET)).values
+    torch.testing.assert_close(found, theirs.detach(), **TOLERANCE)
+
+
+def test_pytorch_grad_cams_epsilon_drowns_small_gradients(pooled, images):
+    """Its definition of Grad-CAM++ adds 1e-6 to a denominator of squared gradients.
+
+    Re-stated here in float64, because its package needs torchvision, which does not load here. It
+    agrees where gradients are large, and fades where they are small, as they are after pooling.
+    """
+
+    def theirs(activations, gradients):
+        squared, total = gradients**2, activations.sum((-2, -1), keepdim=True)
+        alpha = squared / (2 * squared + total * gradients**3 + 1e-6)
+        alpha = torch.where(gradients == 0, torch.zeros_like(alpha), alpha)
+        return (gradients.relu() * alpha).sum((-2, -1))
+
+    net, images = pooled.double(), images.double()
+    for factor, agrees in ((1e3, True), (1e-3, False)):
+        score = partial(_scaled, factor=factor)
+        features = ifa.tap(net, "1", images, score=score)(images, TARGET)
+        pairs = zip(features.activations / factor, features.gradients, strict=True)
+        for activations, gradients in pairs:
+            own = ifa.weight.gradcam_plus_plus(activations, gradients)
+            assert torch.allclose(own, theirs(activations, gradients), rtol=1e-4) == agrees
+
+
+def _scaled(output: Tensor, target: Tensor, *, factor: float) -> Tensor:
+    return factor * ifa.score.logit(output, target)
 
 
 def test_a_tap_works_beside_another_librarys_hooks(net, images):
