@@ -11,19 +11,23 @@ from ifa.reduce.statistics import difference
 from ifa.resizing import resize
 from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
 from ifa.stages import clip, combine, combine_groups, keep, relu, weigh
-from ifa.taps import Site, channels_last, cut, tap, tokens, trace
+from ifa.taps import Site, channels_last, cut, patches, tap, tokens, trace
 from ifa.types import Features, Map, Reduction, Weighted
 
 if TYPE_CHECKING:
-    from ifa import evaluate, nets, perturb, plot, testing
+    from ifa import diagnose, evaluate, nets, perturb, plot, testing
     from ifa.analysis import analyze
+    from ifa.merging import compare, merge
     from ifa.store import ModelRef, open, verify
 
 # What needs xarray, zarr or matplotlib is imported when it is first used.
 _LATER = {
     "ModelRef": "ifa.store",
     "analyze": "ifa.analysis",
+    "compare": "ifa.merging",
+    "diagnose": None,
     "evaluate": None,
+    "merge": "ifa.merging",
     "nets": None,
     "open": "ifa.store",
     "perturb": None,
@@ -51,15 +55,19 @@ __all__ = [
     "combine",
     "combine_groups",
     "combine_principal",
+    "compare",
     "cut",
+    "diagnose",
     "difference",
     "evaluate",
     "explain",
     "fuse",
     "keep",
+    "merge",
     "minmax",
     "nets",
     "open",
+    "patches",
     "perturb",
     "plot",
     "reduce",

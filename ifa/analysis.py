@@ -1,11 +1,10 @@
 """The population: data set to tap to reductions to a labelled, resumable run."""
 
 import builtins
-import copy
 import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,26 +15,35 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ifa.chains import Step, batched, chain
+from ifa.chains import chain
+from ifa.options import (
+    check_combination,
+    check_data,
+    check_names,
+    check_options,
+    extra_names,
+    levels,
+)
+from ifa.passes import Engine, Keep, Plan, Recipe, Task, len_outputs, loaded, one_shard, schema_of
 from ifa.progress import Progress, reporting
-from ifa.reduce.population import Observed, PopulationState, finite, population, summarize
+from ifa.reduce.population import summarize
 from ifa.score import logit
 from ifa.stages import weighing
-from ifa.store.datasets import SCHEMA, Axes, joined, layer_dataset, sample_tree, statistics_tree
-from ifa.store.items import class_labels, collate, numbers_of, real_labels
+from ifa.store.datasets import SCHEMA, Axes, joined, sample_tree, statistics_tree
+from ifa.store.items import collate, numbers_of
+from ifa.store.measures import Measures
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
-from ifa.store.specs import callable_token, data_token, model_token
+from ifa.store.specs import callable_token, data_token
 from ifa.store.states import Arrays
-from ifa.store.tables import Column, Rows, Schema
+from ifa.store.tables import Rows
 from ifa.taps.features import Grid, Score, Tap
 from ifa.taps.outputs import Output
-from ifa.types import Reduction
 from ifa.weight import fullcam
 
-Task = Literal["classification", "regression"]
-Keep = Literal["summary", "full", "none"]
+# Extras whose states are larger than this would not fit beside a network.
+MOST_BYTES = 2**32
 
 
 def analyze(
@@ -45,6 +53,7 @@ def analyze(
     layer: str | Sequence[str] | None = None,
     example: Tensor | None = None,
     weight: Any = fullcam,
+    perturb: Any = None,
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
@@ -53,11 +62,14 @@ def analyze(
     groups: Any = None,
     task: Task = "classification",
     reduction: Literal["sum", "mean"] = "sum",
+    reductions: Sequence[str] = (),
+    confidence: bool = False,
     quantiles: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
     target_names: Sequence[str] | None = None,
     store: str | os.PathLike[str] | None = None,
     shard: int = 512,
     batch_size: int = 32,
+    workers: int = 0,
     device: str | torch.device | None = None,
     map: Any = None,
     progress: Progress = True,
@@ -86,6 +98,11 @@ def analyze(
         A batch for shapes; by default the first two inputs.
     weight
         A kernel of `ifa.weight`, or a step `Features` -> `Weighted`.
+    perturb
+        Instead of `weight`: a builder of `ifa.perturb`, its options bound, such as
+        ``functools.partial(ifa.perturb.scorecam, chunk=16)``. It is called with the model, the name
+        of a layer and the example, and returns ``(inputs, target) -> Weighted``. What `score`,
+        `grid` or `output` it should use is bound to it, too.
     score, grid, output
         As in `ifa.tap`.
     targets
@@ -101,6 +118,15 @@ def analyze(
         ``"classification"`` or ``"regression"``.
     reduction
         ``"sum"`` or ``"mean"`` over positions, for the importance.
+    reductions
+        What else to keep of the importances of accepted samples: any of ``"histogram"``,
+        ``"covariance"``, ``"cooccurrence"`` and ``"top_samples"``. Their states do not grow with
+        the number of samples; for each group, they take 10 KB for each target and channel, 8 bytes
+        for each two channels, the same, and 160 bytes for each target and channel.
+    confidence
+        Weigh the importance of each sample by the softmax probability of the predicted class:
+        :math:`\bar I = \sum_n c_n I_n / \sum_n c_n`. Counts stay counts; `reductions` and
+        extremes are not weighted. For classification by logits.
     quantiles
         Which quantiles of the map extremes are stored.
     target_names
@@ -112,10 +138,14 @@ def analyze(
         How many samples are committed at once.
     batch_size
         How many samples go through the network at once.
+    workers
+        How many processes read the data ahead, as of a `torch.utils.data.DataLoader`; 0 reads here.
+        The same samples in the same order, so the same bits.
     device
         Where to compute; the model's own by default. The model itself is not moved.
     map
-        Anything with the signature of the built-in `map`, such as an executor's.
+        Anything with the signature of the built-in `map`, such as an executor's. A worker process
+        loads an `ifa.ModelRef` by itself, once; a module is sent to it with every shard.
     progress
         True draws a bar, False does not, a callable gets ``(done, total)`` samples.
 
@@ -134,8 +164,24 @@ def analyze(
         ``nonfinite(target)``                     left out, because their map is not finite
         ========================================  ==================================================
 
+        and what `reductions` asks for, with the group first where there are groups:
+
+        ===================================================  =======================================
+        ``importance_histogram(target, channel, bin)``       int64; `bin` is the middle of each bin
+        ``importance_quantiles(target, channel, quantile)``  read from it, to 1/32 of their value
+        ``importance_covariance(channel, channel_)``         unbiased, over all accepted samples
+        ``cooccurrence(channel, channel_)``                  samples with both in their top tenth
+        ``top_value, top_sample(target, channel, rank)``     the ten largest, and whose they are
+        ===================================================  =======================================
+
+        The bound of the histogram's quantiles holds for values of size 1e-6 to 1e6.
         NaN and count 0 where no sample qualifies. ``samples/`` holds what does not depend on the
         layer, ``samples/LAYER`` the rest. See `ifa.difference` and `ifa.scale_from`.
+
+    Notes
+    -----
+    Besides one shard's samples, memory holds states. The exact quantiles at the end need the two
+    extremes of every sample and explained target: 8 to 16 bytes each, and 4 for the target.
 
     Raises
     ------
@@ -158,67 +204,74 @@ def analyze(
     >>> int(statistics["0"]["count"].sum())
     3
     """
-    _check_options(targets, keep_samples, task, reduction, shard, batch_size)
-    _check_data(data)
-    levels = _levels(quantiles)
-    model = model.load() if isinstance(model, ModelRef) else model
-    if device is not None:
-        model = copy.deepcopy(model).to(device)
+    check_options(targets, keep_samples, task, reduction, shard, batch_size, workers)
+    check_combination(task, weight, perturb, confidence)
+    check_data(data)
+    asked, extras = levels(quantiles), extra_names(reductions)
+    reference = model if isinstance(model, ModelRef) else None
+    model = loaded(model, device)
     first = collate(data, range(min(2, len(data))))
     example = first.inputs if example is None else example
     layers = layer if layer is None or isinstance(layer, str) else tuple(layer)
-    tap = Tap(model, layers, example.to(_device(model)), score, grid, output)
-    _check_names([site.layer for site in tap.sites])
+    engine = Engine(
+        Recipe(reference or model, layers, example, score, grid, output, perturb, device), model
+    )
+    tap = engine.tap
+    check_names(engine.layers)
     group_names, group = _groups(groups, len(data))
-    axes = Axes(*_rows(tap, targets, target_names), group_names, levels)
-    plan = _Plan(
+    axes = Axes(*_rows(tap, targets, target_names), group_names, asked)
+    channels = tuple(shape[0] for shape in tap.shapes)
+    measures = Measures(engine.layers, channels, axes, extras)
+    _check_size(measures)
+    summary = partial(summarize, reduction=reduction)
+    plan = Plan(
         data=data,
         shape=tuple(example.shape[1:]),
-        tap=tap,
-        step=chain(weighing(weight, "ifa.analyze"), partial(summarize, reduction=reduction)),
+        engine=engine,
+        measures=measures,
+        step=summary if perturb else chain(weighing(weight, "ifa.analyze"), summary),
         targets=targets if isinstance(targets, str) else axes.targets,
-        axes=axes,
         group=group,
         task=task,
         numbers=_label_numbers(first.labels[0], task, len_outputs(tap)),
         keep_samples=keep_samples,
+        confidence=confidence,
         shard=shard,
         batch_size=batch_size,
-        device=_device(model),
+        workers=workers,
     )
-    plan = replace(plan, schema=_schema(plan))
+    plan = replace(plan, schema=schema_of(plan))
     spec = {
         "schema": SCHEMA,
         "versions": _versions(),
-        "model": model_token(model),
+        "model": engine.token,
         "data": data_token(data),
         "input_shape": list(plan.shape),
-        "layers": [site.layer for site in tap.sites],
+        "layers": list(engine.layers),
         "layers_dtype": [str(site.dtype) for site in tap.sites],
-        "weight": callable_token(weight),
+        "weight": None if perturb else callable_token(weight),
+        "perturb": callable_token(perturb),
         "score": callable_token(score),
         "grid": callable_token(grid),
         "output": callable_token(output),
         "targets": callable_token(plan.targets),
-        "target_names": callable_token(plan.axes.target_names),
+        "target_names": callable_token(axes.target_names),
         "task": task,
         "reduction": reduction,
-        "quantiles": list(levels),
+        # as good as absent where they are not used, so that older runs can be continued
+        "reductions": list(extras) or None,
+        "confidence": confidence or None,
+        "quantiles": list(asked),
         "groups": None if groups is None else [*callable_token(group_names), callable_token(group)],
         "keep_samples": keep_samples,
         "shard": shard,
         "batch_size": batch_size,
-        "device": plan.device.type,
+        "device": engine.device.type,
         "threads": torch.get_num_threads(),
     }
     mapper = builtins.map if map is None else map
     if store is None:
-        shards = [result for result in _work(plan, mapper, progress, None) if result]
-        tree = statistics_tree(_finalized(plan, (states for states, _ in shards)), spec)
-        if plan.schema:
-            rows = joined([rows for _, rows in shards], plan.schema)
-            tree["samples"] = sample_tree(rows, plan.schema, axes)
-        return tree
+        return _in_memory(plan, mapper, progress, spec)
     run = Run(Path(store))
     run.begin(spec)
     if not run.committed:
@@ -227,197 +280,40 @@ def analyze(
     return open_run(run.path)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Everything a shard needs; pickles when model and data do."""
-
-    data: Any
-    shape: tuple[int, ...]  # of one input
-    tap: Tap
-    step: Step  # Features -> Summary, of one example
-    targets: str | tuple[int, ...]
-    axes: Axes
-    group: np.ndarray  # (sample,), int64
-    task: Task
-    numbers: int  # how many a label has
-    keep_samples: Keep
-    shard: int
-    batch_size: int
-    device: torch.device
-    schema: Schema = field(default_factory=dict)  # of the sample table; empty if none is kept
-
-    @property
-    def shards(self) -> int:
-        return -(-len(self.data) // self.shard)
-
-    @property
-    def many(self) -> bool:
-        """Whether all rows of the statistics are explained for every sample."""
-        return self.targets not in ("predicted", "label") or self.task == "regression"
-
-    @property
-    def reduction(self) -> Reduction:
-        groups, targets = len(self.axes.groups or "1"), len(self.axes.targets)
-        return population(targets=targets, groups=groups, levels=self.axes.quantiles)
-
-    def samples(self, shard: int) -> range:
-        return range(shard * self.shard, min(len(self.data), (shard + 1) * self.shard))
+def _in_memory(plan: Plan, mapper: Any, progress: Progress, spec: dict[str, Any]) -> xr.DataTree:
+    shards = [result for result in _work(plan, mapper, progress, None) if result]
+    unit = plan.engine.tap.unit
+    tree = statistics_tree(plan.measures.datasets((part for part, _ in shards), unit), spec)
+    if plan.schema:
+        rows = joined([rows for _, rows in shards], plan.schema)
+        tree["samples"] = sample_tree(rows, plan.schema, plan.measures.axes)
+    return tree
 
 
-def _fill(plan: _Plan, run: Run, mapper: Any, progress: Progress, spec: dict[str, Any]) -> None:
+def _fill(plan: Plan, run: Run, mapper: Any, progress: Progress, spec: dict[str, Any]) -> None:
     if run.committed:  # by another process, after we looked
         return
-    run.lay_out(plan.schema, plan.axes.target_coords, plan.shard)
+    run.lay_out(plan.schema, plan.measures.axes.target_coords, plan.shard)
     for _ in _work(plan, mapper, progress, run):
         pass
     states = builtins.map(run.states, range(plan.shards))
-    run.commit(statistics_tree(_finalized(plan, states), spec), _versions())
+    layers = plan.measures.datasets(states, plan.engine.tap.unit)
+    run.commit(statistics_tree(layers, spec), _versions())
 
 
 def _work(
-    plan: _Plan, mapper: Any, progress: Progress, run: Run | None
+    plan: Plan, mapper: Any, progress: Progress, run: Run | None
 ) -> Iterator[tuple[Arrays, Rows] | None]:
     todo = [shard for shard in range(plan.shards) if run is None or not run.has(shard)]
     with reporting(progress, "analyze", len(plan.data)) as advance:
         advance(len(plan.data) - sum(len(plan.samples(shard)) for shard in todo))
         if mapper is builtins.map:  # in this process, so it can say more often how far it is
-            yield from mapper(partial(_shard, plan, run, advance), todo)
+            yield from mapper(partial(one_shard, plan, run, advance), todo)
             return
-        done = mapper(partial(_shard, plan, run, None), todo)
+        done = mapper(partial(one_shard, plan, run, None), todo)
         for shard, result in zip(todo, done, strict=True):
             advance(len(plan.samples(shard)))
             yield result
-
-
-def _shard(
-    plan: _Plan, run: Run | None, advance: Callable[[int], None] | None, shard: int
-) -> tuple[Arrays, Rows] | None:
-    samples, reduction = plan.samples(shard), plan.reduction
-    states: list[PopulationState | None] = [None] * len(plan.tap.sites)
-    tables: list[Rows] = []
-    for start in range(samples.start, samples.stop, plan.batch_size):
-        indices = samples[start - samples.start :][: plan.batch_size]
-        observed, table = _batch(plan, indices)
-        for position, (state, batch) in enumerate(zip(states, observed, strict=True)):
-            before = reduction.init(batch) if state is None else state
-            states[position] = reduction.update(before, batch)
-        tables.append(table)
-        if advance is not None:
-            advance(len(indices))
-    arrays = {
-        f"{position}.{name}": _array(field)
-        for position, state in enumerate(states)
-        if state is not None
-        for name, field in state._asdict().items()
-    }
-    rows = joined(tables, plan.schema)
-    if run is None:
-        return arrays, rows
-    run.add(shard, samples.start, arrays, rows)
-    return None
-
-
-def _batch(plan: _Plan, indices: range) -> tuple[list[Observed], Rows]:
-    inputs, *_ = batch = collate(plan.data, indices, plan.shape)
-    if plan.task == "classification":
-        label = class_labels(batch, indices.start, len_outputs(plan.tap))
-    else:
-        label = real_labels(batch, indices.start, plan.numbers)
-    every = torch.tensor(plan.axes.targets)[:, None].expand(-1, len(indices))
-    target = every if plan.many else label if plan.targets == "label" else None
-    seen = plan.tap.observe(inputs.to(plan.device), target)
-    output = seen.output.detach().reshape(len(indices), -1)
-    explained = seen.features[0].target
-    if plan.task == "classification":
-        prediction = output.argmax(1)
-        right = prediction == label.to(plan.device)
-        accepted = right & (explained == prediction)
-    else:
-        prediction = output.squeeze(1)
-        accepted = torch.ones_like(explained, dtype=torch.bool)
-    row = (
-        torch.arange(len(every), device=plan.device)[:, None].expand_as(every)
-        if plan.many
-        else explained
-    )
-    group = (
-        torch.from_numpy(plan.group[indices.start : indices.stop]).to(plan.device).expand_as(row)
-    )
-    rows: Rows = {
-        "": {
-            "id": np.array(batch.ids, dtype=object),
-            "label": label.numpy(),
-            "prediction": _array(prediction),
-            "score": _array(seen.score),
-        }
-    }
-    observed = []
-    for site, features in zip(plan.tap.sites, seen.features, strict=True):
-        summary = batched(plan.step)(features)
-        entries = (summary.importance.reshape(row.numel(), -1), summary.map_max, summary.map_min)
-        flat = (entry.flatten(0, row.ndim - 1) for entry in (*entries[1:], row, group, accepted))
-        observed.append(Observed(entries[0], *flat))
-        good = finite(summary.map_max, summary.map_min, summary.importance)
-        columns = {**summary._asdict(), "finite": good}
-        kept = plan.schema.get(site.layer, {})
-        rows[site.layer] = {name: _array(columns[name]) for name in kept}
-    return observed, rows
-
-
-def _finalized(plan: _Plan, shards: Any) -> dict[str, xr.Dataset]:
-    reduction = plan.reduction
-    merged: list[PopulationState | None] = [None] * len(plan.tap.sites)
-    for arrays in shards:
-        for position, before in enumerate(merged):
-            fields = (arrays[f"{position}.{name}"] for name in PopulationState._fields)
-            state = PopulationState(*map(torch.from_numpy, fields))
-            merged[position] = state if before is None else reduction.merge(before, state)
-    return {
-        site.layer: layer_dataset(reduction.finalize(state), plan.axes, plan.tap.unit)
-        for site, state in zip(plan.tap.sites, merged, strict=True)
-    }
-
-
-def _schema(plan: _Plan) -> Schema:
-    """Lay out the sample table: what does not depend on the layer, and one group for each layer."""
-    if plan.keep_samples == "none":
-        return {}
-    count, outputs, unit = len(plan.data), len_outputs(plan.tap), plan.tap.unit
-    one = (("sample",), (count,))
-    each = (("target", "sample"), (len(plan.axes.targets), count)) if plan.many else one
-    wide = (("sample", "output"), (count, outputs))
-    kind = "<i8" if plan.task == "classification" else "<f8"
-    wide_prediction = plan.task == "regression" and outputs > 1
-    schema: Schema = {
-        "": {
-            "id": Column(*one, "str", "identity of the sample"),
-            "label": Column(*(wide if plan.numbers > 1 else one), kind, "ground truth"),
-            "prediction": Column(*(wide if wide_prediction else one), kind, "prediction"),
-            "score": Column(*each, "<f8", "score of the explained target", unit),
-        }
-    }
-    for site, shape in zip(plan.tap.sites, plan.tap.shapes, strict=True):
-        real = "<f8" if site.dtype == torch.float64 else "<f4"
-        schema[site.layer] = {
-            "map_max": Column(*each, real, "largest value of the map", unit),
-            "map_min": Column(*each, real, "smallest value of the map", unit),
-            "map_sum": Column(*each, "<f8", "sum of the map over positions", unit),
-            "finite": Column(*each, "|b1", "whether the map is finite, and so counted"),
-        }
-        if plan.keep_samples == "full":
-            dims, extents = (*each[0], "channel"), (*each[1], shape[0])
-            schema[site.layer]["importance"] = Column(dims, extents, "<f4", "importance", unit)
-    return schema
-
-
-def len_outputs(tap: Tap) -> int:
-    """How many outputs the tapped model has; an error where they are not (sample, output)."""
-    if tap.output_shape is None or len(tap.output_shape) > 1:
-        raise ValueError(
-            "ifa.analyze: expected a model with outputs (sample, output), got "
-            f"{tap.output_shape or 'no tensor'} for each sample. Pick the tensor with output=."
-        )
-    return (*tap.output_shape, 1)[0]
 
 
 def _rows(
@@ -468,80 +364,14 @@ def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarr
     return tuple(str(name) for name in names), index.astype(np.int64)
 
 
-def _device(model: nn.Module) -> torch.device:
-    tensor = next(iter((*model.parameters(), *model.buffers())), None)
-    return torch.device("cpu") if tensor is None else tensor.device
-
-
-def _array(value: Tensor) -> np.ndarray:
-    value = value.detach().cpu()
-    return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
-
-
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("ifa", "torch", "numpy")}
 
 
-def _check_data(data: Any) -> None:
-    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        raise TypeError(
-            "ifa.analyze: expected a sized, indexable data set of (input, label), got "
-            f"{type(data).__name__}. For a DataLoader give its data set: loader.dataset."
-        )
-    if len(data) == 0:
-        raise ValueError("ifa.analyze: expected at least one sample, got an empty data set.")
-
-
-# Names in the tree that a layer's group cannot have.
-_TAKEN = ("samples", "id", "label", "prediction", "score", "target", "target_name")
-
-
-def _check_names(layers: Sequence[str]) -> None:
-    for name in layers:
-        if name in _TAKEN or "/" in name:
-            raise ValueError(
-                f"ifa.analyze: expected a layer whose name can be that of a group, got {name!r}: "
-                f"{', '.join(_TAKEN)} are taken, and '/' parts groups. Rename the module, or wrap "
-                "the model in torch.nn.Sequential."
-            )
-
-
-def _levels(quantiles: Any) -> tuple[float, ...]:
-    try:
-        levels = tuple(float(level) for level in quantiles)
-    except (TypeError, ValueError):
-        levels = ()
-    if not 0 < len(levels) == len(set(levels)) or not all(0 <= level <= 1 for level in levels):
+def _check_size(measures: Measures) -> None:
+    if measures.bytes() > MOST_BYTES:
         raise ValueError(
-            "ifa.analyze: expected distinct quantiles in [0, 1], at least one, such as "
-            f"(0.5, 0.9), got {quantiles!r}."
+            f"ifa.analyze: expected states of reductions={measures.extras} of at most "
+            f"{MOST_BYTES >> 30} GiB, got {measures.bytes() / 2**30:.1f} GiB. Give fewer targets, "
+            "groups or layers, or leave 'histogram' out."
         )
-    return levels
-
-
-def _check_options(
-    targets: Any,
-    keep_samples: str,
-    task: str,
-    reduction: str,
-    shard: int,
-    batch_size: int,
-) -> None:
-    choices: list[tuple[str, Any, tuple[str, ...]]] = [
-        ("keep_samples", keep_samples, ("summary", "full", "none")),
-        ("task", task, ("classification", "regression")),
-        ("reduction", reduction, ("sum", "mean")),
-    ]
-    if isinstance(targets, str):
-        choices.append(("targets", targets, ("predicted", "label")))
-    for name, value, allowed in choices:
-        if value not in allowed:
-            raise ValueError(f"ifa.analyze: expected {name} to be one of {allowed}, got {value!r}.")
-    if task == "regression" and targets == "label":
-        raise ValueError(
-            "ifa.analyze: expected targets='predicted' (every output) or a list of outputs for "
-            "regression, got 'label': its labels are values, not outputs."
-        )
-    for name, value in (("shard", shard), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"ifa.analyze: expected a positive {name}, got {value!r}.")

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
 import ifa
-from ifa import evaluate, nets, plot
+from ifa import diagnose, evaluate, nets, plot
 from ifa.analysis import analyze
 from ifa.progress import Progress, reporting
 from ifa.store.files import build_atomically, write_atomically
@@ -72,7 +71,7 @@ def analyze_digits(
         "common scale": _levels(maps, ifa.rescale(scale)),
         "one by one": _levels(maps, ifa.minmax),
     }
-    curves = _accuracy(model, images, labels, ifa.difference(tree), progress)
+    curves, smallest = _accuracy(model, held_out, tree, progress)
     if not (home / "accuracy.zarr").exists():
         build_atomically(home / "accuracy.zarr", lambda path: write_tree(xr.DataTree(curves), path))
     findings = {
@@ -88,6 +87,8 @@ def analyze_digits(
             }
             for rule in curves["rule"].values
         },
+        "smallest": smallest,
+        "channels": tree[LAYER].sizes["channel"],
         "map_correlation": _map_correlation(model, images, tree, progress),
     }
     _draw(home / "pictures", model, images, labels, tree, maps, logits, levels, curves)
@@ -120,7 +121,10 @@ def report(findings: dict[str, Any], directory: str | os.PathLike[str]) -> str:
     for ratio in RATIOS:
         cells = (_interval(*rows[f"{ratio:g}"]) for rows in findings["kept"].values())
         lines.append(f"{ratio:<6.0%}" + "".join(f"{cell:>24}" for cell in cells))
+    channels = findings["channels"]
+    smallest = (f"{count} of {channels} ({kind})" for kind, count in findings["smallest"].items())
     lines += [
+        f"Smallest set within one point of every channel: {', '.join(smallest)}",
         "(own: each target's score with its own channels; common: one set for all targets.",
         "difference: largest absolute difference of importance; random: mean over 10 seeds.)",
         "",
@@ -198,56 +202,27 @@ def _consistency(level: Tensor, logits: Tensor) -> list[tuple[float, float, floa
 
 
 def _accuracy(
-    model: nn.Module, images: Tensor, labels: Tensor, difference: xr.DataArray, progress: Progress
-) -> xr.Dataset:
-    """Measure the accuracy over kept channels, in two ways, by importance and at random."""
-    # the common ranking: how much a channel sets any one target apart
-    common = abs(difference).max("target")
-
-    def accuracy(mask: Tensor) -> float:
-        outputs = evaluate.feature_perturbation(model, LAYER, images, mask)
-        return float((outputs.argmax(1) == labels).double().mean())
-
-    rules: dict[str, Callable[[float], list[Tensor]]] = {
-        "own, difference": lambda ratio: [ifa.select.largest_absolute(difference, ratio=ratio)],
-        "common, difference": lambda ratio: [ifa.select.largest(common, ratio=ratio)],
-        "own, random": lambda ratio: [
-            ifa.select.random(difference, ratio=ratio, seed=seed) for seed in RANDOM_SEEDS
-        ],
-        "common, random": lambda ratio: [
-            ifa.select.random(common, ratio=ratio, seed=seed) for seed in RANDOM_SEEDS
-        ],
+    model: nn.Module, data: Any, tree: xr.DataTree, progress: Progress
+) -> tuple[xr.Dataset, dict[str, int]]:
+    """Accuracy over kept channels, and how many keep it within one point; own and common sets."""
+    found = {
+        kind: diagnose.principal_features(
+            model,
+            LAYER,
+            data,
+            tree,
+            per_target=kind == "own",
+            ratios=RATIOS,
+            seeds=RANDOM_SEEDS,
+            progress=progress,
+        )
+        for kind in ("own", "common")
     }
-    rows = []
-    with reporting(progress, "keep some channels", len(rules) * len(RATIOS)) as advance:
-        for masks in rules.values():
-            for ratio in RATIOS:
-                found = [accuracy(mask) for mask in masks(ratio)]
-                rows.append(_with_interval(found, len(labels)))
-                advance(1)
-    table = np.array(rows).reshape(len(rules), len(RATIOS), len(_CURVE))
-    what = ("accuracy", "lower limit, 95 %", "upper limit, 95 %")
-    return xr.Dataset(
-        {
-            name: (("rule", "ratio"), table[..., index], {"long_name": what[index], "units": "1"})
-            for index, name in enumerate(_CURVE)
-        },
-        {"rule": np.array(list(rules), dtype=object), "ratio": list(RATIOS)},
-        {"reference": accuracy(ifa.select.every(common)), "layer": LAYER},
-    )
-
-
-def _with_interval(accuracies: list[float], samples: int) -> tuple[float, float, float]:
-    """Wilson's interval of one accuracy; Student's of the mean over several random choices."""
-    from scipy.stats import binomtest, t
-
-    mean = float(np.mean(accuracies))
-    if len(accuracies) == 1:
-        interval = binomtest(round(mean * samples), samples).proportion_ci(0.95, method="wilson")
-        return mean, float(interval.low), float(interval.high)
-    error = float(np.std(accuracies, ddof=1)) / len(accuracies) ** 0.5
-    half = float(t.ppf(0.975, len(accuracies) - 1)) * error
-    return mean, mean - half, mean + half
+    rules = [f"{kind}, {by}" for by in ("difference", "random") for kind in found]
+    curves = xr.concat([part[list(_CURVE)] for part in found.values()], "rule").sel(rule=rules)
+    attrs = {"reference": found["own"].attrs["reference"], "layer": LAYER}
+    smallest = {kind: part.attrs["channels_chosen"] for kind, part in found.items()}
+    return curves.drop_attrs(deep=False).assign_attrs(attrs), smallest
 
 
 def _map_correlation(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ifa.chains import Step
 from ifa.reduce.statistics import one_layer
-from ifa.stages import as_tensor, expect, row
+from ifa.stages import as_tensor, by_output, expect, row
 from ifa.types import Map
 
 # Where the tanh scale puts the two limits.
@@ -62,6 +62,8 @@ def scale_from(
     ------
     LookupError
         If a quantile was not stored.
+    ValueError
+        If the widest scale is asked for and no target was explained.
 
     References
     ----------
@@ -87,6 +89,11 @@ def scale_from(
     high = _quantile(dataset, f"map_max{suffix}", upper)
     low = _quantile(dataset, f"map_min{suffix}", lower)
     if over == "widest":
+        if low.isnan().all() or high.isnan().all():
+            raise ValueError(
+                "ifa.scale_from: expected a target that was explained, got NaN for all of them. "
+                "No sample has a finite map: look at `nonfinite`."
+            )
         low, high = low[~low.isnan()].amin(), high[~high.isnan()].amax()
     return Scale(torch.zeros_like(low) if rectified else low, high)
 
@@ -105,7 +112,8 @@ def rescale(scale: Scale, how: How = "affine", widen: float = 1.0) -> Step:
     Parameters
     ----------
     scale
-        Limits, one pair or one for each target, of which an example takes its own target's.
+        Limits, one pair or one for each target, of which an example takes its own target's. Of
+        DataArrays with a coordinate `target` the rows are found by it.
     how
         ``"affine"`` or ``"tanh"``.
     widen
@@ -199,7 +207,7 @@ def _widened(where: str, scale: Scale, how: str, widen: float) -> Scale:
         raise ValueError(f"{where}: expected how to be 'affine' or 'tanh', got {how!r}.")
     if not widen > 0:
         raise ValueError(f"{where}: expected widen > 0, got {widen}.")
-    low, high = (torch.as_tensor(limit, dtype=torch.float64) for limit in scale)
+    low, high = (by_output(limit).to(torch.float64) for limit in scale)
     if low.shape != high.shape or low.ndim > 1:
         raise ValueError(
             f"{where}: expected limits of one shape, () or (target,), got {tuple(low.shape)} and "
@@ -227,10 +235,5 @@ def _quantile(dataset: Any, name: str, quantile: float) -> Tensor:
             f"ifa.scale_from: expected one of the stored quantiles {stored.tolist()}, got "
             f"{quantile}. Analyze again with quantiles=(..., {quantile})."
         )
-    values = as_tensor(dataset[name].isel(quantile=int(near.nonzero()[0]))).to(torch.float64)
-    if values.ndim == 0:
-        return values
     # one row for each output up to the last, so that an example finds the row of its own target
-    targets = as_tensor(dataset["target"])
-    rows = torch.full((int(targets.max()) + 1,), torch.nan, dtype=torch.float64)
-    return rows.index_copy(0, targets, values)
+    return by_output(dataset[name].isel(quantile=int(near.nonzero()[0]))).to(torch.float64)

@@ -78,7 +78,8 @@ def keep(mask: Any) -> Step:
     ----------
     mask : (channel,) or (target, channel)
         Boolean, or real factors. With a target axis, each example takes the row of its own target.
-        A tensor, array or DataArray.
+        A tensor, array or DataArray; of one with a coordinate `target` the rows are found by it,
+        and an example whose target has none gets NaN.
 
     Returns
     -------
@@ -97,7 +98,7 @@ def keep(mask: Any) -> Step:
     >>> ifa.keep(torch.tensor([[True, True], [False, True]]))(two).weights
     tensor([0., 7.])
     """
-    mask = as_tensor(mask)
+    mask = by_output(mask)
     if mask.ndim not in (1, 2):
         raise ValueError(
             "ifa.keep: expected a mask of shape (channel,) or (target, channel), "
@@ -227,6 +228,22 @@ def _clip(values: Map, *, low: float, high: float) -> Map:
 def as_tensor(values: Any) -> Tensor:
     """Take a tensor as it is, and anything else (list, array, DataArray) as a copy."""
     return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+
+
+def by_output(values: Any) -> Tensor:
+    """Take values as a tensor with one row for each output up to the last, NaN where none is given.
+
+    Only what is labeled by `target` is put in order; all else is taken as it is.
+    """
+    table = as_tensor(values)
+    if getattr(values, "dims", ())[:1] != ("target",) or "target" not in values.coords:
+        return table
+    targets = as_tensor(values["target"]).long()
+    if torch.equal(targets, torch.arange(len(targets))):
+        return table
+    shape = (int(targets.max()) + 1, *table.shape[1:])
+    rows = torch.full(shape, torch.nan, dtype=torch.float64)
+    return rows.index_copy(0, targets, table.double())
 
 
 def row(where: str, table: Tensor, target: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import ifa
 ROOT = Path(__file__).parent.parent
 NAMESPACES = [
     "ifa",
+    "ifa.diagnose",
     "ifa.evaluate",
     "ifa.nets",
     "ifa.perturb",
@@ -67,6 +68,7 @@ def test_options_are_keyword_only(function):
         "target",
         "targets",
         "how",
+        "layer",
         "widen",
         "prefix",
         "grid",

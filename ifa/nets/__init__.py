@@ -1,8 +1,31 @@
 """Small networks that ship with the library, and the data they are trained on."""
 
+from ifa.nets.faces import faces as faces
+from ifa.nets.faces import faces_cnn as faces_cnn
+from ifa.nets.faces import train_faces as train_faces
 from ifa.nets.handwriting import digits as digits
 from ifa.nets.handwriting import digits_cnn as digits_cnn
 from ifa.nets.handwriting import digits_vit as digits_vit
 from ifa.nets.handwriting import train_digits as train_digits
+from ifa.nets.planted import duplicated as duplicated
+from ifa.nets.planted import overexposed as overexposed
+from ifa.nets.planted import simulated as simulated
+from ifa.nets.planted import simulated_cnn as simulated_cnn
+from ifa.nets.planted import stamped as stamped
+from ifa.nets.training import train as train
 
-__all__ = ["digits", "digits_cnn", "digits_vit", "train_digits"]
+__all__ = [
+    "digits",
+    "digits_cnn",
+    "digits_vit",
+    "duplicated",
+    "faces",
+    "faces_cnn",
+    "overexposed",
+    "simulated",
+    "simulated_cnn",
+    "stamped",
+    "train",
+    "train_digits",
+    "train_faces",
+]

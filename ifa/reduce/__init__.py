@@ -5,23 +5,41 @@ from ifa.reduce.core import from_monoid as from_monoid
 from ifa.reduce.core import grouped as grouped
 from ifa.reduce.core import mapped as mapped
 from ifa.reduce.core import zipped as zipped
+from ifa.reduce.covariances import covariance as covariance
 from ifa.reduce.extrema import extrema as extrema
+from ifa.reduce.histograms import histogram as histogram
+from ifa.reduce.histograms import histogram_quantiles as histogram_quantiles
 from ifa.reduce.moments import moments as moments
+from ifa.reduce.moments import weighted_moments as weighted_moments
 from ifa.reduce.population import population as population
 from ifa.reduce.population import summarize as summarize
 from ifa.reduce.quantiles import quantiles as quantiles
 from ifa.reduce.statistics import difference as difference
+from ifa.reduce.tops import cooccurrence as cooccurrence
+from ifa.reduce.tops import top_samples as top_samples
+from ifa.reduce.uncertainty import bootstrap as bootstrap
+from ifa.reduce.uncertainty import stability as stability
+from ifa.reduce.uncertainty import standard_error as standard_error
 
 __all__ = [
+    "bootstrap",
+    "cooccurrence",
+    "covariance",
     "difference",
     "extrema",
     "fold",
     "from_monoid",
     "grouped",
+    "histogram",
+    "histogram_quantiles",
     "mapped",
     "moments",
     "population",
     "quantiles",
+    "stability",
+    "standard_error",
     "summarize",
+    "top_samples",
+    "weighted_moments",
     "zipped",
 ]

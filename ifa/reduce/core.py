@@ -112,8 +112,8 @@ def zipped(**reductions: Reduction) -> Reduction:
 def grouped(reduction: Reduction, *, size: int) -> Reduction:
     """Run a reduction for each of `size` groups; states and statistics get a leading group axis.
 
-    A batch is ``(values, group)`` with values (sample, ...) and group (sample,) int64 in
-    0 … size − 1. Groups without a sample keep the empty state.
+    A batch is ``(values, group)`` with values (sample, ...), or a record of them, and group
+    (sample,) int64 in 0 … size − 1. Groups without a sample keep the empty state.
 
     Parameters
     ----------
@@ -137,11 +137,11 @@ def grouped(reduction: Reduction, *, size: int) -> Reduction:
     tensor([10.,  2.], dtype=torch.float64)
     """
 
-    def init(like: tuple[Tensor, Tensor]) -> Any:
+    def init(like: tuple[Any, Tensor]) -> Any:
         empty = reduction.init(like[0])
         return _record(empty, [field.expand(size, *field.shape) for field in empty])
 
-    def update(state: Any, batch: tuple[Tensor, Tensor]) -> Any:
+    def update(state: Any, batch: tuple[Any, Tensor]) -> Any:
         values, group = batch
         if len(group) and not 0 <= int(group.min()) <= int(group.max()) < size:
             raise IndexError(
@@ -152,7 +152,7 @@ def grouped(reduction: Reduction, *, size: int) -> Reduction:
         for index in group.unique().tolist():
             old = _record(state, [field[index] for field in state])
             for field, new in zip(
-                fields, reduction.update(old, values[group == index]), strict=True
+                fields, reduction.update(old, _taken(values, group == index)), strict=True
             ):
                 field[index] = new
         return _record(state, fields)
@@ -160,5 +160,12 @@ def grouped(reduction: Reduction, *, size: int) -> Reduction:
     return Reduction(init, update, vmap(reduction.merge), vmap(reduction.finalize))
 
 
+def _taken(values: Any, mask: Tensor) -> Any:
+    """Take the samples of a mask, from a tensor or from each field of a record."""
+    return (
+        values[mask] if isinstance(values, Tensor) else _record(values, [v[mask] for v in values])
+    )
+
+
 def _record(like: Any, fields: list[Tensor]) -> Any:
-    return type(like)(*fields)
+    return tuple(fields) if type(like) is tuple else type(like)(*fields)

@@ -1,4 +1,4 @@
-"""Count, mean and variance, in one mergeable pass."""
+"""Count, mean and variance, plain or weighted, in one mergeable pass."""
 
 from typing import NamedTuple
 
@@ -82,5 +82,84 @@ def moments(*, correction: int = 1) -> Reduction:
         mean = torch.where(state.count > 0, state.mean, torch.nan)
         variance = torch.where(freedom > 0, state.m2 / freedom, torch.nan)
         return Moments(state.count, mean, variance)
+
+    return from_monoid(init=init, lift=lift, merge=merge, finalize=finalize)
+
+
+class WeightedValues(NamedTuple):
+    """A batch for `weighted_moments`."""
+
+    values: Tensor  # (sample, *feature)
+    weight: Tensor  # (sample,), not negative
+
+
+class WeightedState(NamedTuple):
+    """What merges exactly; leading axes are groups."""
+
+    count: Tensor  # (), int64
+    weight: Tensor  # (), float64, sum of the weights
+    square: Tensor  # (), float64, sum of their squares
+    mean: Tensor  # (*feature), float64
+    m2: Tensor  # (*feature), float64, weighted sum of squared deviations from the mean
+
+
+def weighted_moments() -> Reduction:
+    r"""Count, weighted mean and variance over the leading axis, in one mergeable pass.
+
+    .. math::
+
+        \bar x = \frac{\sum_i w_i x_i}{\sum_i w_i}, \qquad
+        s^2 = \frac{\sum_i w_i (x_i - \bar x)^2}{\sum_i w_i - \sum_i w_i^2 / \sum_i w_i}
+
+    With equal weights this is `moments`, to the bit.
+
+    Returns
+    -------
+    Reduction
+        Batches ``(values, weight)``, (sample, \*feature) and (sample,), as `WeightedValues` or a
+        tuple, -> `WeightedState` -> `Moments(count, mean, variance)`. Weights are not negative; the
+        mean is NaN if they are all zero, the variance below two samples.
+
+    References
+    ----------
+    West 1979, "Updating mean and variance estimates: an improved method".
+    doi:10.1145/359146.359153
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> reduction = ifa.reduce.weighted_moments()
+    >>> batch = torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0])
+    >>> reduction.finalize(ifa.reduce.fold(reduction, [batch])).mean
+    tensor(2., dtype=torch.float64)
+    """
+
+    def init(like: tuple[Tensor, Tensor]) -> WeightedState:
+        zero = like[0].new_zeros(like[0].shape[1:], dtype=torch.float64)
+        none = like[0].new_zeros((), dtype=torch.float64)
+        return WeightedState(none.long(), none, none, zero, zero)
+
+    def lift(batch: tuple[Tensor, Tensor]) -> WeightedState:
+        values, each = batch[0].double(), batch[1].double()
+        spread = each.reshape(-1, *[1] * (values.ndim - 1))
+        weight = each.sum()
+        mean = (values * spread).sum(0) / torch.where(weight > 0, weight, 1)
+        m2 = ((values - mean).square() * spread).sum(0)
+        count = torch.full_like(weight, len(each), dtype=torch.int64)
+        return WeightedState(count, weight, each.square().sum(), mean, m2)
+
+    def merge(a: WeightedState, b: WeightedState) -> WeightedState:
+        weight = a.weight + b.weight
+        share = b.weight / torch.where(weight > 0, weight, 1)
+        delta = b.mean - a.mean
+        m2 = a.m2 + b.m2 + (delta * a.weight) * (delta * share)
+        count, square = a.count + b.count, a.square + b.square
+        return WeightedState(count, weight, square, a.mean + delta * share, m2)
+
+    def finalize(state: WeightedState) -> Moments:
+        freedom = state.weight - state.square / state.weight
+        usable = (state.count > 1) & (freedom > 0)
+        mean = torch.where(state.weight > 0, state.mean, torch.nan)
+        return Moments(state.count, mean, torch.where(usable, state.m2 / freedom, torch.nan))
 
     return from_monoid(init=init, lift=lift, merge=merge, finalize=finalize)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ifa.reduce.core import grouped
-from ifa.reduce.moments import MomentsState, moments
+from ifa.reduce.moments import WeightedState, WeightedValues, weighted_moments
 from ifa.reduce.quantiles import quantiles
 from ifa.types import Reduction, Weighted
 
@@ -31,12 +31,16 @@ class Observed(NamedTuple):
     target: Tensor  # (entry,), int64, row of the statistics
     group: Tensor  # (entry,), int64
     accepted: Tensor  # (entry,), bool, whether it counts for the importance
+    weight: Tensor  # (entry,), how much it counts for the mean importance, usually 1
+    sample: Tensor  # (entry,), int64, index of the sample
 
 
 class PopulationState(NamedTuple):
     """What merges exactly. Cell g·targets + t holds group g and target t."""
 
     count: Tensor  # (cell,), int64
+    weight: Tensor  # (cell,), float64, sum of the entries' weights
+    square: Tensor  # (cell,), float64, sum of their squares
     mean: Tensor  # (cell, channel), float64
     m2: Tensor  # (cell, channel), float64
     nonfinite: Tensor  # (target,), int64
@@ -123,14 +127,16 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     >>> import ifa, torch
     >>> reduction = population(targets=2, levels=[0.5])
     >>> one = torch.ones(1, dtype=torch.int64)
-    >>> entry = Observed(torch.ones(1, 3), torch.ones(1), -torch.ones(1), one, 0 * one, one.bool())
+    >>> extremes = torch.ones(1), -torch.ones(1)
+    >>> entry = Observed(torch.ones(1, 3), *extremes, one, 0 * one, one.bool(), one, 0 * one)
     >>> reduction.finalize(ifa.reduce.fold(reduction, [entry])).count
     tensor([[0, 1]])
     """
-    cells = grouped(moments(), size=groups * targets)
+    moments = weighted_moments()
+    cells = grouped(moments, size=groups * targets)
 
     def init(like: Observed) -> PopulationState:
-        empty = cells.init((like.importance, like.target))
+        empty = cells.init((_weighed(like, slice(None)), like.target))
         nonfinite = like.target.new_zeros(targets)
         none = like.map_max.new_empty(0)
         return _state(empty, nonfinite, [none, none, like.target.new_empty(0).int()])
@@ -139,26 +145,24 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
         good = finite(batch.map_max, batch.map_min, batch.importance)
         taken = good & batch.accepted
         cell = batch.group * targets + batch.target
-        moved = cells.update(_cells(state), (batch.importance[taken], cell[taken]))
+        moved = cells.update(_cells(state), (_weighed(batch, taken), cell[taken]))
         lost = torch.bincount(batch.target[~good], minlength=targets)
         new = (batch.map_max[good], batch.map_min[good], batch.target[good].int())
-        return _state(moved, state.nonfinite + lost, _appended(state[4:], new))
+        return _state(moved, state.nonfinite + lost, _appended(state[6:], new))
 
     def merge(a: PopulationState, b: PopulationState) -> PopulationState:
         merged = cells.merge(_cells(a), _cells(b))
-        return _state(merged, a.nonfinite + b.nonfinite, _appended(a[4:], b[4:]))
+        return _state(merged, a.nonfinite + b.nonfinite, _appended(a[6:], b[6:]))
 
     def finalize(state: PopulationState) -> Population:
         each = cells.finalize(_cells(state))
         shape = (groups, targets)
-        grid = MomentsState(*(field.unflatten(0, shape) for field in _cells(state)))
+        grid = [field.unflatten(0, shape) for field in _cells(state)]
         pooled = [
-            reduce(
-                moments().merge, (MomentsState(*(f[g, t] for f in grid)) for t in range(targets))
-            )
+            reduce(moments.merge, (WeightedState(*(f[g, t] for f in grid)) for t in range(targets)))
             for g in range(groups)
         ]
-        overall = torch.stack([moments().finalize(state).mean for state in pooled])
+        overall = torch.stack([moments.finalize(state).mean for state in pooled])
         extremes = state.map_max, state.map_min
         by_target = [
             torch.stack([_quantiles(v[state.target == t], levels) for t in range(targets)])
@@ -178,13 +182,17 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     return Reduction(init, update, merge, finalize)
 
 
-def _state(cells: MomentsState, nonfinite: Tensor, seen: list[Tensor]) -> PopulationState:
+def _weighed(batch: Observed, taken: Any) -> WeightedValues:
+    return WeightedValues(batch.importance[taken], batch.weight[taken])
+
+
+def _state(cells: WeightedState, nonfinite: Tensor, seen: list[Tensor]) -> PopulationState:
     map_max, map_min, target = seen
-    return PopulationState(cells.count, cells.mean, cells.m2, nonfinite, map_max, map_min, target)
+    return PopulationState(*cells, nonfinite, map_max, map_min, target)
 
 
-def _cells(state: PopulationState) -> MomentsState:
-    return MomentsState(*state[:3])
+def _cells(state: PopulationState) -> WeightedState:
+    return WeightedState(*state[:5])
 
 
 def _appended(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:

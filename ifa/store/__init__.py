@@ -2,9 +2,20 @@
 
 from ifa.store.inputs import read_inputs as read_inputs
 from ifa.store.maps import save_maps as save_maps
+from ifa.store.masks import open_mask as open_mask
+from ifa.store.masks import save_mask as save_mask
 from ifa.store.references import ModelRef as ModelRef
 from ifa.store.runs import Run as Run
 from ifa.store.runs import open as open
 from ifa.store.runs import verify as verify
 
-__all__ = ["ModelRef", "Run", "open", "read_inputs", "save_maps", "verify"]
+__all__ = [
+    "ModelRef",
+    "Run",
+    "open",
+    "open_mask",
+    "read_inputs",
+    "save_maps",
+    "save_mask",
+    "verify",
+]

@@ -7,8 +7,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
+from ifa.reduce.histograms import histogram_quantiles
 from ifa.reduce.population import Population
 from ifa.store.tables import Rows, Schema
 
@@ -70,6 +72,87 @@ def layer_dataset(statistics: Population, axes: Axes, unit: str) -> xr.Dataset:
     if axes.groups:
         coords["group"] = ("group", np.array(axes.groups, dtype=object))
     return xr.Dataset(variables, coords)
+
+
+# Variable of an extra reduction -> its field, dimensions, what it is, unit.
+_EXTRAS: dict[str, dict[str, tuple[str, tuple[str, ...], str, str]]] = {
+    "histogram": {
+        "importance_histogram": (
+            "count",
+            ("target", "channel", "bin"),
+            "accepted samples whose importance is in a bin",
+            "1",
+        ),
+        "importance_quantiles": (
+            "quantiles",
+            ("target", "channel", "quantile"),
+            "quantiles of importance, to 1/32 of their value",
+            "score",
+        ),
+    },
+    "top_samples": {
+        "top_value": (
+            "value",
+            ("target", "channel", "rank"),
+            "largest importances of accepted samples",
+            "score",
+        ),
+        "top_sample": (
+            "sample",
+            ("target", "channel", "rank"),
+            "index of the samples of the largest importances, -1 where there are fewer",
+            "1",
+        ),
+    },
+    "covariance": {
+        "importance_covariance": (
+            "covariance",
+            ("channel", "channel_"),
+            "covariance of importance between accepted samples of all targets",
+            "score**2",
+        ),
+    },
+    "cooccurrence": {
+        "cooccurrence": (
+            "together",
+            ("channel", "channel_"),
+            "accepted samples of which both channels are in the top tenth",
+            "1",
+        ),
+    },
+}
+
+
+def extra_variables(kind: str, statistic: Any, axes: Axes, unit: str) -> dict[str, Any]:
+    """Label the statistic of an extra reduction; its first axis is the group's and target's."""
+    fields, coords = statistic._asdict(), {}
+    if kind == "histogram":
+        fields["quantiles"] = histogram_quantiles(statistic, axes.quantiles)
+        bins = _occupied(statistic.count)
+        fields["count"] = statistic.count[..., bins]
+        middle = {"long_name": "middle of a bin", "units": unit}
+        coords["bin"] = ("bin", statistic.value[0, bins].cpu().numpy(), middle)
+    if kind == "top_samples":
+        fields["value"] = statistic.value.where(statistic.sample >= 0, torch.nan)
+    found = {}
+    for name, (field, dims, long_name, units) in _EXTRAS[kind].items():
+        values = fields[field].cpu().numpy()
+        groups = len(axes.groups or "1")
+        values = values.reshape(groups, *([-1] if "target" in dims else []), *values.shape[1:])
+        dims, values = (("group", *dims), values) if axes.groups else (dims, values[0])
+        attrs = {"long_name": long_name, "units": units.replace("score", unit)}
+        found[name] = xr.DataArray(values, dims=dims, attrs=attrs)
+        if "bin" in dims:
+            found[name] = found[name].assign_coords(coords)
+    return found
+
+
+def _occupied(count: torch.Tensor) -> slice:
+    """From the first to the last bin in which there is anything; the bin of zero if none is."""
+    used = count.flatten(0, -2).any(0).nonzero().flatten()
+    zero = count.shape[-1] // 2
+    first, last = (int(used[0]), int(used[-1])) if len(used) else (zero, zero)
+    return slice(first, last + 1)
 
 
 def statistics_tree(layers: Mapping[str, xr.Dataset], spec: Mapping[str, Any]) -> xr.DataTree:

@@ -1,10 +1,12 @@
 """Reading a data set: items to batches, with errors that name the sample."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 
 class Batch(NamedTuple):
@@ -40,6 +42,42 @@ def collate(data: Any, indices: range, shape: tuple[int, ...] | None = None) -> 
                 "them alike."
             )
     return Batch(torch.stack(inputs), labels, ids)
+
+
+def reading(
+    data: Any, spans: Sequence[range], shape: tuple[int, ...], workers: int
+) -> Iterator[Batch]:
+    """Read batches in their order; with workers, processes read ahead of who takes them."""
+    if workers == 0:
+        yield from (collate(data, span, shape) for span in spans)
+        return
+    loader = DataLoader(
+        _Spans(data, spans, shape),
+        batch_size=None,
+        num_workers=min(workers, len(spans)),
+        # so that no number is drawn from the global random state
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield Batch(*batch)
+
+
+class _Spans(torch.utils.data.Dataset[Any]):
+    """Spans of a data set as items. An error is an item too, so that it arrives as it was."""
+
+    def __init__(self, data: Any, spans: Sequence[range], shape: tuple[int, ...]):
+        self.data, self.spans, self.shape = data, spans, shape
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return collate(self.data, self.spans[index], self.shape)
+        except Exception as error:
+            return error
 
 
 def class_labels(batch: Batch, first: int, outputs: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,8 @@ Arrays = dict[str, np.ndarray]
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays, whole or not at all."""
     buffer = io.BytesIO()
-    np.savez(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType]
+    # compressed, because targets that a shard has not seen are zeros
+    np.savez_compressed(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType]
     write_atomically(path, lambda file: file.write(buffer.getvalue()))
 
 
@@ -24,7 +26,7 @@ def load_arrays(path: Path) -> Arrays:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"ifa.analyze: expected the states of a shard in {path}, could not read them "
             f"({error}). Delete this file and run again: its samples are then done anew."

@@ -141,7 +141,9 @@ def observations(draw: Draw, *, targets: int, groups: int = 1) -> Observed:
     low, high = draw(tensors((2, count), dtype=torch.float32)).sort(0).values
     broken = whole(4) == 4
     high = torch.where(broken, torch.inf, high)
-    return Observed(importance, high, low, whole(targets - 1), whole(groups - 1), whole(1).bool())
+    cells = whole(targets - 1), whole(groups - 1)
+    weight = 0.25 + whole(3) / 4
+    return Observed(importance, high, low, *cells, whole(1).bool(), weight, torch.arange(len(high)))
 
 
 @st.composite

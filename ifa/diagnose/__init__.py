@@ -1,0 +1,17 @@
+"""What the statistics say: one file for each diagnosis, from stored tables to a labelled result."""
+
+from ifa.diagnose.correlations import redundancy as redundancy
+from ifa.diagnose.differences import agreement as agreement
+from ifa.diagnose.distances import outliers as outliers
+from ifa.diagnose.distributions import shift as shift
+from ifa.diagnose.probes import confounders as confounders
+from ifa.diagnose.subsets import principal_features as principal_features
+
+__all__ = [
+    "agreement",
+    "confounders",
+    "outliers",
+    "principal_features",
+    "redundancy",
+    "shift",
+]

@@ -1,0 +1,83 @@
+"""Reading what a diagnosis needs from a run: importances, level and score, row by row."""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ifa.reduce.statistics import one_layer
+
+
+class Table(NamedTuple):
+    """One row for each sample and explained target whose map is finite."""
+
+    layer: str
+    unit: str
+    sample: np.ndarray  # (row,): position in the run
+    id: np.ndarray  # (row,)
+    target: np.ndarray  # (row,): the explained output
+    importance: np.ndarray  # (row, channel), float64
+    level: np.ndarray  # (row,): sum of the map
+    score: np.ndarray  # (row,)
+    right: np.ndarray | None  # (row,): whether the prediction is the label; None for regression
+    samples: int  # of the run
+
+    @property
+    def targets(self) -> np.ndarray:
+        return np.unique(self.target)
+
+
+def statistics_of(tree: Any, layer: str | None, where: str) -> Any:
+    """One layer's statistics, from a tree or a dataset."""
+    if layer is None:
+        return one_layer(tree, where)
+    return tree[_known(tree, layer, where)].to_dataset()
+
+
+def table_of(tree: Any, layer: str | None, where: str) -> Table:
+    """Lay the samples of a run out as a table with a row for each explained target."""
+    layer = _known(tree, layer, where)
+    if "samples" not in tree.children or "importance" not in tree[f"samples/{layer}"]:
+        raise ValueError(
+            f"{where}: expected the importance of every sample, but this run kept none. Run "
+            "ifa.analyze(..., keep_samples='full')."
+        )
+    samples, rows = (tree[name].to_dataset() for name in ("samples", f"samples/{layer}"))
+    spec = json.loads(tree.attrs["spec"])
+    importance = np.asarray(rows["importance"].values, dtype=np.float64)
+    level, finite = rows["map_sum"].values, rows["finite"].values
+    score, label = samples["score"].values, samples["label"].values
+    prediction, count = samples["prediction"].values, len(samples["id"])
+    if importance.ndim == 3:  # every target of every sample
+        target = np.repeat(rows["target"].values, count)
+        sample = np.tile(np.arange(count), len(rows["target"]))
+    else:
+        target = label if spec["targets"] == "label" else prediction
+        sample = np.arange(count)
+    right = (prediction == label)[sample] if spec["task"] == "classification" else None
+    good = finite.reshape(-1)
+    return Table(
+        layer=layer,
+        unit=str(rows["importance"].attrs.get("units", "1")),
+        sample=sample[good],
+        id=samples["id"].values[sample][good],
+        target=target[good],
+        importance=importance.reshape(-1, importance.shape[-1])[good],
+        level=level.reshape(-1)[good],
+        score=score.reshape(-1)[good],
+        right=None if right is None else right[good],
+        samples=count,
+    )
+
+
+def _known(tree: Any, layer: str | None, where: str) -> str:
+    layers = [name for name in getattr(tree, "children", {}) if name != "samples"]
+    if layer is None and len(layers) == 1:
+        return layers[0]
+    if layer is not None and layer in layers:
+        return layer
+    came = f"layer={layer!r} of" if layer is not None else "no layer= and"
+    raise LookupError(
+        f"{where}: expected a run as ifa.analyze or ifa.open returns it, and one of its layers, "
+        f"got {came} {layers or type(tree).__name__}."
+    )

@@ -1,0 +1,343 @@
+"""Two runs as one: merged to what a single run over both gives, or side by side."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ifa.store.datasets import Axes, joined, sample_tree, statistics_tree
+from ifa.store.measures import Measures
+from ifa.store.runs import Run
+from ifa.store.runs import open as open_run
+from ifa.store.specs import first_difference
+from ifa.store.states import Arrays
+from ifa.store.tables import Column, Rows, Schema
+
+Path_ = str | os.PathLike[str]
+
+# What two runs that are merged may differ in: it does not change what a sample gives.
+_FREE = ("data", "groups", "shard", "batch_size", "device", "threads", "parents")
+
+
+def merge(run_a: Path_, run_b: Path_, *, store: Path_ | None = None) -> xr.DataTree:
+    """Merge two finished runs, such as those of two sites: what one run over both data gives.
+
+    Means, variances and covariances agree with those of one run to rounding, 1e-12; counts,
+    histograms and quantiles exactly. Samples of the second run come after those of the first, and
+    groups of the same name are one group. Neither run is changed, and no sample is read again.
+
+    Parameters
+    ----------
+    run_a, run_b
+        Directories that ``ifa.analyze(..., store=)`` or this function wrote. They may differ in
+        their data, groups, shards, batch size, device and threads, and in nothing else.
+    store
+        Directory for the merged run, in the same format; `ifa.open` and `ifa.verify` read it, and
+        it can be merged again. None keeps the result in memory.
+
+    Returns
+    -------
+    xarray.DataTree
+        As `ifa.analyze` returns it.
+
+    Raises
+    ------
+    ValueError
+        If a run is not finished, the runs are of different analyses, of which the first difference
+        is named, or `store` is one of them or something else.
+
+    Examples
+    --------
+    >>> import ifa, tempfile, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
+    >>> data = [(torch.ones(1, 4), int(net(torch.ones(1, 1, 4)).argmax()))] * 5
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     for site, part in {"a": data[:2], "b": data[2:]}.items():
+    ...         options = {"store": f"{home}/{site}", "layer": "0", "progress": False}
+    ...         _ = ifa.analyze(net, part, **options)
+    ...     int(ifa.merge(f"{home}/a", f"{home}/b")["0"]["count"].sum())
+    5
+    """
+    parts = [_Part.read(run) for run in (run_a, run_b)]
+    _check_same(*parts)
+    groups = _groups([part.measures.axes.groups for part in parts])
+    first = parts[0].measures
+    axes = Axes(first.axes.targets, first.axes.target_names, groups, first.axes.quantiles)
+    measures = Measures(first.layers, first.channels, axes, first.extras)
+    spec = {
+        **parts[0].spec,
+        "data": [part.spec["data"] for part in parts],
+        "groups": [part.spec["groups"] for part in parts] if groups else None,
+        "shard": max(part.spec["shard"] for part in parts),
+        "parents": [part.spec for part in parts],
+    }
+    states = _states(parts, measures)
+    if store is None:
+        tree = statistics_tree(measures.datasets(states, parts[0].unit), spec)
+        if parts[0].schema:
+            tables = [part.rows(slice(None)) for part in parts]
+            schema = _longer(parts)
+            tree["samples"] = sample_tree(joined(tables, schema), schema, axes)
+        return tree
+    run = Run(Path(store))
+    run.begin(spec)
+    if not run.committed:
+        with run.writing():
+            _write(run, parts, measures, states, spec)
+    return open_run(run.path)
+
+
+def compare(run_a: Any, run_b: Any) -> xr.DataTree:
+    """Put the statistics of two runs side by side: folds, checkpoints or sites.
+
+    Parameters
+    ----------
+    run_a, run_b
+        Directories of finished runs, or trees of `ifa.analyze`, with a layer in common.
+
+    Returns
+    -------
+    xarray.DataTree
+        For each layer that both have a dataset of all the variables that both have, with a
+        dimension `run` first, labeled with the directories' names, or "a" and "b". Targets, groups
+        and quantiles of either are there, with NaN where a run lacks them; counts are then real
+        numbers. ``importance.sel(run=...)`` of the two have the same rows.
+
+    Raises
+    ------
+    ValueError
+        If there is no common layer, or a common layer has other channels.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
+    >>> data = [(torch.ones(1, 4), 0), (-torch.ones(1, 4), 1)]
+    >>> half = [ifa.analyze(net, data[n:], layer="0", progress=False) for n in (0, 1)]
+    >>> ifa.compare(*half)["0"]["importance"].dims
+    ('run', 'target', 'channel')
+    """
+    trees = [run if isinstance(run, xr.DataTree) else open_run(run) for run in (run_a, run_b)]
+    names = _names([run_a, run_b])
+    layers = [[name for name in tree.children if name != "samples"] for tree in trees]
+    common = [name for name in layers[0] if name in layers[1]]
+    if not common:
+        raise ValueError(
+            f"ifa.compare: expected runs with a layer in common, got {layers[0]} and {layers[1]}."
+        )
+    found = {name: _aligned(name, [tree[name].to_dataset() for tree in trees]) for name in common}
+    label = xr.DataArray(np.array(names, dtype=object), dims="run", attrs={"long_name": "run"})
+    attrs = {"title": "ifa: two runs compared", "layers": common}
+    specs = [tree.attrs.get("spec", "{}") for tree in trees]
+    difference = first_difference(*map(json.loads, specs))
+    if difference:
+        attrs["first_difference"] = difference.replace("in the run", f"in {names[0]}").replace(
+            " now", f" in {names[1]}"
+        )
+    layered = {name: dataset.assign_coords(run=label) for name, dataset in found.items()}
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **layered})
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A finished run that is merged."""
+
+    run: Run
+    spec: dict[str, Any]
+    measures: Measures
+    unit: str
+    table: xr.DataTree | None
+
+    @classmethod
+    def read(cls, path: Path_) -> "_Part":
+        run = Run(Path(path))
+        tree = open_run(path)
+        spec = run.spec()
+        layers = tuple(spec["layers"])
+        one = tree[layers[0]].to_dataset()
+        labels = {
+            name: tuple(one[name].values.tolist()) if name in one.coords else None
+            for name in ("target", "target_name", "group", "quantile")
+        }
+        axes = Axes(
+            labels["target"] or (), labels["target_name"], labels["group"], labels["quantile"] or ()
+        )
+        channels = tuple(tree[layer].sizes["channel"] for layer in layers)
+        measures = Measures(layers, channels, axes, tuple(spec.get("reductions") or ()))
+        table = tree.children.get("samples")
+        return cls(run, spec, measures, one["importance"].attrs["units"], table)
+
+    @property
+    def samples(self) -> int:
+        data = self.spec["data"]
+        return _count(data)
+
+    @property
+    def shards(self) -> int:
+        return len(list(self.run.shards.glob("*.npz")))
+
+    @property
+    def schema(self) -> Schema:
+        """Lay out the table as it is."""
+        return {
+            group: {
+                str(name): Column(
+                    tuple(map(str, values.dims)),
+                    values.shape,
+                    "str" if values.dtype.kind in "OTU" else values.dtype.str,
+                    values.attrs["long_name"],
+                    values.attrs["units"],
+                )
+                for name, values in node.data_vars.items()
+            }
+            for group, node in self._nodes()
+        }
+
+    def rows(self, samples: slice) -> Rows:
+        """Read the rows of some samples."""
+        return {
+            group: {
+                str(name): values.isel(sample=samples).values
+                for name, values in node.data_vars.items()
+            }
+            for group, node in self._nodes()
+        }
+
+    def _nodes(self) -> list[tuple[str, Any]]:
+        if self.table is None:
+            return []
+        layers = self.measures.layers
+        return [("", self.table), *((layer, self.table[layer]) for layer in layers)]
+
+
+def _count(data: Any) -> int:
+    return sum(map(_count, data)) if isinstance(data, list) else int(data["samples"])
+
+
+def _check_same(a: _Part, b: _Part) -> None:
+    kept = [{key: value for key, value in part.spec.items() if key not in _FREE} for part in (a, b)]
+    difference = first_difference(kept[0], kept[1])
+    if difference is None and (a.spec["groups"] is None) != (b.spec["groups"] is None):
+        having = ["no groups" if part.spec["groups"] is None else "groups" for part in (a, b)]
+        difference = f"groups: {having[0]} in the run, {having[1]} now"
+    if difference:
+        said = difference.replace(" in the run", " in the first").replace(" now", " in the second")
+        raise ValueError(
+            f"ifa.merge: expected two runs of the same analysis, {a.run.path} and {b.run.path}, of "
+            f"other data, got {said}. Repeat one of them as the other was made, or put them side "
+            "by side with ifa.compare."
+        )
+
+
+def _groups(each: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    """All names in the order that one run would have them in: numbers by value, else by text."""
+    names = {name for groups in each if groups for name in groups}
+    if not names:
+        return None
+    try:
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
+    except ValueError:
+        return tuple(sorted(names))
+
+
+def _states(parts: Sequence[_Part], measures: Measures) -> Iterator[Arrays]:
+    """Every shard's states, in order, with the groups of all and the samples counted on."""
+    start = 0
+    for part in parts:
+        names = measures.axes.groups or ("",)
+        place = [names.index(name) for name in part.measures.axes.groups or ("",)]
+        for shard in range(part.shards):
+            states = part.measures.unpacked(part.run.states(shard))
+            moved = measures.moved(states, place, len(measures.axes.targets), start)
+            yield measures.packed(moved)
+        start += part.samples
+
+
+def _longer(parts: Sequence[_Part]) -> Schema:
+    total = sum(part.samples for part in parts)
+
+    def longer(column: Column) -> Column:
+        shape = tuple(
+            total if dim == "sample" else extent
+            for dim, extent in zip(column.dims, column.shape, strict=True)
+        )
+        return Column(column.dims, shape, column.dtype, column.long_name, column.units)
+
+    return {
+        group: {name: longer(column) for name, column in columns.items()}
+        for group, columns in parts[0].schema.items()
+    }
+
+
+def _write(
+    run: Run, parts: Sequence[_Part], measures: Measures, states: Iterator[Arrays], spec: Mapping
+) -> None:
+    if run.committed:
+        return
+    run.lay_out(
+        _longer(parts) if parts[0].schema else {}, measures.axes.target_coords, spec["shard"]
+    )
+    spans = _spans(parts)
+    number = 0
+    for number, (arrays, (part, span, start)) in enumerate(zip(states, spans, strict=True)):
+        if not run.has(number):
+            run.add(number, start, arrays, part.rows(span))
+    numbers = range(number + 1)
+    layers = measures.datasets(map(run.states, numbers), parts[0].unit)
+    run.commit(statistics_tree(layers, spec), spec["versions"])
+
+
+def _spans(parts: Sequence[_Part]) -> Iterator[tuple[_Part, slice, int]]:
+    """The samples that are written with each shard, and where they start in the whole."""
+    start = 0
+    for part in parts:
+        shards = part.shards
+        each = -(-part.samples // shards)
+        for shard in range(shards):
+            first, last = shard * each, min(part.samples, (shard + 1) * each)
+            yield part, slice(min(first, last), last), start + min(first, last)
+        start += part.samples
+
+
+def _names(runs: Sequence[Any]) -> list[str]:
+    names = [
+        default if isinstance(run, xr.DataTree) else Path(run).name
+        for run, default in zip(runs, "ab", strict=True)
+    ]
+    return names if names[0] != names[1] else [f"{names[0]} (a)", f"{names[1]} (b)"]
+
+
+def _aligned(name: str, datasets: Sequence[xr.Dataset]) -> xr.Dataset:
+    sizes = [dataset.sizes["channel"] for dataset in datasets]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"ifa.compare: expected layer {name!r} with the same channels in both runs, got "
+            f"{sizes[0]} and {sizes[1]}."
+        )
+    common = [
+        name
+        for name in datasets[0].data_vars
+        if name in datasets[1] and datasets[0][name].dims == datasets[1][name].dims
+    ]
+    kept = [dataset[common].drop_vars("target_name", errors="ignore") for dataset in datasets]
+    aligned = xr.align(*kept, join="outer")
+    result = xr.concat(
+        aligned, "run", combine_attrs="drop_conflicts", coords="minimal", compat="override"
+    )
+    called = {
+        int(target): str(label)
+        for dataset in datasets
+        if "target_name" in dataset.coords
+        for target, label in zip(
+            dataset["target"].values, dataset["target_name"].values, strict=True
+        )
+    }
+    if called:
+        labels = [called.get(int(target), "") for target in result["target"].values]
+        result = result.assign_coords(target_name=("target", np.array(labels, dtype=object)))
+    return result

@@ -1,0 +1,150 @@
+"""Galleries of samples: the strangest ones, and those that speak most for a channel."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ifa.plot.diagnoses import distributions
+from ifa.plot.overlays import overlay
+from ifa.plot.populations import BLUE, GREY, ORANGE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def outliers(
+    found: Any, data: Any, *, maps: Any = None, samples: int = 10, axes: Any = None
+) -> Any:
+    r"""Draw the strangest samples, the strangest first; those with an alarm in orange.
+
+    Parameters
+    ----------
+    found
+        What `ifa.diagnose.outliers` returns.
+    data
+        The data set of the run, ``(input, label, ...)``.
+    maps : (sample, \*space), optional
+        Of every sample of the run, on the common scale.
+    samples
+        How many.
+    axes
+        A sequence of axes, one for each; made if None.
+
+    Returns
+    -------
+    numpy.ndarray
+        The axes.
+    """
+    from matplotlib import pyplot as plt
+
+    rows = found.isel(sample=slice(0, samples))
+    count = rows.sizes["sample"]
+    if axes is None:
+        columns = min(count, 5)
+        shape = (-(-count // columns), columns)
+        size = (1.9 * shape[1], 2.1 * shape[0])
+        axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")[1]
+    axes = np.asarray(axes)
+    for spare in axes.ravel()[count:]:
+        spare.set_axis_off()
+    # one grey scale, that of the population: a sample that is too bright must look so
+    some = [np.asarray(data[index][0]) for index in range(0, len(data), -(-len(data) // 50))]
+    low = float(np.median([image.min() for image in some]))
+    high = float(np.median([image.max() for image in some]))
+    flat = [np.asarray(data[int(position)][0]) for position in rows["position"].values]
+    for index, (one, image) in enumerate(zip(axes.ravel(), flat, strict=False)):
+        row = rows.isel(sample=index)
+        values = np.zeros(image.shape[1:]) if maps is None else maps[int(row["position"])]
+        overlay(image, values, alpha=0.0 if maps is None else 0.5, axes=one)
+        if maps is None and image.ndim == 3 and len(image) == 1:
+            one.images[0].set_clim(low, high)
+        one.set_title(
+            f"{row['id'].item()}\nas {row['target'].item()}, p = {float(row['p_adjusted']):.1g}",
+            fontsize=7,
+            color=ORANGE if bool(row["alarm"]) else "black",
+        )
+    return axes
+
+
+def channel_card(
+    tree: Any,
+    data: Any,
+    channel: int,
+    *,
+    layer: str | None = None,
+    target: int | None = None,
+    maps: Any = None,
+    samples: int = 6,
+    figure: "Figure | None" = None,
+) -> "Figure":
+    r"""Draw one channel: its top samples, its importance for each target, and its distribution.
+
+    Parameters
+    ----------
+    tree
+        A run with ``keep_samples="full"``.
+    data
+        The data set of the run, ``(input, label, ...)``.
+    channel
+        Which.
+    layer
+        Which layer; may be left out where there is one.
+    target
+        Top samples of this target only, by its value.
+    maps : (sample, \*space), optional
+        The channel's own map of every sample of the run, signed: weight × activation.
+    samples
+        How many top samples.
+    figure
+        Where to draw, a figure or a subfigure; made if None.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib import pyplot as plt
+
+    from ifa.diagnose.tables import statistics_of, table_of
+
+    if figure is None:
+        figure = plt.figure(figsize=(1.4 * max(samples, 5) + 0.6, 5.4), layout="constrained")
+    table = table_of(tree, layer, "ifa.plot.channel_card")
+    statistics = statistics_of(tree, table.layer, "ifa.plot.channel_card")
+    shown = np.flatnonzero(table.target == target) if target is not None else table.target >= 0
+    rows = np.arange(len(table.target))[shown]
+    top = rows[np.argsort(-table.importance[rows, channel], kind="stable")][:samples]
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1 if maps is None else 2, 2))
+    upper, lower = parts
+    pictures = upper.subplots(1 if maps is None else 2, samples, squeeze=False)
+    for spare in pictures.ravel():
+        spare.set_axis_off()
+    for axes, row in zip(pictures[0], top, strict=False):
+        image = np.asarray(data[int(table.sample[row])][0])
+        overlay(image, np.zeros(image.shape[1:]), alpha=0.0, axes=axes)
+        axes.set_title(f"{table.id[row]}\n{table.importance[row, channel]:.3g}", fontsize=7)
+    if maps is not None:
+        chosen = [np.asarray(maps[table.sample[row]]) for row in top]
+        limit = max(float(np.abs(values).max()) for values in chosen) or 1.0
+        for axes, row, values in zip(pictures[1], top, chosen, strict=False):
+            image = np.asarray(data[int(table.sample[row])][0])
+            overlay(image, values, signed=True, high=limit, alpha=0.8, axes=axes)
+        bar = upper.colorbar(
+            pictures[1, 0].images[-1], ax=list(pictures.ravel()), label=f"map ({table.unit})"
+        )
+        bar.solids.set_alpha(1.0)  # the colors of the scale, not of the scale over a picture
+    of_target = "" if target is None else f" of target {target}"
+    upper.suptitle(f"channel {channel} of {table.layer}: its top samples{of_target}", fontsize=10)
+    left, right = lower.subplots(1, 2)
+    values = statistics["importance"].isel(channel=channel).values
+    deviation = np.sqrt(statistics["importance_variance"].isel(channel=channel).values)
+    names = statistics["target_name"] if "target_name" in statistics else statistics["target"]
+    colours = [ORANGE if value > 0 else BLUE for value in values]
+    places = np.arange(len(values))
+    left.barh(places, values, xerr=np.nan_to_num(deviation), color=colours, ecolor=GREY)
+    left.axvline(0, color=GREY, linewidth=0.8)
+    left.set_yticks(places, [str(name) for name in names.values])
+    left.invert_yaxis()
+    left.set_xlabel(f"mean importance ± standard deviation ({table.unit})")
+    left.set_ylabel("target")
+    distributions(tree, channel, layer=table.layer, axes=right)
+    return figure

@@ -1,0 +1,117 @@
+"""Selections on disk: labeled masks, with what they were selected from and how."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ifa.chains import describe
+from ifa.store.files import build_atomically
+from ifa.store.runs import write_tree
+
+
+def save_mask(
+    path: str | os.PathLike[str],
+    mask: Any,
+    *,
+    rule: Any,
+    like: Any = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Write a mask of channels as a labeled Zarr store, which must not be there yet.
+
+    Parameters
+    ----------
+    path
+        Directory to make.
+    mask : (channel,) or (target, channel)
+        What a rule of `ifa.select` returned.
+    rule
+        The rule with its options, such as ``functools.partial(ifa.select.largest, ratio=0.25)``, or
+        words that say what was done.
+    like
+        What the mask was selected from, a DataArray of the same shape, whose labels it gets: then
+        `ifa.keep` finds the row of each target, also where only some were analyzed.
+    attrs
+        More of where it comes from, such as the run: anything JSON can hold.
+
+    Returns
+    -------
+    xarray.DataArray
+        What was written, boolean.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something already; it is left alone.
+    ValueError
+        If the mask has another shape than these, or than `like`.
+
+    Examples
+    --------
+    >>> import ifa, tempfile
+    >>> from functools import partial
+    >>> rule = partial(ifa.select.largest, ratio=0.5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = save_mask(folder + "/mask.zarr", rule([3.0, 1.0]), rule=rule)
+    ...     mask = open_mask(folder + "/mask.zarr")
+    >>> mask.values.tolist(), mask.attrs["rule"]
+    ([True, False], 'largest(ratio=0.5)')
+    """
+    home = Path(path)
+    if home.exists():
+        raise FileExistsError(
+            f"ifa.store.save_mask: expected nothing at {home}. Nothing was touched."
+        )
+    values = np.asarray(mask).astype(bool)
+    if values.ndim not in (1, 2) or (like is not None and like.shape != values.shape):
+        wanted = "(channel,) or (target, channel)" if like is None else f"{like.shape}"
+        raise ValueError(
+            f"ifa.store.save_mask: expected a mask {wanted}, got {values.shape}. "
+            "Select from the values given as like=."
+        )
+    dims = ("target", "channel")[-values.ndim :]
+    coords = {} if like is None else {str(name): like[name] for name in like.coords}
+    array = xr.DataArray(
+        values,
+        coords,
+        dims,
+        name="mask",
+        attrs={
+            "long_name": "channels that are kept",
+            "rule": rule if isinstance(rule, str) else describe(rule),
+            "made_by": json.dumps(dict(attrs or {}), sort_keys=True),
+        },
+    )
+    tree = xr.DataTree(array.to_dataset().assign_attrs(title="ifa: a selection of channels"))
+    build_atomically(home, lambda temporary: write_tree(tree, temporary))
+    return array
+
+
+def open_mask(path: str | os.PathLike[str]) -> xr.DataArray:
+    """Open a mask that `save_mask` wrote, for `ifa.keep`.
+
+    Parameters
+    ----------
+    path
+        Its directory.
+
+    Returns
+    -------
+    xarray.DataArray
+        (channel,) or (target, channel), boolean, in memory; its attributes say where it comes from.
+
+    Raises
+    ------
+    ValueError
+        If there is no mask.
+    """
+    if not (Path(path) / "mask").exists():
+        raise ValueError(
+            f"ifa.store.open_mask: expected a mask made by ifa.store.save_mask at {path}, got none."
+        )
+    return xr.open_zarr(path, chunks=None)["mask"].load()

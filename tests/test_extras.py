@@ -1,0 +1,228 @@
+"""Options of the analysis beyond importances: reductions, perturbations, confidence, workers."""
+
+import functools
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import torch
+from populations import brute, digits_like, measured, net
+from test_analysis import F32, assert_same
+
+import ifa
+from ifa.reduce.extras import EXTRAS
+
+QUIET = {"progress": False, "shard": 9, "batch_size": 4}
+
+
+def accepted(rows, target, group=None, groups=None):
+    """Importances and indices of the accepted samples of a target."""
+    mine = [
+        row
+        for row in rows
+        if row["accepted"]
+        and target in (None, row["target"])
+        and (group is None or groups[row["sample"]] == group)
+    ]
+    return np.array([r["importance"] for r in mine]), np.array([r["sample"] for r in mine])
+
+
+def check(dataset, rows, targets, group=None, groups=None):
+    for position, target in enumerate(targets):
+        values, sample = accepted(rows, target, group, groups)
+        count = dataset["importance_histogram"][position]
+        assert (count.sum("bin") == len(values)).all()
+        top_value, top_sample = dataset["top_value"][position], dataset["top_sample"][position]
+        for channel in range(5):
+            ranked = np.argsort(-values[:, channel], kind="stable")[:10] if len(values) else []
+            best = sample[ranked].tolist() if len(ranked) else []
+            assert top_sample[channel].values.tolist() == best + [-1] * (10 - len(best))
+            if len(best):
+                np.testing.assert_allclose(
+                    top_value[channel][: len(best)], values[ranked, channel], **F32
+                )
+                exact = np.quantile(values[:, channel], dataset["quantile"])
+                read = dataset["importance_quantiles"][position, channel]
+                bound = np.abs(values[:, channel]).max() / 32
+                np.testing.assert_allclose(read, exact, rtol=1 / 32, atol=bound)
+        assert top_value.isnull().values.sum() == (top_sample == -1).values.sum()
+    every, _ = accepted(rows, None, group, groups)
+    np.testing.assert_allclose(dataset["importance_covariance"], np.cov(every.T), rtol=1e-4)
+    expected = np.zeros((5, 5), dtype=int)
+    for row in every:
+        expected[row.argmax(), row.argmax()] += 1  # a tenth of 5 channels is one
+    np.testing.assert_array_equal(dataset["cooccurrence"], expected)
+
+
+@pytest.mark.parametrize("targets", ["predicted", (3, 1)], ids=str)
+@pytest.mark.parametrize("grouped", [False, True], ids=["all", "grouped"])
+def test_extra_reductions_equal_their_definition(targets, grouped, tmp_path):
+    model = net(dtype=torch.float64)
+    data = digits_like(model, 60)
+    groups = ["a", "b", "a", "b", "b", "a"] * 10 if grouped else None
+    options = {**QUIET, "layer": "conv2", "targets": targets, "groups": groups}
+    tree = ifa.analyze(model, data, reductions=EXTRAS, store=tmp_path / "run", **options)
+    _, (_, rows) = brute(model, data, ["conv2"], targets=targets)
+    listed = range(4) if targets == "predicted" else targets
+    dataset = tree["conv2"].to_dataset()
+    for position, group in enumerate(["a", "b"] if grouped else [None]):
+        part = dataset.isel(group=position) if grouped else dataset
+        check(part, rows, listed, group, groups)
+    assert dataset["importance_histogram"].dtype == np.int64
+    assert dataset["bin"].attrs["units"] == "logit"
+    assert dataset["importance_covariance"].attrs["units"] == "logit**2"
+    memory = ifa.analyze(model, data, reductions=EXTRAS, **options)
+    assert_same(memory, tree, rtol=0)
+    plain = ifa.analyze(model, data, **options)["conv2"].to_dataset()
+    assert plain.identical(dataset[list(plain.data_vars)].drop_vars("bin", errors="ignore"))
+
+
+def test_extra_reductions_without_an_accepted_sample_and_of_a_regression():
+    model = net(1)
+    nothing = ifa.analyze(
+        model, digits_like(model, right=-1), layer="conv2", reductions=EXTRAS, **QUIET
+    )["conv2"]
+    assert nothing["importance_histogram"].sizes["bin"] == 1
+    assert not nothing["importance_histogram"].any()
+    assert nothing["importance_covariance"].isnull().all()
+    assert (nothing["top_sample"] == -1).all()
+    model = net(1, 43)
+    data = measured(model)
+    options = {"layer": "conv2", "task": "regression", **QUIET}
+    found = ifa.analyze(model, data, reductions="histogram", **options)["conv2"]
+    assert (found["importance_histogram"].sum("bin") == len(data)).all()
+
+
+@pytest.mark.parametrize("targets", ["predicted", (3, 1)], ids=str)
+def test_a_perturbation_in_place_of_a_weighting(targets, tmp_path):
+    model = net()
+    data = digits_like(model, 12)
+    perturb = functools.partial(ifa.perturb.ablationcam, chunk=3)
+    layers = ["conv1", "conv2"]
+    options = {**QUIET, "layer": layers, "targets": targets, "keep_samples": "full"}
+    tree = ifa.analyze(model, data, perturb=perturb, store=tmp_path / "run", **options)
+    weighed = ifa.analyze(model, data, **options)
+    inputs = torch.stack([values for values, _ in data])
+    prediction = model(inputs).argmax(1)
+    wanted = prediction if targets == "predicted" else torch.tensor(targets)[:, None].expand(-1, 12)
+    for layer in layers:
+        found = perturb(model, layer, inputs[:2])(inputs, wanted)
+        product = found.weights[..., None, None] * found.activations
+        table = tree["samples"][layer]
+        np.testing.assert_allclose(table["importance"], product.sum((-1, -2)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            table["map_max"], product.sum(-3).amax((-1, -2)), rtol=1e-4, atol=1e-5
+        )
+    for name in ("score", "prediction", "label"):
+        np.testing.assert_array_equal(tree["samples"][name], weighed["samples"][name])
+    other = functools.partial(ifa.perturb.ablationcam, chunk=2)
+    with pytest.raises(ValueError, match=r"perturb\.options\.chunk: 3 in the run, 2 now"):
+        ifa.analyze(model, data, perturb=other, store=tmp_path / "run", **options)
+
+
+def test_confidence_weighs_the_mean():
+    model = net(dtype=torch.float64)
+    data = digits_like(model, 40)
+    options = {"layer": "conv2", "keep_samples": "full", **QUIET}
+    plain, tree = (ifa.analyze(model, data, confidence=flag, **options) for flag in (False, True))
+    inputs = torch.stack([values for values, _ in data])
+    confidence = model(inputs).softmax(1).amax(1).detach().numpy()
+    _, (_, rows) = brute(model, data, ["conv2"])
+    for target in range(4):
+        values, sample = accepted(rows, target)
+        weight = confidence[sample]
+        np.testing.assert_allclose(
+            tree["conv2"]["importance"][target], np.average(values, axis=0, weights=weight)
+        )
+        np.testing.assert_allclose(
+            tree["conv2"]["importance_variance"][target],
+            np.cov(values.T, aweights=weight).diagonal(),
+        )
+    values, sample = accepted(rows, None)
+    overall = np.average(values, axis=0, weights=confidence[sample])
+    np.testing.assert_allclose(tree["conv2"]["importance_overall"], overall)
+    for name in ("count", "map_max", "map_min_overall"):
+        assert plain["conv2"][name].equals(tree["conv2"][name])
+    with pytest.raises(ValueError, match="confidence"):
+        ifa.reduce.bootstrap(tree)
+
+
+class Shapes(torch.utils.data.Dataset):
+    """Items that another process can read; the one of index `odd` has another shape."""
+
+    def __init__(self, odd=-1):
+        self.odd = odd
+
+    def __len__(self):
+        return 11
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        values = torch.randn(2, 11 + (index == self.odd), generator=generator)
+        return values, index % 4, f"case {index}"
+
+
+def test_workers_read_the_same_bits_in_the_same_order(tmp_path):
+    model = net(1)
+    options = {"layer": "conv2", "progress": False, "shard": 6, "batch_size": 2}
+    state = torch.get_rng_state()
+    here = ifa.analyze(model, Shapes(), store=tmp_path / "run", **options)
+    there = ifa.analyze(model, Shapes(), workers=2, **options)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_same(there, here, rtol=0)
+    assert_same(ifa.analyze(model, Shapes(), workers=1, store=tmp_path / "run", **options), here, 0)
+    with pytest.raises(ValueError, match=r"ifa\.analyze: expected inputs of one shape.*sample 7"):
+        ifa.analyze(model, Shapes(odd=7), workers=2, **options)
+
+
+def made(seed):
+    """Make a network by reference, and say in a file that it was made."""
+    import os
+
+    with open(os.environ["IFA_TEST_MADE"], "a") as file:
+        file.write(f"{os.getpid()}\n")
+    return net(1, seed=seed)
+
+
+def test_a_reference_is_loaded_once_in_each_worker_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("IFA_TEST_MADE", str(tmp_path / "made"))
+    reference = ifa.ModelRef("test_extras:made", config={"seed": 3})
+    options = {"layer": "conv2", "progress": False, "shard": 3}
+    here = ifa.analyze(net(1, seed=3), Shapes(), **options)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        there = ifa.analyze(reference, Shapes(), map=pool.map, **options)
+    assert_same(there, here, rtol=1e-6)
+    processes = (tmp_path / "made").read_text().split()
+    assert len(processes) == len(set(processes)) == 2  # this one and the worker, four shards
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reductions": ("moments",)}, "distinct reductions of ('histogram', 'top_samples',"),
+        ({"reductions": ("histogram", "histogram")}, "got ['histogram', 'histogram']."),
+        ({"workers": -1}, "workers to be 0 or more, got -1."),
+        ({"confidence": True, "task": "regression"}, "confidence=True for classification only"),
+        (
+            {"perturb": ifa.perturb.scorecam, "weight": ifa.weight.gradcam},
+            "weight= or perturb=, got both.",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_options(options, said, tmp_path):
+    model = net(1)
+    with pytest.raises(ValueError, match=r"ifa\.analyze: expected ") as caught:
+        ifa.analyze(model, Shapes(), store=tmp_path / "run", layer="conv2", **options)
+    assert said in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(TypeError, match="perturb to be a builder"):
+        ifa.analyze(model, Shapes(), layer="conv2", perturb="scorecam")
+
+
+def test_states_too_large_to_keep_are_refused(monkeypatch):
+    monkeypatch.setattr("ifa.analysis.MOST_BYTES", 1000)
+    model = net(1)
+    with pytest.raises(ValueError, match="Give fewer targets, groups or layers"):
+        ifa.analyze(model, Shapes(), layer="conv2", reductions="histogram", progress=False)
