@@ -493,3 +493,20 @@ def test_progress_ends_at_the_total(shard, mapper, tmp_path):
     assert {total for _, total in reported} == {len(data)}
     assert done == sorted(done)
     assert done[-1] == len(data)
+
+
+def test_more_samples_than_sixteen_bits_hold_are_counted():
+    """D0-6: the original's counter overflowed above 32 767 accepted samples."""
+    net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 1), torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    with torch.no_grad():
+        net[2].bias.copy_(torch.tensor([-100.0, 100.0]))
+    data = [(torch.full((1, 2), n / 1000), 1) for n in range(40_000)]
+    options = {"layer": "0", "keep_samples": "none", "batch_size": 4096, "shard": 8192}
+    statistics = ifa.analyze(net, data, progress=False, **options)["0"].to_dataset()
+    assert statistics["count"].values.tolist() == [0, 40_000]
+    inputs = torch.stack([x for x, _ in data])
+    features = ifa.tap(net, "0", inputs[:2])(inputs, 1)
+    importance = (features.activations * features.gradients).double().sum(2)
+    np.testing.assert_allclose(
+        statistics["importance"].sel(target=1), importance.mean(0), rtol=1e-6
+    )

@@ -199,7 +199,7 @@ class Flaky(Counted):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("keep_samples", ["none", "full"])
+@pytest.mark.parametrize("keep_samples", ["none", "summary", "full"])
 @pytest.mark.parametrize("targets", ["predicted", (3, 0)], ids=str)
 def test_an_interrupted_run_gives_the_same_bits(model, data, targets, keep_samples, tmp_path):
     options = {**OPTIONS, "targets": targets, "keep_samples": keep_samples}
