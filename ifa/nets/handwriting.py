@@ -3,17 +3,16 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from ifa.progress import Progress, reporting
+from ifa.nets.training import Network, train
+from ifa.progress import Progress
 
 Item = tuple[Tensor, int, str]
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def digits(split: Literal["train", "held-out", "all"] = "held-out") -> list[Item]:
@@ -151,23 +150,8 @@ def train_digits(
     torch.nn.Module
         The trained network in evaluation mode.
     """
-    items = digits("train")
-    images = torch.stack([image for image, _, _ in items])
-    labels = torch.tensor([label for _, label, _ in items])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = network()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-        with reporting(progress, "train", epochs) as advance:
-            for _ in range(epochs):
-                for batch in torch.randperm(len(images)).split(batch_size):
-                    optimizer.zero_grad()
-                    cross_entropy(model(images[batch]), labels[batch]).backward()
-                    optimizer.step()
-                schedule.step()
-                advance(1)
-    return model.eval().requires_grad_(False)
+    data = digits("train")
+    return train(network, data, epochs=epochs, batch_size=batch_size, seed=seed, progress=progress)
 
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:
