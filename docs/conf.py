@@ -47,6 +47,7 @@ NAMESPACES = {
     "ifa.perturb": "Weightings that run the model again: masked, ablated or noisy.",
     "ifa.select": "Selection rules, from importance to a mask.",
     "ifa.score": "The scalar being explained.",
+    "ifa.baseline": "What stands for nothing there, in metrics and attributions.",
     "ifa.reduce": "Mergeable statistics.",
     "ifa.diagnose": "What the statistics say: outliers, redundancy, shift, confounders.",
     "ifa.evaluate": "Is the map any good.",

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ifa import reduce, score, select, weight
+from ifa import baseline, reduce, score, select, weight
 from ifa.chains import Chain, batched, chain
 from ifa.explanation import explain
 from ifa.fusion import augmented, cluster, combine_principal, fuse, saturate
@@ -47,6 +47,7 @@ __all__ = [
     "Weighted",
     "analyze",
     "augmented",
+    "baseline",
     "batched",
     "chain",
     "channels_last",

@@ -38,8 +38,9 @@ from ifa.store.runs import open as open_run
 from ifa.store.specs import callable_token, data_token
 from ifa.store.states import Arrays
 from ifa.store.tables import Rows
-from ifa.taps.features import Grid, Score, Tap
+from ifa.taps.features import Grid, Tap
 from ifa.taps.outputs import Output
+from ifa.taps.scorers import Score
 from ifa.weight import fullcam
 
 # Extras whose states are larger than this would not fit beside a network.

@@ -11,8 +11,9 @@ from ifa.scaling import Scale, rescale
 from ifa.score import logit
 from ifa.stages import combine, keep, relu, weighing
 from ifa.taps import tap
-from ifa.taps.features import Grid, Score
+from ifa.taps.features import Grid
 from ifa.taps.outputs import Output
+from ifa.taps.scorers import Score
 from ifa.weight import gradcam
 
 

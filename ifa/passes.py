@@ -20,8 +20,9 @@ from ifa.store.runs import Run
 from ifa.store.specs import model_token
 from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
-from ifa.taps.features import Grid, Score, Tap
+from ifa.taps.features import Grid, Tap
 from ifa.taps.outputs import Output
+from ifa.taps.scorers import Score
 
 Task = Literal["classification", "regression"]
 Keep = Literal["summary", "full", "none"]

@@ -15,6 +15,7 @@ import ifa
 ROOT = Path(__file__).parent.parent
 NAMESPACES = [
     "ifa",
+    "ifa.baseline",
     "ifa.diagnose",
     "ifa.evaluate",
     "ifa.nets",

@@ -19,8 +19,9 @@ from ifa.perturb.variants import (
 )
 from ifa.progress import Progress
 from ifa.score import logit
-from ifa.taps.features import Grid, Score
+from ifa.taps.features import Grid
 from ifa.taps.outputs import Output
+from ifa.taps.scorers import Score
 
 
 def ablationcam(

@@ -19,8 +19,9 @@ from ifa.perturb.variants import (
 from ifa.progress import Progress
 from ifa.resizing import resized
 from ifa.score import logit
-from ifa.taps.features import Grid, Score
+from ifa.taps.features import Grid
 from ifa.taps.outputs import Output
+from ifa.taps.scorers import Score
 
 # (masks (variant, *space), their channels, their draws) -> the masks to use
 Alter = Callable[[Tensor, Tensor, Tensor], Tensor]

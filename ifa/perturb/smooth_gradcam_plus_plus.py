@@ -20,8 +20,9 @@ from ifa.perturb.variants import (
 )
 from ifa.progress import Progress
 from ifa.score import logit
-from ifa.taps.features import Grid, Score, Tap, tap
+from ifa.taps.features import Grid, Tap, tap
 from ifa.taps.outputs import Output
+from ifa.taps.scorers import Score
 
 
 def smooth_gradcam_plus_plus(

@@ -10,8 +10,9 @@ from ifa.perturb.scorecam import masked
 from ifa.perturb.variants import Network, Perturbation, check_noise, each_layer, noise
 from ifa.progress import Progress
 from ifa.score import logit
-from ifa.taps.features import Grid, Score
+from ifa.taps.features import Grid
 from ifa.taps.outputs import Output
+from ifa.taps.scorers import Score
 
 
 def sscam(

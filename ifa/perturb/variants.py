@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from ifa.chains import describe
 from ifa.progress import Progress, reporting
-from ifa.taps.features import Grid, Score
+from ifa.taps.features import Grid
 from ifa.taps.heads import Head, cut
 from ifa.taps.layouts import infer_grid
 from ifa.taps.outputs import Output, pick
 from ifa.taps.replicas import plain, replicas
 from ifa.taps.requests import as_targets, check_inputs, predicted
+from ifa.taps.scorers import Score, check_score, score_all
 from ifa.taps.sites import examine, find
 from ifa.types import Weighted
 
@@ -54,11 +54,7 @@ class Network:
     ):
         self.method, self.where = method, f"ifa.perturb.{method}"
         check_count(self.where, "chunk", chunk)
-        if not callable(score):
-            raise TypeError(
-                f"{self.where}: expected a score (output, target) -> scalar, got {score!r}. "
-                "Take one of ifa.score, e.g. ifa.score.logit."
-            )
+        check_score(self.where, score)
         self._model = plain(model)
         traced = examine(self._model, example, output, self.where)
         self.layer = find(self._model, traced, layer, example, self.where)
@@ -92,13 +88,7 @@ class Network:
                 f"{tuple(output.shape)}. Where the model drops the axis of a batch of one, give "
                 "its squeeze a dim; or pick another output with output=."
             )
-        scores = vmap(vmap(self.score, in_dims=(0, None)), in_dims=(None, 0))(output, targets)
-        if scores.ndim != 2:
-            raise ValueError(
-                f"{self.where}: expected a score (output of one example, target) -> scalar, got "
-                f"shape {tuple(scores.shape[2:])} for each example from {describe(self.score)}."
-            )
-        return scores
+        return score_all(self.where, self.score, output, targets[:, None].expand(-1, rows))
 
     def samples(self, inputs: Tensor, target: Tensor | None) -> Iterator[Sample]:
         """Run each sample of a batch alone. `target` is (target, sample), or None."""

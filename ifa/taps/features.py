@@ -1,14 +1,12 @@
 """Model and inputs to `Features`: activations and gradients of layers, by zero perturbation."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import debug_unwrap, vjp, vmap
+from torch.func import vjp
 
 from ifa.chains import describe
 from ifa.score import logit
@@ -16,11 +14,9 @@ from ifa.taps.layouts import infer_grid
 from ifa.taps.outputs import Output, pick
 from ifa.taps.replicas import Replica, plain, replicas
 from ifa.taps.requests import as_targets, check_inputs, predicted
+from ifa.taps.scorers import Score, check_score, pull_all, score_all
 from ifa.taps.sites import Site, address, examine, find
 from ifa.types import Features
-
-# Gradients of this many bytes at once are fastest on a CPU: they fit in the cache.
-CHUNK_BYTES = 16 * 2**20
 
 _REFUSED = (
     "ifa.tap: expected a model that torch.func can differentiate above the layer, got one with "
@@ -28,7 +24,6 @@ _REFUSED = (
     "give the Function a setup_context, or tap a layer above it."
 )
 
-Score = Callable[[Any, Tensor], Tensor]
 Grid = Callable[[Tensor], Tensor]
 
 
@@ -53,11 +48,7 @@ class Tap:
         output: Output,
     ):
         model = plain(model)
-        if not callable(score):
-            raise TypeError(
-                f"ifa.tap: expected a score (output, target) -> scalar, got {score!r}. "
-                "Take one of ifa.score, e.g. ifa.score.logit."
-            )
+        check_score("ifa.tap", score)
         traced = examine(model, example, output, "ifa.tap")
         self._single = layers is None or isinstance(layers, str)
         asked = (layers,) if layers is None or isinstance(layers, str) else tuple(layers)
@@ -120,7 +111,7 @@ class Tap:
         chosen = as_targets("ifa.tap", target, len(inputs), self.outputs, inputs.device)
         fixed = partial(self._run, self._replicas.get(), inputs, chosen, self._detached(params))
         scores, pull, zeros, (activations, output, explained) = self._differentiated(fixed, inputs)
-        gradients = _pull_all(pull, scores, zeros)
+        gradients = pull_all(pull, scores, zeros)
         features = tuple(
             Features(_laid_out(a, grid), _laid_out(g, grid, explained.ndim == 2), explained)
             for a, g, grid in zip(activations, gradients, self.grids, strict=True)
@@ -159,7 +150,8 @@ class Tap:
             if call not in seen:
                 raise ValueError(self._differs(call, "none"))
         target = predicted("ifa.tap", output) if target is None else target
-        return self._scores(output, target), (tuple(seen[call] for call in delta), output, target)
+        scores = score_all("ifa.tap", self._score, output, target)
+        return scores, (tuple(seen[call] for call in delta), output, target)
 
     def _differentiated(self, run: Callable[..., Any], inputs: Tensor) -> Any:
         dtypes = self._dtypes
@@ -185,20 +177,6 @@ class Tap:
             f"ifa.tap: expected the same output of layer {layer!r} as on the example, whatever the "
             f"inputs, got {came}. Make another tap, or tap a layer that always runs alike."
         )
-
-    def _scores(self, output: Any, target: Tensor) -> Tensor:
-        over_samples = vmap(self._score)
-        if target.ndim == 1:
-            scores = over_samples(output, target)
-        else:
-            scores = vmap(over_samples, in_dims=(None, 0))(output, target)
-        if scores.shape != target.shape:
-            raise ValueError(
-                "ifa.tap: expected a score (output of one example, target) -> scalar, got shape "
-                f"{tuple(scores.shape[target.ndim :])} for each example from "
-                f"{describe(self._score)}."
-            )
-        return scores
 
     def _detached(self, params: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
         if params is None:
@@ -295,24 +273,3 @@ def _laid_out(values: Tensor, grid: Grid | None, targets: bool = False) -> Tenso
     if not targets:
         return grid(values)
     return grid(values.flatten(0, 1)).unflatten(0, values.shape[:2])
-
-
-def _pull_all(pull: Any, scores: Tensor, zeros: Sequence[Tensor]) -> Sequence[Tensor]:
-    # a graph of the gradients themselves only where the caller differentiates through us
-    graph = scores.requires_grad or debug_unwrap(scores) is not scores
-    if scores.ndim == 1:
-        return pull(torch.ones_like(scores), retain_graph=graph, create_graph=graph)
-    targets = len(scores)
-    one_hot = torch.eye(targets, dtype=scores.dtype, device=scores.device)
-    cotangents = one_hot[:, :, None].expand(-1, -1, scores.shape[1])
-    size = sum(zero.numel() * zero.element_size() for zero in zeros)
-    chunk = max(1, min(targets, CHUNK_BYTES // size))
-    with warnings.catch_warnings():
-        # operations that vmap must loop over, such as fused attention and LSTM, are right as well
-        warnings.filterwarnings("ignore", message="There is a performance drop")
-        # what vmap cannot do at all, such as batch norm under autocast, is done one by one; an
-        # error of another cause comes again
-        with suppress(RuntimeError):
-            return vmap(partial(pull, create_graph=graph), chunk_size=chunk)(cotangents)
-        each = [pull(cotangent, True, graph) for cotangent in cotangents]
-        return [torch.stack(gradients) for gradients in zip(*each, strict=True)]
