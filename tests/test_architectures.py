@@ -417,6 +417,17 @@ def test_equals_autograd(case, net, inputs):
     assert features.gradients.dtype == (torch.bfloat16 if case.autocast else case.dtype)
 
 
+def test_leaves_and_zero_perturbation_agree(case, net, inputs, monkeypatch):
+    tap = tapped(case, net, inputs)
+    by_leaves = [tap(inputs, target) for target in (ONE, MANY)]
+    monkeypatch.setattr("ifa.taps.features._transformed", lambda inputs: True)
+    for target, fast in zip((ONE, MANY), by_leaves, strict=True):
+        pure = tap(inputs, target)
+        assert torch.equal(fast.target, pure.target)
+        close(case, fast.activations, pure.activations)
+        close(case, fast.gradients, pure.gradients)
+
+
 def test_a_map_lies_on_the_grid_of_the_layer(case, net, inputs):
     explain = ifa.chain(ifa.weigh(ifa.weight.gradcam), ifa.combine, ifa.relu)
     with case.context():

@@ -292,24 +292,48 @@ class Above(nn.Module):
         return self.how(self.conv(x)).mean((2, 3))
 
 
-@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
 @pytest.mark.parametrize(
     "how",
-    [
-        OldStyle.apply,
-        lambda x: checkpoint(torch.tanh, x, use_reentrant=False),
-        lambda x: checkpoint(torch.tanh, x, use_reentrant=True),
-    ],
-    ids=["old-style Function", "checkpoint", "reentrant checkpoint"],
+    [OldStyle.apply, lambda x: checkpoint(torch.tanh, x, use_reentrant=False)],
+    ids=["old-style Function", "checkpoint"],
 )
 def test_what_torch_func_refuses(how):
     tap = ifa.tap(Above(how).eval(), "conv", IMAGES)
+    assert tap(IMAGES, 0).gradients.any()
     with says(
         RuntimeError,
         "ifa.tap: expected a model that torch.func can differentiate above the layer, got one with "
         "activation checkpointing or an old-style autograd Function there. Switch checkpointing "
         "off, give the Function a setup_context, or tap a layer above it.",
     ):
+        torch.func.vjp(lambda images: tap(images, 0).gradients, IMAGES)
+
+
+class Within(nn.Module):
+    """The layer is inside of what is checkpointed, and there is a way around it."""
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.conv, self.reentrant = nn.Conv2d(2, 2, 3, padding=1), reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = checkpoint(lambda x: self.conv(x).tanh(), x, use_reentrant=self.reentrant)
+        return (x + inside).mean((2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+@pytest.mark.parametrize(
+    ("model", "says_so"),
+    [
+        (Above(lambda x: checkpoint(torch.tanh, x, use_reentrant=True)), "does not forget"),
+        (Within(False), "does not forget"),
+        (Within(True), "torch.func can differentiate"),
+    ],
+    ids=["reentrant above", "around", "reentrant around"],
+)
+def test_checkpointing_that_would_lose_the_layer(model, says_so):
+    tap = ifa.tap(model.eval(), "conv", IMAGES)
+    with pytest.raises(RuntimeError, match=f"ifa.tap: expected a model that {says_so}"):
         tap(IMAGES, 0)
 
 

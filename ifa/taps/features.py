@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
 from torch.func import vjp
 
 from ifa.chains import describe
 from ifa.score import logit
 from ifa.taps.layouts import infer_grid
-from ifa.taps.outputs import Output, pick
-from ifa.taps.replicas import Replica, plain, replicas
+from ifa.taps.outputs import Output, map_tensors, pick
+from ifa.taps.replicas import Edit, Replica, plain, replicas
 from ifa.taps.requests import as_targets, check_inputs, predicted
 from ifa.taps.scorers import Score, check_score, pull_all, score_all
 from ifa.taps.sites import Site, address, examine, find
@@ -23,8 +24,24 @@ _REFUSED = (
     "activation checkpointing or an old-style autograd Function there. Switch checkpointing off, "
     "give the Function a setup_context, or tap a layer above it."
 )
+_CHECKPOINTED = (
+    "ifa.tap: expected a model that does not forget what happens at the layer or above it, got one "
+    "with activation checkpointing. Switch checkpointing off, or tap a layer above it."
+)
 
 Grid = Callable[[Tensor], Tensor]
+
+
+class _Seen(NamedTuple):
+    """What a pass saw, apart from the score."""
+
+    activations: tuple[Tensor, ...]  # of each layer, as the model has it
+    output: Any
+    target: Tensor
+
+
+Forward = Callable[[Tensor, Edit], tuple[Tensor, _Seen]]
+Differentiated = tuple[Tensor, Sequence[Tensor], _Seen]  # scores, gradients
 
 
 class Observation(NamedTuple):
@@ -109,66 +126,113 @@ class Tap:
         """Return the features of every layer, together with the model's output and the score."""
         check_inputs("ifa.tap", inputs, self._input_shape, "tap")
         chosen = as_targets("ifa.tap", target, len(inputs), self.outputs, inputs.device)
-        fixed = partial(self._run, self._replicas.get(), inputs, chosen, self._detached(params))
-        scores, pull, zeros, (activations, output, explained) = self._differentiated(fixed, inputs)
-        gradients = pull_all(pull, scores, zeros)
+        fixed = self._replicas.get(), chosen, self._detached(params)
+        differentiate = self._by_perturbation if _transformed(inputs) else self._by_leaves
+        scores, gradients, seen = differentiate(inputs, partial(self._forward, *fixed))
+        explained = seen.target
         features = tuple(
             Features(_laid_out(a, grid), _laid_out(g, grid, explained.ndim == 2), explained)
-            for a, g, grid in zip(activations, gradients, self.grids, strict=True)
+            for a, g, grid in zip(seen.activations, gradients, self.grids, strict=True)
         )
-        return Observation(features, output, scores)
+        return Observation(features, seen.output, scores)
 
-    def _run(
+    def _forward(
         self,
         replica: Replica,
-        inputs: Tensor,
         target: Tensor | None,
         params: dict[str, Tensor] | None,
-        *deltas: Tensor,
-    ) -> tuple[Tensor, Any]:
-        """Scores as a function of what is added to the layers; and everything else to be seen."""
-        delta = dict(zip(self._addresses, deltas, strict=True))
+        inputs: Tensor,
+        insert: Edit,
+    ) -> tuple[Tensor, _Seen]:
+        """Scores of a pass in which `insert` says what goes on from each layer."""
+        shapes = {call: site.shape for call, site in zip(self._addresses, self.sites, strict=True)}
         seen: dict[str, Tensor] = {}
 
-        def perturb(call: str, tensor: Tensor) -> Tensor:
+        def edit(call: str, tensor: Tensor) -> Tensor:
             if call in self._unexpected:
                 raise ValueError(self._differs(call, "a second call of it"))
-            if call not in delta:
+            if call not in shapes:
                 return tensor
-            if tensor.shape != delta[call].shape:
+            if tensor.shape != (len(inputs), *shapes[call]):
                 raise ValueError(self._differs(call, f"one of shape {tuple(tensor.shape)}"))
             seen[call] = tensor
-            # a new tensor goes on, so that a later in-place layer cannot edit what we return; with
-            # a graph, so that the last layer of a backbone run under no_grad can be tapped
-            with torch.enable_grad():
-                return tensor + delta[call].to(tensor)
+            return insert(call, tensor)
 
         # a clone of our own, because torch.func refuses writing to a tensor from outside
         inputs = inputs.clone() if self._writes_input else inputs
-        output = pick(replica.run(inputs, perturb, params), self._output)
-        for call in delta:
+        output = pick(replica.run(inputs, edit, params), self._output)
+        for call in shapes:
             if call not in seen:
                 raise ValueError(self._differs(call, "none"))
         target = predicted("ifa.tap", output) if target is None else target
         scores = score_all("ifa.tap", self._score, output, target)
-        return scores, (tuple(seen[call] for call in delta), output, target)
+        return scores, _Seen(tuple(seen[call] for call in shapes), output, target)
 
-    def _differentiated(self, run: Callable[..., Any], inputs: Tensor) -> Any:
+    def _by_leaves(self, inputs: Tensor, forward: Forward) -> Differentiated:
+        """Let the graph start at the layers. Only where no transform of torch.func is at work."""
+        points: dict[str, Tensor] = {}
+        hidden: list[str] = []
+
+        def insert(call: str, tensor: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():
+                hidden.append(call)
+                return tensor
+            # a layer above another one is in its graph already
+            start = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+            points[call] = start
+            return start.clone()  # so that a later in-place layer cannot edit what we return
+
+        with torch.enable_grad():
+            scores, seen = forward(inputs.detach(), insert)
+        seen = _Seen(*map_tensors(tuple(seen), Tensor.detach))
+        # what the model runs under no_grad may be on the way to the score all the same, and a score
+        # may close over what the caller differentiates
+        closed = score_all("ifa.tap", self._score, seen.output, seen.target).requires_grad
+        if hidden or closed or not scores.requires_grad:
+            return self._by_perturbation(inputs, forward)
+        starts = [points[call] for call in self._addresses]
+
+        def pull(cotangent: Tensor, retain_graph: bool = True, create_graph: bool = False) -> Any:
+            return torch.autograd.grad(
+                scores, starts, cotangent, retain_graph, create_graph, materialize_grads=True
+            )
+
+        try:
+            return scores.detach(), pull_all(pull, scores.detach(), starts), seen
+        except RuntimeError as error:
+            if "checkpoint" in str(error):
+                raise RuntimeError(_CHECKPOINTED) from error
+            raise
+
+    def _by_perturbation(self, inputs: Tensor, forward: Forward) -> Differentiated:
+        """Differentiate by zeros added to the layers: a pure function, for any transform."""
         dtypes = self._dtypes
         while True:
             zeros = [
                 torch.zeros((), dtype=dtype, device=inputs.device).expand(len(inputs), *site.shape)
                 for site, dtype in zip(self.sites, dtypes, strict=True)
             ]
+
+            def run(*deltas: Tensor) -> Any:
+                delta = dict(zip(self._addresses, deltas, strict=True))
+
+                def insert(call: str, tensor: Tensor) -> Tensor:
+                    # with a graph, so that the last layer of a backbone run under no_grad can be
+                    # tapped
+                    with torch.enable_grad():
+                        return tensor + delta[call].to(tensor)
+
+                return forward(inputs, insert)
+
             try:
                 scores, pull, seen = vjp(run, *zeros, has_aux=True)  # pyright: ignore
             except RuntimeError as error:
                 if "setup_context" in str(error) or "saved tensor hooks" in str(error):
                     raise RuntimeError(_REFUSED) from error
                 raise
-            came = [activations.dtype for activations in seen[0]]
+            came = [activations.dtype for activations in seen.activations]
             if came == dtypes:
-                return scores, pull, zeros, seen
+                return scores, pull_all(pull, scores, zeros), seen
             self._dtypes = dtypes = came  # the model was cast since, or autocast: once more
 
     def _differs(self, call: str, came: str) -> str:
@@ -273,3 +337,9 @@ def _laid_out(values: Tensor, grid: Grid | None, targets: bool = False) -> Tenso
     if not targets:
         return grid(values)
     return grid(values.flatten(0, 1)).unflatten(0, values.shape[:2])
+
+
+def _transformed(inputs: Tensor) -> bool:
+    """Tell whether torch.func is at work, or the caller differentiates through us."""
+    through = inputs.requires_grad and torch.is_grad_enabled()
+    return through or peek_interpreter_stack() is not None
