@@ -40,7 +40,7 @@ from ifa.store.states import Arrays
 from ifa.store.tables import Rows
 from ifa.taps.features import Grid, Tap
 from ifa.taps.outputs import Output
-from ifa.taps.scorers import Score
+from ifa.taps.pulls import Score
 from ifa.weight import fullcam
 
 # Extras whose states are larger than this would not fit beside a network.
@@ -214,8 +214,11 @@ def analyze(
     first = collate(data, range(min(2, len(data))))
     example = first.inputs if example is None else example
     layers = layer if layer is None or isinstance(layer, str) else tuple(layer)
+    summary = partial(summarize, reduction=reduction)
+    step = summary if perturb else chain(weighing(weight, "ifa.analyze"), summary)
     engine = Engine(
-        Recipe(reference or model, layers, example, score, grid, output, perturb, device), model
+        Recipe(reference or model, layers, example, score, grid, output, step, perturb, device),
+        model,
     )
     tap = engine.tap
     check_names(engine.layers)
@@ -224,13 +227,11 @@ def analyze(
     channels = tuple(shape[0] for shape in tap.shapes)
     measures = Measures(engine.layers, channels, axes, extras)
     _check_size(measures)
-    summary = partial(summarize, reduction=reduction)
     plan = Plan(
         data=data,
         shape=tuple(example.shape[1:]),
         engine=engine,
         measures=measures,
-        step=summary if perturb else chain(weighing(weight, "ifa.analyze"), summary),
         targets=targets if isinstance(targets, str) else axes.targets,
         group=group,
         task=task,

@@ -178,14 +178,14 @@ def _trained(weights: Path, progress: Progress) -> nn.Module:
 
 def _every_map(model: nn.Module, images: Tensor, progress: Progress) -> tuple[ifa.Map, Tensor]:
     """Return the maps and logits of every sample for every target, (target, sample, ...)."""
-    tap = ifa.tap(model, LAYER, images[:2])
-    explain = ifa.batched(ifa.chain(ifa.weigh(ifa.weight.fullcam), ifa.combine))
+    step = ifa.chain(ifa.weigh(ifa.weight.fullcam), ifa.combine)
+    tap = ifa.tap(model, LAYER, images[:2], step=step)
     parts, logits = [], []
     with reporting(progress, "maps of every target", len(images)) as advance:
         for batch in images.split(128):
             target = torch.arange(len(NAMES))[:, None].expand(-1, len(batch))
             seen = tap.observe(batch, target)
-            parts.append(explain(seen.features[0]))
+            parts.append(seen.result)
             logits.append(seen.score)
             advance(len(batch))
     joined = ifa.Map(*(torch.cat(field, dim=1) for field in zip(*parts, strict=True)))

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ifa.chains import Step, batched, chain
+from ifa.chains import Step, chain
 from ifa.resizing import resize
 from ifa.scaling import Scale, rescale
 from ifa.score import logit
@@ -13,7 +13,7 @@ from ifa.stages import combine, keep, relu, weighing
 from ifa.taps import tap
 from ifa.taps.features import Grid
 from ifa.taps.outputs import Output
-from ifa.taps.scorers import Score
+from ifa.taps.pulls import Score
 from ifa.weight import gradcam
 
 
@@ -93,5 +93,5 @@ def explain(
     steps += [relu] if rectify else []
     steps += [] if scale is None else [rescale(scale)]
     steps += [] if size is None else [resize(inputs.shape[2:] if size == "input" else size)]
-    features = tap(model, layer, inputs[:1], score=score, grid=grid, output=output)(inputs, target)
-    return batched(chain(*steps))(features).values
+    maps = tap(model, layer, inputs[:1], score=score, grid=grid, output=output, step=chain(*steps))
+    return maps(inputs, target).values

@@ -4,6 +4,7 @@ import copy
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ifa.chains import Step, batched
-from ifa.reduce.population import Observed, finite
+from ifa.reduce.population import Observed, Summary, finite
 from ifa.store.datasets import joined
 from ifa.store.items import Batch, class_labels, reading, real_labels
 from ifa.store.measures import Measures, States, array_of
@@ -22,7 +23,8 @@ from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
 from ifa.taps.features import Grid, Tap
 from ifa.taps.outputs import Output
-from ifa.taps.scorers import Score
+from ifa.taps.pulls import Score
+from ifa.types import Features
 
 Task = Literal["classification", "regression"]
 Keep = Literal["summary", "full", "none"]
@@ -31,7 +33,7 @@ Keep = Literal["summary", "full", "none"]
 class Seen(NamedTuple):
     """What one batch gives."""
 
-    records: tuple[Any, ...]  # one for each layer, `Features`, or `Weighted` of a perturbation
+    summaries: tuple[Summary, ...]  # one for each layer
     output: Tensor  # (sample, output)
     score: Tensor  # (sample,) or (target, sample)
     explained: Tensor  # the same, int64
@@ -47,6 +49,7 @@ class Recipe:
     score: Score
     grid: Grid | None
     output: Output
+    step: Step  # one example's record -> Summary
     perturb: Any  # builder, or None
     device: str | torch.device | None
 
@@ -58,7 +61,10 @@ class Engine:
         self.recipe, self.key, self.token = recipe, uuid.uuid4().hex, model_token(model)
         self.device = _device_of(model)
         example = recipe.example.to(self.device)
-        self.tap = Tap(model, recipe.layers, example, recipe.score, recipe.grid, recipe.output)
+        step = None if recipe.perturb is not None else partial(_each, recipe.step)
+        self.tap = Tap(
+            model, recipe.layers, example, recipe.score, recipe.grid, recipe.output, step
+        )
         self.layers = tuple(site.layer for site in self.tap.sites)
         self._perturbed: tuple[Any, ...] | None = None
         if recipe.perturb is not None:
@@ -73,13 +79,13 @@ class Engine:
         """Run one batch."""
         inputs = inputs.to(self.device)
         seen = self.tap.observe(inputs, target)
-        explained = seen.features[0].target
-        records: tuple[Any, ...] = seen.features
+        summaries = seen.result
         if self._perturbed is not None:
-            records = tuple(perturbed(inputs, explained) for perturbed in self._perturbed)
-            self._check(records, explained)
+            records = tuple(perturbed(inputs, seen.target) for perturbed in self._perturbed)
+            self._check(records, seen.target)
+            summaries = tuple(map(batched(self.recipe.step), records))
         output = seen.output.detach().reshape(len(inputs), -1)
-        return Seen(records, output, seen.score, explained)
+        return Seen(summaries, output, seen.score, seen.target)
 
     def _check(self, records: tuple[Any, ...], explained: Tensor) -> None:
         for layer, shape, record in zip(self.layers, self.tap.shapes, records, strict=True):
@@ -89,6 +95,11 @@ class Engine:
                     f"ifa.analyze: expected perturb= to lay {layer!r} out as {shape}, as the "
                     f"analysis does, got {came}. Give the same grid= to both."
                 )
+
+
+def _each(step: Step, features: Any) -> tuple[Summary, ...]:
+    """Summarize the features of one example, of one layer or several."""
+    return tuple(map(step, (features,) if isinstance(features, Features) else features))
 
 
 # The last engine that was made of a reference in this process: one model at a time.
@@ -126,7 +137,6 @@ class Plan:
     shape: tuple[int, ...]  # of one input
     engine: Engine
     measures: Measures
-    step: Step  # one example's record -> Summary
     targets: str | tuple[int, ...]
     group: np.ndarray  # (sample,), int64
     task: Task
@@ -217,8 +227,7 @@ def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[Observed], Ro
         }
     }
     observed = []
-    for layer, record in zip(plan.measures.layers, seen.records, strict=True):
-        summary = batched(plan.step)(record)
+    for layer, summary in zip(plan.measures.layers, seen.summaries, strict=True):
         importance = summary.importance.reshape(explained.numel(), -1)
         flat = (part.flatten() for part in (summary.map_max, summary.map_min, *cells))
         observed.append(Observed(importance, *flat))

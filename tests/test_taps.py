@@ -291,7 +291,7 @@ def test_observe_returns_output_and_score_of_the_same_pass():
         output = net(inputs)
     torch.testing.assert_close(seen.output, output)
     torch.testing.assert_close(seen.score, output[torch.arange(3), MANY])
-    assert len(seen.features) == 2
+    assert len(seen.result) == 2
     assert not seen.output.requires_grad
     assert not seen.score.requires_grad
 
@@ -561,7 +561,7 @@ def test_derivatives_through_a_tap():
 
     def penalty(x: Tensor) -> Tensor:
         seen = tap.observe(x, 1)
-        features = seen.features[0]
+        features = seen.result
         return (features.gradients.square() * features.activations).sum() + seen.score.sum()
 
     gradient = torch.func.grad(penalty)(inputs)
@@ -723,7 +723,7 @@ def test_outputs_of_every_kind(kind, outputs):
     for output in outputs:
         seen = ifa.tap(net, "body.0", inputs, output=output).observe(inputs, MANY)
         assert torch.equal(seen.output, expected.output)
-        assert torch.equal(seen.features[0].gradients, expected.features[0].gradients)
+        assert torch.equal(seen.result.gradients, expected.result.gradients)
         activations, head = ifa.cut(net, "body.0", inputs, output=output)(inputs)
         assert torch.equal(head(activations), expected.output)
 
@@ -791,7 +791,7 @@ def test_many_targets_are_done_in_chunks_that_change_nothing(monkeypatch):
     target = torch.arange(4)[:, None].expand(4, 3)
     whole = tap(inputs, target)
     for size in (1, 3 * whole.gradients[0].nbytes):
-        monkeypatch.setattr("ifa.taps.scorers.CHUNK_BYTES", size)
+        monkeypatch.setattr("ifa.taps.pulls.CHUNK_BYTES", size)
         torch.testing.assert_close(tap(inputs, target).gradients, whole.gradients)
 
 

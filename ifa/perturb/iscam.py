@@ -12,7 +12,7 @@ from ifa.progress import Progress
 from ifa.score import logit
 from ifa.taps.features import Grid
 from ifa.taps.outputs import Output
-from ifa.taps.scorers import Score
+from ifa.taps.pulls import Score
 
 _SCHEDULES = {
     "linear": lambda i, n: i / n,

@@ -21,7 +21,7 @@ from ifa.resizing import resized
 from ifa.score import logit
 from ifa.taps.features import Grid
 from ifa.taps.outputs import Output
-from ifa.taps.scorers import Score
+from ifa.taps.pulls import Score
 
 # (masks (variant, *space), their channels, their draws) -> the masks to use
 Alter = Callable[[Tensor, Tensor, Tensor], Tensor]

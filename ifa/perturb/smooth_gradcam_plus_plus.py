@@ -22,7 +22,7 @@ from ifa.progress import Progress
 from ifa.score import logit
 from ifa.taps.features import Grid, Tap, tap
 from ifa.taps.outputs import Output
-from ifa.taps.scorers import Score
+from ifa.taps.pulls import Score
 
 
 def smooth_gradcam_plus_plus(

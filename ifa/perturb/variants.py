@@ -17,9 +17,9 @@ from ifa.taps.features import Grid
 from ifa.taps.heads import Head, cut
 from ifa.taps.layouts import infer_grid
 from ifa.taps.outputs import Output, pick
+from ifa.taps.pulls import Score, check_score, score_all
 from ifa.taps.replicas import plain, replicas
 from ifa.taps.requests import as_targets, check_inputs, predicted
-from ifa.taps.scorers import Score, check_score, score_all
 from ifa.taps.sites import examine, find
 from ifa.types import Weighted
 

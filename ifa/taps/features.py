@@ -6,50 +6,28 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import peek_interpreter_stack
-from torch.func import vjp
 
-from ifa.chains import describe
+from ifa.chains import Step, batched, describe
 from ifa.score import logit
 from ifa.taps.layouts import infer_grid
-from ifa.taps.outputs import Output, map_tensors, pick
+from ifa.taps.outputs import Output, pick
+from ifa.taps.pulls import Pull, Score, check_score, differentiable, joined, pulled, transformed
 from ifa.taps.replicas import Edit, Replica, plain, replicas
 from ifa.taps.requests import as_targets, check_inputs, predicted
-from ifa.taps.scorers import Score, check_score, pull_all, score_all
 from ifa.taps.sites import Site, address, examine, find
+from ifa.taps.starts import Forward, Seen, by_leaves, by_perturbation
 from ifa.types import Features
 
-_REFUSED = (
-    "ifa.tap: expected a model that torch.func can differentiate above the layer, got one with "
-    "activation checkpointing or an old-style autograd Function there. Switch checkpointing off, "
-    "give the Function a setup_context, or tap a layer above it."
-)
-_CHECKPOINTED = (
-    "ifa.tap: expected a model that does not forget what happens at the layer or above it, got one "
-    "with activation checkpointing. Switch checkpointing off, or tap a layer above it."
-)
-
 Grid = Callable[[Tensor], Tensor]
-
-
-class _Seen(NamedTuple):
-    """What a pass saw, apart from the score."""
-
-    activations: tuple[Tensor, ...]  # of each layer, as the model has it
-    output: Any
-    target: Tensor
-
-
-Forward = Callable[[Tensor, Edit], tuple[Tensor, _Seen]]
-Differentiated = tuple[Tensor, Sequence[Tensor], _Seen]  # scores, gradients
 
 
 class Observation(NamedTuple):
     """Everything one tapped pass saw."""
 
-    features: tuple[Features, ...]  # one for each layer
+    result: Any  # what the tap returns
     output: Any  # (sample, output), what `output=` picked
     score: Tensor  # (sample,) or (target, sample)
+    target: Tensor  # the same, int64
 
 
 class Tap:
@@ -63,6 +41,7 @@ class Tap:
         score: Score,
         grid: Grid | None,
         output: Output,
+        step: Step | None = None,
     ):
         model = plain(model)
         check_score("ifa.tap", score)
@@ -79,7 +58,7 @@ class Tap:
         self.output_shape = traced.output
         self._model, self._writes_input = model, traced.writes_input
         self._input_shape = tuple(example.shape[1:])
-        self._score, self._output = score, output
+        self._score, self._output, self._step = score, output, step
         self.grids: tuple[Grid | None, ...] = tuple(
             grid or infer_grid(model, traced.sites, site, self._input_shape, "ifa.tap")
             for site in self.sites
@@ -89,8 +68,10 @@ class Tap:
     def __repr__(self) -> str:
         layers = ", ".join(repr(site.layer) for site in self.sites)
         grids = [describe(grid) for grid in self.grids if grid is not None]
-        grid = f", grid={', '.join(dict.fromkeys(grids))}" if grids else ""
-        return f"tap({type(self._model).__name__}, {layers}, score={describe(self._score)}{grid})"
+        options = f", score={describe(self._score)}"
+        options += f", grid={', '.join(dict.fromkeys(grids))}" if grids else ""
+        options += "" if self._step is None else f", step={describe(self._step)}"
+        return f"tap({type(self._model).__name__}, {layers}{options})"
 
     @property
     def unit(self) -> str:
@@ -117,24 +98,49 @@ class Tap:
         self, inputs: Tensor, target: Any = None, params: Mapping[str, Tensor] | None = None
     ) -> Any:
         """Return `Features` of the inputs, or a tuple of them for several layers."""
-        features = self.observe(inputs, target, params).features
-        return features[0] if self._single else features
+        return self.observe(inputs, target, params).result
 
     def observe(
         self, inputs: Tensor, target: Any = None, params: Mapping[str, Tensor] | None = None
     ) -> Observation:
-        """Return the features of every layer, together with the model's output and the score."""
+        """Return what the call returns, together with the model's output, the score and target."""
         check_inputs("ifa.tap", inputs, self._input_shape, "tap")
         chosen = as_targets("ifa.tap", target, len(inputs), self.outputs, inputs.device)
-        fixed = self._replicas.get(), chosen, self._detached(params)
-        differentiate = self._by_perturbation if _transformed(inputs) else self._by_leaves
-        scores, gradients, seen = differentiate(inputs, partial(self._forward, *fixed))
-        explained = seen.target
+        forward = partial(self._forward, self._replicas.get(), chosen, self._detached(params))
+        seen, pull = self._run(inputs, forward)
+        activations = [
+            _laid_out(tensor, grid)
+            for tensor, grid in zip(seen.activations, self.grids, strict=True)
+        ]
+        size = sum(tensor.numel() * tensor.element_size() for tensor in activations)
+        scores, made = [], []
+        for part in pulled("ifa.tap", self._score, seen.output, seen.target, pull, size):
+            scores.append(part.scores)
+            made.append(part.gradients)
+            if self._step is not None:  # now, so that the gradients of all targets never exist
+                records = self._records(activations, part.gradients, seen.target[part.span])
+                made[-1] = batched(self._step)(records)
+        result = joined(made)
+        if self._step is None:
+            result = self._records(activations, result, seen.target)
+        return Observation(result, seen.output, joined(scores), seen.target)
+
+    def _records(
+        self, activations: Sequence[Tensor], gradients: Sequence[Tensor], target: Tensor
+    ) -> Any:
         features = tuple(
-            Features(_laid_out(a, grid), _laid_out(g, grid, explained.ndim == 2), explained)
-            for a, g, grid in zip(seen.activations, gradients, self.grids, strict=True)
+            Features(a, _laid_out(g, grid, target.ndim == 2), target)
+            for a, g, grid in zip(activations, gradients, self.grids, strict=True)
         )
-        return Observation(features, seen.output, scores)
+        return features[0] if self._single else features
+
+    def _run(self, inputs: Tensor, forward: Forward) -> tuple[Seen, Pull]:
+        if not transformed(inputs):
+            found = by_leaves(inputs, self._addresses, forward)
+            if found is not None:
+                return found
+        shapes = [site.shape for site in self.sites]
+        return by_perturbation(inputs, self._addresses, shapes, self._dtypes, forward)
 
     def _forward(
         self,
@@ -143,8 +149,8 @@ class Tap:
         params: dict[str, Tensor] | None,
         inputs: Tensor,
         insert: Edit,
-    ) -> tuple[Tensor, _Seen]:
-        """Scores of a pass in which `insert` says what goes on from each layer."""
+    ) -> tuple[list[Tensor], Seen]:
+        """Run a pass in which `insert` says what goes on from each layer."""
         shapes = {call: site.shape for call, site in zip(self._addresses, self.sites, strict=True)}
         seen: dict[str, Tensor] = {}
 
@@ -165,75 +171,8 @@ class Tap:
             if call not in seen:
                 raise ValueError(self._differs(call, "none"))
         target = predicted("ifa.tap", output) if target is None else target
-        scores = score_all("ifa.tap", self._score, output, target)
-        return scores, _Seen(tuple(seen[call] for call in shapes), output, target)
-
-    def _by_leaves(self, inputs: Tensor, forward: Forward) -> Differentiated:
-        """Let the graph start at the layers. Only where no transform of torch.func is at work."""
-        points: dict[str, Tensor] = {}
-        hidden: list[str] = []
-
-        def insert(call: str, tensor: Tensor) -> Tensor:
-            if not torch.is_grad_enabled():
-                hidden.append(call)
-                return tensor
-            # a layer above another one is in its graph already
-            start = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-            points[call] = start
-            return start.clone()  # so that a later in-place layer cannot edit what we return
-
-        with torch.enable_grad():
-            scores, seen = forward(inputs.detach(), insert)
-        seen = _Seen(*map_tensors(tuple(seen), Tensor.detach))
-        # what the model runs under no_grad may be on the way to the score all the same, and a score
-        # may close over what the caller differentiates
-        closed = score_all("ifa.tap", self._score, seen.output, seen.target).requires_grad
-        if hidden or closed or not scores.requires_grad:
-            return self._by_perturbation(inputs, forward)
-        starts = [points[call] for call in self._addresses]
-
-        def pull(cotangent: Tensor, retain_graph: bool = True, create_graph: bool = False) -> Any:
-            return torch.autograd.grad(
-                scores, starts, cotangent, retain_graph, create_graph, materialize_grads=True
-            )
-
-        try:
-            return scores.detach(), pull_all(pull, scores.detach(), starts), seen
-        except RuntimeError as error:
-            if "checkpoint" in str(error):
-                raise RuntimeError(_CHECKPOINTED) from error
-            raise
-
-    def _by_perturbation(self, inputs: Tensor, forward: Forward) -> Differentiated:
-        """Differentiate by zeros added to the layers: a pure function, for any transform."""
-        dtypes = self._dtypes
-        while True:
-            zeros = [
-                torch.zeros((), dtype=dtype, device=inputs.device).expand(len(inputs), *site.shape)
-                for site, dtype in zip(self.sites, dtypes, strict=True)
-            ]
-
-            def run(*deltas: Tensor) -> Any:
-                delta = dict(zip(self._addresses, deltas, strict=True))
-
-                def insert(call: str, tensor: Tensor) -> Tensor:
-                    # with a graph, so that the last layer of a backbone run under no_grad can be
-                    # tapped
-                    with torch.enable_grad():
-                        return tensor + delta[call].to(tensor)
-
-                return forward(inputs, insert)
-
-            try:
-                scores, pull, seen = vjp(run, *zeros, has_aux=True)  # pyright: ignore
-            except RuntimeError as error:
-                if "setup_context" in str(error) or "saved tensor hooks" in str(error):
-                    raise RuntimeError(_REFUSED) from error
-                raise
-            came = [activations.dtype for activations in seen.activations]
-            if came == dtypes:
-                return scores, pull_all(pull, scores, zeros), seen
-            self._dtypes = dtypes = came  # the model was cast since, or autocast: once more
+        layers = tuple(seen[call] for call in shapes)
+        return differentiable(output), Seen(layers, output, target)
 
     def _differs(self, call: str, came: str) -> str:
         layer = call if any(site.layer == call for site in self.sites) else call.rpartition("#")[0]
@@ -265,6 +204,7 @@ def tap(
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
+    step: Step | None = None,
 ) -> Tap:
     r"""Make a pure function that returns a layer's activations and the gradients of a score there.
 
@@ -294,11 +234,16 @@ def tap(
     output
         Picks the output out of what the model returns: a callable, a key or an index. What is
         called ``logits``, or the first tensor, is found without help.
+    step
+        What to make of the features of one example, such as a chain; the tap then returns what
+        ``ifa.batched(step)`` makes of them. Of many targets a few are done at a time, so that the
+        gradients of all never exist at once.
 
     Returns
     -------
     callable
-        ``(inputs, target=None, params=None) -> Features``; for several layers a tuple of them.
+        ``(inputs, target=None, params=None) -> Features``, or what `step` makes of them; for
+        several layers a tuple of them.
         `target` is None (the largest output), an int, (sample,) int64, or (target, sample) int64:
         many targets from one forward pass, where `gradients` and `target` have a target axis first.
         `params` replaces parameters and buffers by name, as in `torch.func.functional_call`; they
@@ -328,7 +273,7 @@ def tap(
     >>> features.activations.shape, features.target
     (torch.Size([5, 3, 2, 2]), tensor([1, 1, 1, 1, 1]))
     """
-    return Tap(model, layer, example, score, grid, output)
+    return Tap(model, layer, example, score, grid, output, step)
 
 
 def _laid_out(values: Tensor, grid: Grid | None, targets: bool = False) -> Tensor:
@@ -337,9 +282,3 @@ def _laid_out(values: Tensor, grid: Grid | None, targets: bool = False) -> Tenso
     if not targets:
         return grid(values)
     return grid(values.flatten(0, 1)).unflatten(0, values.shape[:2])
-
-
-def _transformed(inputs: Tensor) -> bool:
-    """Tell whether torch.func is at work, or the caller differentiates through us."""
-    through = inputs.requires_grad and torch.is_grad_enabled()
-    return through or peek_interpreter_stack() is not None

@@ -1,25 +1,26 @@
 """A network as a function of its inputs alone: their scores, and the gradients of these."""
 
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import debug_unwrap, vjp, vmap
+from torch.func import vjp
 
 from ifa.chains import describe
-from ifa.taps.outputs import Output, pick
+from ifa.taps.outputs import Output, map_tensors, pick
+from ifa.taps.pulls import (
+    Score,
+    check_score,
+    differentiable,
+    joined,
+    pulled,
+    puller,
+    score_all,
+    transformed,
+)
 from ifa.taps.replicas import plain, replicas
 from ifa.taps.requests import as_targets, predicted
 from ifa.taps.sites import refuse_inference_mode
-
-# Gradients of this many bytes at once are fastest on a CPU: they fit in the cache.
-CHUNK_BYTES = 16 * 2**20
-
-Score = Callable[[Any, Tensor], Tensor]
 
 
 class Scorer:
@@ -69,55 +70,21 @@ class Scorer:
 
         Of targets (target, sample) both have the target axis first; there is one forward pass.
         """
-        scores, pull = vjp(partial(self.scores, target=target), inputs)[:2]
-        (gradients,) = pull_all(pull, scores, (inputs,))
-        return gradients, scores
+        if transformed(inputs):
+            leaves, pull, output = vjp(self._leaves, inputs, has_aux=True)  # pyright: ignore
+        else:
+            start = inputs.detach().requires_grad_()
+            with torch.enable_grad():
+                leaves, output = self._leaves(start)
+            pull, output = puller(leaves, [start]), map_tensors(output, Tensor.detach)
+        size = inputs.numel() * inputs.element_size()
+        parts = list(pulled(self.where, self.score, output, target, pull, size))
+        scores = joined([part.scores for part in parts])
+        return joined([part.gradients[0] for part in parts]), scores
 
-
-def check_score(where: str, score: Any) -> None:
-    """Raise unless a score can be called."""
-    if not callable(score):
-        raise TypeError(
-            f"{where}: expected a score (output, target) -> scalar, got {score!r}. "
-            "Take one of ifa.score, e.g. ifa.score.logit."
-        )
-
-
-def score_all(where: str, score: Score, output: Any, target: Tensor) -> Tensor:
-    """Score every example's output for its target, (sample,), or for many, (target, sample)."""
-    over_samples = vmap(score)
-    if target.ndim == 1:
-        scores = over_samples(output, target)
-    else:
-        scores = vmap(over_samples, in_dims=(None, 0))(output, target)
-    if scores.shape != target.shape:
-        raise ValueError(
-            f"{where}: expected a score (output of one example, target) -> scalar, got shape "
-            f"{tuple(scores.shape[target.ndim :])} for each example from {describe(score)}."
-        )
-    return scores
-
-
-def pull_all(pull: Any, scores: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Pull every score back to what it was differentiated by, which is `like`."""
-    # a graph of the gradients themselves only where the caller differentiates through us
-    graph = scores.requires_grad or debug_unwrap(scores) is not scores
-    if scores.ndim == 1:
-        return pull(torch.ones_like(scores), retain_graph=graph, create_graph=graph)
-    targets = len(scores)
-    one_hot = torch.eye(targets, dtype=scores.dtype, device=scores.device)
-    cotangents = one_hot[:, :, None].expand(-1, -1, scores.shape[1])
-    size = sum(tensor.numel() * tensor.element_size() for tensor in like)
-    chunk = max(1, min(targets, CHUNK_BYTES // size))
-    with warnings.catch_warnings():
-        # operations that vmap must loop over, such as fused attention and LSTM, are right as well
-        warnings.filterwarnings("ignore", message="There is a performance drop")
-        # what vmap cannot do at all, such as batch norm under autocast, is done one by one; an
-        # error of another cause comes again
-        with suppress(RuntimeError):
-            return vmap(partial(pull, create_graph=graph), chunk_size=chunk)(cotangents)
-        each = [pull(cotangent, True, graph) for cotangent in cotangents]
-        return [torch.stack(gradients) for gradients in zip(*each, strict=True)]
+    def _leaves(self, inputs: Tensor) -> tuple[list[Tensor], Any]:
+        output = self.run(inputs)
+        return differentiable(output), output
 
 
 def _untouched(call: str, tensor: Tensor) -> Tensor:

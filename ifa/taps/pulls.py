@@ -1,0 +1,168 @@
+"""Scores of an output, and their gradients pulled back through the network, chunk by chunk."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
+from torch.func import debug_unwrap, grad_and_value, vmap
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from ifa.chains import describe
+
+# Gradients of this many bytes at once are fastest on a CPU: they fit in the cache.
+CHUNK_BYTES = 16 * 2**20
+
+Score = Callable[[Any, Tensor], Tensor]
+
+# (cotangents of the outputs, retain_graph, create_graph) -> gradients
+Pull = Callable[[list[Tensor], bool, bool], Sequence[Tensor]]
+
+
+class Pulled(NamedTuple):
+    """What is known of a chunk of targets."""
+
+    span: slice  # of the targets; of (sample,) all, without an axis for it
+    scores: Tensor
+    gradients: Sequence[Tensor]
+
+
+def check_score(where: str, score: Any) -> None:
+    """Raise unless a score can be called."""
+    if not callable(score):
+        raise TypeError(
+            f"{where}: expected a score (output, target) -> scalar, got {score!r}. "
+            "Take one of ifa.score, e.g. ifa.score.logit."
+        )
+
+
+def score_all(where: str, score: Score, output: Any, target: Tensor) -> Tensor:
+    """Score every example's output for its target, (sample,), or for many, (target, sample)."""
+    return _lifted(_checked(where, score), target)(output, target)
+
+
+def differentiable(output: Any) -> list[Tensor]:
+    """List the tensors of an output that a score can be differentiated by."""
+    return [leaf for leaf in tree_flatten(output)[0] if _is_real(leaf)]
+
+
+def puller(leaves: Sequence[Tensor], starts: Sequence[Tensor]) -> Pull:
+    """Pull cotangents of the leaves of a graph back to where it starts; zeros off the path."""
+    reached = [place for place, leaf in enumerate(leaves) if leaf.requires_grad]
+
+    def pull(cotangents: list[Tensor], retain_graph: bool, create_graph: bool) -> Sequence[Tensor]:
+        if not reached:
+            return [torch.zeros_like(start) for start in starts]
+        ends = [leaves[place] for place in reached]
+        given = [cotangents[place] for place in reached]
+        return torch.autograd.grad(
+            ends, starts, given, retain_graph, create_graph, materialize_grads=True
+        )
+
+    return pull
+
+
+def pulled(
+    where: str, score: Score, output: Any, target: Tensor, pull: Pull, size: int
+) -> Iterator[Pulled]:
+    """Yield scores, and the gradients that `pull` makes of them, for chunks of the targets.
+
+    A score is differentiated by the output of one example first, so that nothing is as
+    large as targets times targets.
+
+    Parameters
+    ----------
+    where, score
+        What errors name, and what is differentiated.
+    output
+        Of a batch: any nesting of tensors.
+    target : (sample,) or (target, sample)
+        The first is one chunk.
+    pull
+        Its cotangents are of what `differentiable(output)` lists.
+    size
+        Bytes of the gradients of one target.
+    """
+    if target.ndim == 1:
+        scores, cotangents = _differentiated(where, score, output, target)
+        graph = _traced(scores)
+        yield Pulled(slice(None), scores, pull(cotangents, graph, graph))
+        return
+    chunk = max(1, CHUNK_BYTES // size)
+    for start in range(0, len(target), chunk):
+        span = slice(start, start + chunk)
+        scores, cotangents = _differentiated(where, score, output, target[span])
+        yield Pulled(span, scores, _mapped(pull, cotangents, _traced(scores)))
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Join what was made of chunks of targets along the target axis."""
+    return parts[0] if len(parts) == 1 else tree_map(lambda *each: torch.cat(each), *parts)
+
+
+def transformed(*tensors: Tensor) -> bool:
+    """Tell whether torch.func is at work, or the caller differentiates by the tensors."""
+    through = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return through or peek_interpreter_stack() is not None
+
+
+def _differentiated(
+    where: str, score: Score, output: Any, target: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    leaves, structure = tree_flatten(output)
+    real = [place for place, leaf in enumerate(leaves) if _is_real(leaf)]
+
+    def of(chosen: list[Tensor], every: list[Any], target: Tensor) -> Tensor:
+        whole = list(every)
+        for place, leaf in zip(real, chosen, strict=True):
+            whole[place] = leaf
+        return _checked(where, score)(tree_unflatten(whole, structure), target)
+
+    chosen = [leaves[place] for place in real]
+    gradients, scores = _lifted(grad_and_value(of), target)(chosen, leaves, target)
+    return scores, gradients
+
+
+def _lifted(function: Callable[..., Any], target: Tensor) -> Callable[..., Any]:
+    """Map over the samples of all arguments; and the last, the targets, over the target axis."""
+    over_samples = vmap(function)
+    if target.ndim == 1:
+        return over_samples
+    return lambda *rest: vmap(over_samples, (*(None for _ in rest[1:]), 0))(*rest)
+
+
+def _checked(where: str, score: Score) -> Score:
+    def one(output: Any, target: Tensor) -> Tensor:
+        found = score(output, target)
+        if found.ndim:
+            raise ValueError(
+                f"{where}: expected a score (output of one example, target) -> scalar, got shape "
+                f"{tuple(found.shape)} for each example from {describe(score)}."
+            )
+        return found
+
+    return one
+
+
+def _mapped(pull: Pull, cotangents: list[Tensor], graph: bool) -> Sequence[Tensor]:
+    with warnings.catch_warnings():
+        # operations that vmap must loop over, such as fused attention and LSTM, are right as well
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        # what vmap cannot do at all, such as batch norm under autocast, is done one by one; an
+        # error of another cause comes again
+        with suppress(RuntimeError):
+            return vmap(lambda part: pull(part, True, graph))(cotangents)
+        each = [pull(list(one), True, graph) for one in zip(*cotangents, strict=True)]
+        return [torch.stack(gradients) for gradients in zip(*each, strict=True)]
+
+
+def _traced(scores: Tensor) -> bool:
+    # a graph of the gradients themselves only where the caller differentiates through us
+    return scores.requires_grad or debug_unwrap(scores) is not scores
+
+
+def _is_real(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
