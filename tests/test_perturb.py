@@ -516,8 +516,8 @@ def test_progress_counts_to_the_total(name):
 @ALL
 def test_the_description_names_the_options(name):
     net, inputs = network("non-square"), images("non-square")
-    text = repr(build(name, net, "1", inputs))
-    assert text.startswith(f"{name}(Sequential, '1', score=logit, chunk=16, ")
+    text = repr(build(name, net, "1", inputs, chunk=7))
+    assert text.startswith(f"{name}(Sequential, '1', score=logit, chunk=7, ")
 
 
 REFUSED = [

@@ -30,7 +30,7 @@ def ablationcam(
     example: Tensor,
     *,
     score: Score = logit,
-    chunk: int = 16,
+    chunk: int | None = None,
     normalize: bool = True,
     fill: Literal["zero", "mean"] = "zero",
     output: Output = None,
@@ -52,6 +52,7 @@ def ablationcam(
         the grid leaves out, such as a class token, are not replaced.
     chunk
         How many ablated versions of a sample run at once: bounds the memory and changes no result.
+        None takes what fits in the cache, on a GPU what fits in 1 GiB.
     normalize
         Divide by the size of the score. Without it :math:`w_k = y - y_{\setminus k}`, which is
         defined for scores near 0 as well.
@@ -89,7 +90,15 @@ def ablationcam(
 
     def build(one: str | None) -> Perturbation:
         network = Network(
-            "ablationcam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
+            "ablationcam",
+            model,
+            one,
+            example,
+            score=score,
+            chunk=chunk,
+            above=True,
+            output=output,
+            grid=grid,
         )
         check_choice(network.where, "fill", fill, ("zero", "mean"))
         mapped = _can_be_mapped(network, example[:1])
@@ -117,7 +126,7 @@ def _ablated(
     for span in chunks(len(places), network.chunk):
         part = slice(span.start, span.stop)
         value = new[part, None].expand_as(places[part])
-        variants = flat.repeat(len(span), 1).scatter(1, places[part], value)
+        variants = flat.repeat(len(span), 1).scatter_(1, places[part], value)
         variants = variants.reshape(len(span), *sample.raw.shape)
         scores.append(_scores(network, sample, variants, mapped))
         advance(len(span))

@@ -27,7 +27,7 @@ def iscam(
     example: Tensor,
     *,
     score: Score = logit,
-    chunk: int = 16,
+    chunk: int | None = None,
     samples: int = 10,
     schedule: Literal["linear", "paper", "torchcam"] = "linear",
     softmax: bool = True,
@@ -50,7 +50,8 @@ def iscam(
     model, layer, example, score, output, grid
         As in `ifa.tap` and `scorecam`.
     chunk
-        How many masked inputs run at once: bounds the memory and changes no result.
+        How many masked inputs run at once: bounds the memory and changes no result. None
+        takes what fits in the cache, on a GPU what fits in 1 GiB.
     samples
         Number N of strengths. The network runs N times as often as in `scorecam`.
     schedule

@@ -33,7 +33,7 @@ def scorecam(
     example: Tensor,
     *,
     score: Score = logit,
-    chunk: int = 16,
+    chunk: int | None = None,
     softmax: bool = True,
     top: int | None = None,
     output: Output = None,
@@ -56,7 +56,8 @@ def scorecam(
         As in `ifa.tap`. Several layers are run one after the other and give a tuple. The layer
         has as many space axes as the input, one, two or three.
     chunk
-        How many masked inputs run at once: bounds the memory and changes no result.
+        How many masked inputs run at once: bounds the memory and changes no result. None
+        takes what fits in the cache, on a GPU what fits in 1 GiB.
     softmax
         Take the softmax over channels, by which :math:`y(x)` cancels and nearly equal scores give
         nearly equal weights. Without it :math:`w_k = S_k`.

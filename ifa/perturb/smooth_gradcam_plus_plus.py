@@ -31,7 +31,7 @@ def smooth_gradcam_plus_plus(
     example: Tensor,
     *,
     score: Score = logit,
-    chunk: int = 16,
+    chunk: int | None = None,
     samples: int = 4,
     stdev: float = 0.3,
     seed: int = 0,
@@ -57,7 +57,8 @@ def smooth_gradcam_plus_plus(
     model, layer, example, score, output, grid
         As in `ifa.tap`. Several layers are run one after the other and give a tuple.
     chunk
-        How many noisy inputs run at once: bounds the memory and changes no result.
+        How many noisy inputs run at once: bounds the memory and changes no result. None
+        takes what fits in the cache, on a GPU what fits in 1 GiB.
     samples
         Number N of draws.
     stdev

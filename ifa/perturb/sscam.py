@@ -21,7 +21,7 @@ def sscam(
     example: Tensor,
     *,
     score: Score = logit,
-    chunk: int = 16,
+    chunk: int | None = None,
     samples: int = 35,
     stdev: float = 2.0,
     seed: int = 0,
@@ -47,7 +47,8 @@ def sscam(
     model, layer, example, score, output, grid
         As in `ifa.tap` and `scorecam`.
     chunk
-        How many masked inputs run at once: bounds the memory and changes no result.
+        How many masked inputs run at once: bounds the memory and changes no result. None
+        takes what fits in the cache, on a GPU what fits in 1 GiB.
     samples
         Number N of draws for each channel. The network runs N times as often as in `scorecam`.
     stdev

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ifa.chains import describe
 from ifa.progress import Progress, reporting
+from ifa.taps.budgets import fitting
 from ifa.taps.features import Grid
 from ifa.taps.heads import Head, cut
 from ifa.taps.layouts import infer_grid
@@ -20,7 +21,7 @@ from ifa.taps.outputs import Output, pick
 from ifa.taps.pulls import Score, check_score, score_all
 from ifa.taps.replicas import plain, replicas
 from ifa.taps.requests import as_targets, check_inputs, predicted
-from ifa.taps.sites import examine, find
+from ifa.taps.sites import Sites, examine, find
 from ifa.types import Weighted
 
 Advance = Callable[[int], None]
@@ -48,17 +49,20 @@ class Network:
         example: Tensor,
         *,
         score: Score,
-        chunk: int,
+        chunk: int | None,
+        above: bool = False,
         output: Output,
         grid: Grid | None,
     ):
         self.method, self.where = method, f"ifa.perturb.{method}"
-        check_count(self.where, "chunk", chunk)
+        if chunk is not None:
+            check_count(self.where, "chunk", chunk)
         check_score(self.where, score)
         self._model = plain(model)
         traced = examine(self._model, example, output, self.where)
         self.layer = find(self._model, traced, layer, example, self.where)
-        self.score, self.chunk = score, chunk
+        self.score = score
+        self.chunk = chunk or _fitting(traced.sites, self.layer if above else None, example.device)
         self._output = output
         self._outputs = None if traced.output is None else (*traced.output, 1)[0]
         self._input_shape = tuple(example.shape[1:])
@@ -191,6 +195,15 @@ def each_layer(build: Callable[[str | None], Perturbation], layer: Any) -> Any:
             "List the names with ifa.trace(model, example)."
         )
     return Layers(tuple(build(one) for one in layer))
+
+
+def _fitting(sites: Sites, above: str | None, device: torch.device) -> int:
+    """Return how many variants of the input, or of the output of a layer, run at once."""
+    if above is None:
+        return fitting(sites.values(), device)
+    running = list(sites.values())[list(sites).index(above) :]
+    # a variant of what a layer returns is written, laid out and copied before it is read
+    return max(1, fitting(running, device) // 4)
 
 
 def chunks(total: int, size: int) -> Iterator[range]:

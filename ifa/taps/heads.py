@@ -1,5 +1,6 @@
 """What lies above a layer, as a function of the layer's output."""
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from torch.func import vmap
 
 from ifa.taps.outputs import Output, every_tensor, pick
 from ifa.taps.replays import Differs, Replay, Script, own_copy
-from ifa.taps.replicas import Replicas, Visit, plain, replicas
+from ifa.taps.replicas import Replica, Replicas, Visit, plain, replicas
 from ifa.taps.sites import address, examine, find, refuse_inference_mode
 
 
@@ -21,6 +22,8 @@ class Head:
     def __init__(self, cut: "Cut", inputs: Tensor, shape: tuple[int, ...], script: Script):
         self._cut, self._inputs, self._shape, self._script = cut, inputs, shape, script
         self._why = cut.why
+        # looking for one that is up to date would cost as much as a small network
+        self._copy, self._thread = cut.copy(), threading.get_ident()
 
     def __repr__(self) -> str:
         where = f"head above {self._cut.layer!r}"
@@ -43,12 +46,13 @@ class Head:
                 f"{tuple(activations.shape)}. For many variants of the activations map the head "
                 "over them: torch.func.vmap(head)(variants)."
             )
+        copy = self._copy if threading.get_ident() == self._thread else self._cut.copy()
         if not self._why:
             try:
-                return self._cut.replay(self._inputs, self._script, activations)
+                return self._cut.replay(copy, self._inputs, self._script, activations)
             except Differs:
                 self._why = "it did not run alike twice for the same inputs"
-        return self._cut.override(self._inputs, activations)
+        return self._cut.override(copy, self._inputs, activations)
 
 
 class Seen(NamedTuple):
@@ -94,34 +98,31 @@ class Cut:
         shape = tuple(seen.activations.shape)
         return seen.activations, Head(self, inputs, shape, seen.script)
 
-    def override(self, inputs: Tensor, activations: Tensor) -> Any:
-        """Run the whole network, with the layer's output replaced."""
-        return self._run(self._copies, inputs, partial(_replaced, activations))
+    def copy(self) -> Replica:
+        """Return this thread's copy of the model as it is now."""
+        return self._copies.get()
 
-    def replay(
-        self,
-        inputs: Tensor,
-        script: Script,
-        activations: Tensor,
-        copies: Replicas | None = None,
-    ) -> Any:
+    def override(self, copy: Replica, inputs: Tensor, activations: Tensor) -> Any:
+        """Run the whole network, with the layer's output replaced."""
+        return self._run(copy, inputs, partial(_replaced, activations))
+
+    def replay(self, copy: Replica, inputs: Tensor, script: Script, activations: Tensor) -> Any:
         """Run what lies above the layer; raise `Differs` where that was not possible."""
-        copies = copies or self._copies
-        running = copies.get().running
         mapped_like = activations if self._maps_copies else None
-        again = Replay(script, running, self._call, partial(own_copy, mapped_like=mapped_like))
+        own = partial(own_copy, mapped_like=mapped_like)
+        again = Replay(script, copy.running, self._call, own)
 
         def at_layer(tensor: Tensor) -> Tensor:
             again.reach()
             return _replaced(activations, tensor)
 
-        output = self._run(copies, inputs, at_layer, again.visit)
+        output = self._run(copy, inputs, at_layer, again.visit)
         again.finish()
         return output
 
     def _run(
         self,
-        copies: Replicas,
+        copy: Replica,
         inputs: Tensor,
         at_layer: Callable[[Tensor], Tensor],
         visit: Visit | None = None,
@@ -130,7 +131,7 @@ class Cut:
             return at_layer(tensor) if call == self._call else tensor
 
         inputs = inputs.clone() if self._writes_input else inputs
-        return pick(copies.get().run(inputs, edit, visit=visit), self._output)
+        return pick(copy.run(inputs, edit, visit=visit), self._output)
 
     def _see(self, inputs: Tensor) -> Seen:
         """Run the network, and remember what it did before the layer."""
@@ -145,7 +146,7 @@ class Cut:
 
         with torch.no_grad():
             visit = None if self.why else script.visit
-            output = self._run(self._copies, inputs, at_layer, visit)
+            output = self._run(self.copy(), inputs, at_layer, visit)
         if not seen:
             raise ValueError(
                 f"ifa.cut: expected layer {self.layer!r} to run whatever the inputs, as on the "
@@ -177,13 +178,13 @@ class Cut:
         return f"not verified on other inputs: {type(error).__name__}: {error}".splitlines()[0]
 
     def _mismatch(self, seen: Seen, unused: Replicas) -> str:
-        replay = partial(self.replay, seen.inputs, seen.script, copies=unused)
+        replay = partial(self.replay, unused.get(), seen.inputs, seen.script)
         # other values everywhere, and other differences between them
         changed = 0.5 * seen.activations.flip(-1) + 0.1
         with torch.no_grad():
             if not _close(replay(seen.activations), seen.output):
                 return "otherwise it would not give the model's output"
-            expected = self.override(seen.inputs, changed)
+            expected = self.override(self.copy(), seen.inputs, changed)
             if not _close(replay(changed), expected):
                 return "otherwise it would give other outputs for other activations"
             self._maps_copies = self._maps_copies or not _maps(replay, changed, expected)

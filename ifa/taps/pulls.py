@@ -12,9 +12,7 @@ from torch.func import debug_unwrap, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ifa.chains import describe
-
-# Gradients of this many bytes at once are fastest on a CPU: they fit in the cache.
-CHUNK_BYTES = 16 * 2**20
+from ifa.taps.budgets import budget
 
 Score = Callable[[Any, Tensor], Tensor]
 
@@ -91,7 +89,7 @@ def pulled(
         graph = _traced(scores)
         yield Pulled(slice(None), scores, pull(cotangents, graph, graph))
         return
-    chunk = max(1, CHUNK_BYTES // size)
+    chunk = max(1, budget(target.device) // size)
     for start in range(0, len(target), chunk):
         span = slice(start, start + chunk)
         scores, cotangents = _differentiated(where, score, output, target[span])
