@@ -24,7 +24,18 @@ from ifa.options import (
     extra_names,
     levels,
 )
-from ifa.passes import Engine, Keep, Plan, Recipe, Task, len_outputs, loaded, one_shard, schema_of
+from ifa.passes import (
+    Engine,
+    Keep,
+    Plan,
+    Recipe,
+    Task,
+    every_shard,
+    len_outputs,
+    loaded,
+    one_shard,
+    schema_of,
+)
 from ifa.progress import Progress, reporting
 from ifa.reduce.population import summarize
 from ifa.score import logit
@@ -310,9 +321,9 @@ def _work(
     with reporting(progress, "analyze", len(plan.data)) as advance:
         advance(len(plan.data) - sum(len(plan.samples(shard)) for shard in todo))
         if mapper is builtins.map:  # in this process, so it can say more often how far it is
-            yield from mapper(partial(one_shard, plan, run, advance), todo)
+            yield from every_shard(plan, run, todo, advance)
             return
-        done = mapper(partial(one_shard, plan, run, None), todo)
+        done = mapper(partial(one_shard, plan, run), todo)
         for shard, result in zip(todo, done, strict=True):
             advance(len(plan.samples(shard)))
             yield result

@@ -2,7 +2,8 @@
 
 import copy
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -160,42 +161,68 @@ class Plan:
     def samples(self, shard: int) -> range:
         return range(shard * self.shard, min(len(self.data), (shard + 1) * self.shard))
 
+    def batches(self, shards: Sequence[int]) -> list[list[range]]:
+        """Return which samples run together, shard by shard."""
+        size = self.batch_size
+        return [
+            [samples[start : start + size] for start in range(0, len(samples), size)]
+            for samples in map(self.samples, shards)
+        ]
 
-def one_shard(
-    plan: Plan, run: Run | None, advance: Callable[[int], None] | None, shard: int
-) -> tuple[Arrays, Rows] | None:
+    def read(self, spans: Sequence[range]) -> Iterator[Batch]:
+        return reading(self.data, spans, self.shape, self.workers)
+
+
+def one_shard(plan: Plan, run: Run | None, shard: int) -> tuple[Arrays, Rows] | None:
     """Do one shard: commit it to the run, or without one return its states and rows."""
-    samples, measures = plan.samples(shard), plan.measures
+    (spans,) = plan.batches([shard])
+    arrays, rows = _reduced(plan, zip(spans, plan.read(spans), strict=True), lambda samples: None)
+    if run is None:
+        return arrays, rows
+    run.add(shard, plan.samples(shard).start, arrays, rows)
+    return None
+
+
+def every_shard(
+    plan: Plan, run: Run | None, shards: Sequence[int], advance: Callable[[int], None]
+) -> Iterator[tuple[Arrays, Rows] | None]:
+    """Do shards one after the other: the next is read and the last written meanwhile."""
+    spans = plan.batches(shards)
+    batches = plan.read([span for part in spans for span in part])
+    with ThreadPoolExecutor(1, "ifa-write") as writer:
+        written = writer.submit(lambda: None)
+        for shard, part in zip(shards, spans, strict=True):
+            arrays, rows = _reduced(plan, zip(part, batches, strict=False), advance)
+            written.result()
+            if run is None:
+                yield arrays, rows
+            else:
+                written = writer.submit(run.add, shard, plan.samples(shard).start, arrays, rows)
+                yield None
+        written.result()
+
+
+def _reduced(
+    plan: Plan, batches: Iterable[tuple[range, Batch]], advance: Callable[[int], None]
+) -> tuple[Arrays, Rows]:
+    """Reduce the batches of a shard to its states and rows."""
+    measures = plan.measures
     kept: list[list[Observed]] = [[] for _ in measures.layers]
     states: States = [{} for _ in measures.layers]
     tables: list[Rows] = []
-    for indices, batch in _batches(plan, samples):
+    for indices, batch in batches:
         observed, table = _batch(plan, indices, batch)
         for position, one in enumerate(observed):
             measures.update(states[position], position, one, ("population",))
             if measures.extras:  # their states are large: better updated once than for each batch
                 kept[position].append(one)
         tables.append(table)
-        if advance is not None:
-            advance(len(indices))
+        advance(len(indices))
     for position, parts in enumerate(kept):
         if parts:
             whole = Observed(*(torch.cat(part) for part in zip(*parts, strict=True)))
             measures.update(states[position], position, whole, measures.extras)
-    arrays = measures.packed(states)
-    rows = joined(tables, plan.schema)
-    if run is None:
-        return arrays, rows
-    run.add(shard, samples.start, arrays, rows)
-    return None
-
-
-def _batches(plan: Plan, samples: range) -> Iterator[tuple[range, Batch]]:
-    spans = [
-        samples[start : start + plan.batch_size]
-        for start in range(0, len(samples), plan.batch_size)
-    ]
-    return zip(spans, reading(plan.data, spans, plan.shape, plan.workers), strict=True)
+    return measures.packed(states), joined(tables, plan.schema)
 
 
 def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[Observed], Rows]:

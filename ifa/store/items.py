@@ -1,6 +1,7 @@
 """Reading a data set: items to batches, with errors that name the sample."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,9 +48,9 @@ def collate(data: Any, indices: range, shape: tuple[int, ...] | None = None) -> 
 def reading(
     data: Any, spans: Sequence[range], shape: tuple[int, ...], workers: int
 ) -> Iterator[Batch]:
-    """Read batches in their order; with workers, processes read ahead of who takes them."""
+    """Read batches in their order, ahead of who takes them: a thread, or so many processes."""
     if workers == 0:
-        yield from (collate(data, span, shape) for span in spans)
+        yield from _one_ahead(collate(data, span, shape) for span in spans)
         return
     loader = DataLoader(
         _Spans(data, spans, shape),
@@ -62,6 +63,15 @@ def reading(
         if isinstance(batch, Exception):
             raise batch
         yield Batch(*batch)
+
+
+def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Read the next batch while the last is at work."""
+    with ThreadPoolExecutor(1, "ifa-read") as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 class _Spans(torch.utils.data.Dataset[Any]):
