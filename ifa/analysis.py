@@ -81,6 +81,7 @@ def analyze(
     store: str | os.PathLike[str] | None = None,
     shard: int = 512,
     batch_size: int = 32,
+    compile: bool = False,
     workers: int = 0,
     device: str | torch.device | None = None,
     map: Any = None,
@@ -150,9 +151,11 @@ def analyze(
         How many samples are committed at once.
     batch_size
         How many samples go through the network at once.
+    compile
+        Compile what lies below the layers, as `ifa.tap` does, for whole batches. Pays on long runs.
     workers
-        How many processes read the data ahead, as of a `torch.utils.data.DataLoader`; 0 reads here.
-        The same samples in the same order, so the same bits.
+        How many processes read the data ahead, as of a `torch.utils.data.DataLoader`; 0 reads the
+        next batch in a thread. The same samples in the same order, so the same bits.
     device
         Where to compute; the model's own by default. The model itself is not moved.
     map
@@ -224,11 +227,16 @@ def analyze(
     model = loaded(model, device)
     first = collate(data, range(min(2, len(data))))
     example = first.inputs if example is None else example
+    if compile:  # it is for batches like the example
+        rows = torch.arange(min(batch_size, len(data)))
+        example = example[rows % len(example)]
     layers = layer if layer is None or isinstance(layer, str) else tuple(layer)
     summary = partial(summarize, reduction=reduction)
     step = summary if perturb else chain(weighing(weight, "ifa.analyze"), summary)
     engine = Engine(
-        Recipe(reference or model, layers, example, score, grid, output, step, perturb, device),
+        Recipe(
+            reference or model, layers, example, score, grid, output, step, perturb, compile, device
+        ),
         model,
     )
     tap = engine.tap
@@ -274,6 +282,7 @@ def analyze(
         # as good as absent where they are not used, so that older runs can be continued
         "reductions": list(extras) or None,
         "confidence": confidence or None,
+        "compile": compile or None,
         "quantiles": list(asked),
         "groups": None if groups is None else [*callable_token(group_names), callable_token(group)],
         "keep_samples": keep_samples,

@@ -22,7 +22,7 @@ from ifa.store.runs import Run
 from ifa.store.specs import model_token
 from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
-from ifa.taps.features import Grid, Tap
+from ifa.taps.features import Grid, Tap, tap
 from ifa.taps.outputs import Output
 from ifa.taps.pulls import Score
 from ifa.types import Features
@@ -52,6 +52,7 @@ class Recipe:
     output: Output
     step: Step  # one example's record -> Summary
     perturb: Any  # builder, or None
+    compile: bool
     device: str | torch.device | None
 
 
@@ -63,8 +64,15 @@ class Engine:
         self.device = _device_of(model)
         example = recipe.example.to(self.device)
         step = None if recipe.perturb is not None else partial(_each, recipe.step)
-        self.tap = Tap(
-            model, recipe.layers, example, recipe.score, recipe.grid, recipe.output, step
+        self.tap = tap(
+            model,
+            recipe.layers,
+            example,
+            score=recipe.score,
+            grid=recipe.grid,
+            output=recipe.output,
+            step=step,
+            compile=recipe.compile,
         )
         self.layers = tuple(site.layer for site in self.tap.sites)
         self._perturbed: tuple[Any, ...] | None = None

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from ifa.chains import Step, batched, describe
 from ifa.score import logit
+from ifa.taps.compiled import compile_pieces, pieces
 from ifa.taps.layouts import infer_grid
 from ifa.taps.outputs import Output, pick
 from ifa.taps.pulls import Pull, Score, check_score, differentiable, joined, pulled, transformed
 from ifa.taps.replicas import Edit, Replica, plain, replicas
 from ifa.taps.requests import as_targets, check_inputs, predicted
 from ifa.taps.sites import Site, address, examine, find
-from ifa.taps.starts import Forward, Seen, by_leaves, by_perturbation
+from ifa.taps.starts import Seen, by_leaves, by_perturbation
 from ifa.types import Features
 
 Grid = Callable[[Tensor], Tensor]
@@ -42,6 +43,7 @@ class Tap:
         grid: Grid | None,
         output: Output,
         step: Step | None = None,
+        compile: bool = False,
     ):
         model = plain(model)
         check_score("ifa.tap", score)
@@ -63,7 +65,10 @@ class Tap:
             grid or infer_grid(model, traced.sites, site, self._input_shape, "ifa.tap")
             for site in self.sites
         )
-        self._replicas = replicas(model, self._addresses)
+        self._replicas = self._compiled = replicas(model, self._addresses)
+        if compile:
+            below = partial(compile_pieces, wanted=pieces(model, self._addresses, example))
+            self._compiled = replicas(model, self._addresses, prepare=below)
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(site.layer) for site in self.sites)
@@ -106,8 +111,7 @@ class Tap:
         """Return what the call returns, together with the model's output, the score and target."""
         check_inputs("ifa.tap", inputs, self._input_shape, "tap")
         chosen = as_targets("ifa.tap", target, len(inputs), self.outputs, inputs.device)
-        forward = partial(self._forward, self._replicas.get(), chosen, self._detached(params))
-        seen, pull = self._run(inputs, forward)
+        seen, pull = self._run(inputs, chosen, self._detached(params))
         activations = [
             _laid_out(tensor, grid)
             for tensor, grid in zip(seen.activations, self.grids, strict=True)
@@ -134,9 +138,15 @@ class Tap:
         )
         return features[0] if self._single else features
 
-    def _run(self, inputs: Tensor, forward: Forward) -> tuple[Seen, Pull]:
+    def _run(
+        self, inputs: Tensor, target: Tensor | None, params: dict[str, Tensor] | None
+    ) -> tuple[Seen, Pull]:
+        forward = partial(self._forward, self._replicas.get(), target, params)
         if not transformed(inputs):
-            found = by_leaves(inputs, self._addresses, forward)
+            fast = forward
+            if params is None:
+                fast = partial(self._forward, self._compiled.get(), target, None)
+            found = by_leaves(inputs, self._addresses, fast)
             if found is not None:
                 return found
         shapes = [site.shape for site in self.sites]
@@ -205,6 +215,7 @@ def tap(
     grid: Grid | None = None,
     output: Output = None,
     step: Step | None = None,
+    compile: bool = False,
 ) -> Tap:
     r"""Make a pure function that returns a layer's activations and the gradients of a score there.
 
@@ -238,6 +249,11 @@ def tap(
         What to make of the features of one example, such as a chain; the tap then returns what
         ``ifa.batched(step)`` makes of them. Of many targets a few are done at a time, so that the
         gradients of all never exist at once.
+    compile
+        Compile the modules below the layer, with their weights as constants, for batches shaped
+        just like the example; what lies above it, other batches, other `params` and transforms run
+        as they are. Needs a C++ compiler, and seconds to minutes at the first call and after every
+        change of the weights. Results change by rounding only.
 
     Returns
     -------
@@ -273,7 +289,7 @@ def tap(
     >>> features.activations.shape, features.target
     (torch.Size([5, 3, 2, 2]), tensor([1, 1, 1, 1, 1]))
     """
-    return Tap(model, layer, example, score, grid, output, step)
+    return Tap(model, layer, example, score, grid, output, step, compile)
 
 
 def _laid_out(values: Tensor, grid: Grid | None, targets: bool = False) -> Tensor:

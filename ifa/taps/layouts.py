@@ -48,7 +48,7 @@ def infer_grid(
     if not _channels_are_last(model, sites, site):
         return None
     if sequence:
-        return _only(model, site, inputs, where)
+        return only_grid(model, site, inputs, where)
     first, last = site.shape[0], site.shape[-1]
     whole = site.shape[:-1] in {
         _divided(s, patch) for s in _spaces(inputs) for patch in _patches(s)
@@ -70,7 +70,8 @@ def fitting(tokens: int, inputs: tuple[int, ...]) -> dict[Tokens, set[tuple[int,
     return found
 
 
-def _only(model: nn.Module, site: Site, inputs: tuple[int, ...], where: str) -> Tokens:
+def only_grid(model: nn.Module, site: Site, inputs: tuple[int, ...], where: str) -> Tokens:
+    """Return the one grid that fits a sequence of tokens, or raise."""
     fits = fitting(site.shape[0], inputs)
     if len(fits) > 1:
         # the convolution that cuts the input into patches tells

@@ -113,9 +113,10 @@ class Replicas(threading.local):
         modes: Sequence[bool],
         watched: bool = False,
         where: str = "ifa.tap",
+        prepare: Callable[[Replica], None] | None = None,
     ):
         self.model, self.layers, self.modes = model, layers, modes
-        self.watched, self.where = watched, where
+        self.watched, self.where, self.prepare = watched, where, prepare
         self.replica: Replica | None = None
         # what it was made from, held so that no object made later can have the same identity
         self.modules: list[nn.Module] = []
@@ -123,32 +124,46 @@ class Replicas(threading.local):
         self.identities: list[Any] = []
 
     def __reduce__(self) -> Any:
-        return Replicas, (self.model, self.layers, self.modes, self.watched, self.where)
+        given = self.model, self.layers, self.modes, self.watched, self.where, self.prepare
+        return Replicas, given
 
     def get(self) -> Replica:
         """Return this thread's replica of the model as it is now."""
-        if self.replica is None or _identities(self.modules) != self.identities:
+        if self.replica is None or self._identities() != self.identities:
             self.replica = None  # an error below must not leave an old one behind
             self.modules = list(self.model.modules())
             self.tensors = [*self.model.parameters(), *self.model.buffers()]
-            self.identities = _identities(self.modules)
+            self.identities = self._identities()
             replica = Replica(self.model, self.layers, watched=self.watched, where=self.where)
             modules = list(replica.module.modules())
             if len(modules) == len(self.modes):  # otherwise it was rebuilt, and they say nothing
                 for module, mode in zip(modules, self.modes, strict=True):
                     module.training = mode
             refuse_random_or_coupled(replica.module, self.where)
+            if self.prepare is not None:
+                self.prepare(replica)
             self.replica = replica
         return self.replica
 
+    def _identities(self) -> list[Any]:
+        found = _identities(self.modules)
+        if self.prepare is not None:  # it may have made constants of what it saw
+            found += [tensor._version for tensor in self.tensors]
+        return found
+
 
 def replicas(
-    model: nn.Module, addresses: Sequence[str], *, watched: bool = False, where: str = "ifa.tap"
+    model: nn.Module,
+    addresses: Sequence[str],
+    *,
+    watched: bool = False,
+    where: str = "ifa.tap",
+    prepare: Callable[[Replica], None] | None = None,
 ) -> Replicas:
     """Make replicas of a model as it is now, with hooks where the addressed calls happen."""
     layers = tuple(dict.fromkeys(address.split("#")[0] for address in addresses))
     modes = [module.training for module in model.modules()]
-    return Replicas(model, layers, modes, watched, where)
+    return Replicas(model, layers, modes, watched, where, prepare)
 
 
 def plain(model: nn.Module) -> nn.Module:
