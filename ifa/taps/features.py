@@ -141,14 +141,13 @@ class Tap:
     def _run(
         self, inputs: Tensor, target: Tensor | None, params: dict[str, Tensor] | None
     ) -> tuple[Seen, Pull]:
-        forward = partial(self._forward, self._replicas.get(), target, params)
         if not transformed(inputs):
-            fast = forward
-            if params is None:
-                fast = partial(self._forward, self._compiled.get(), target, None)
-            found = by_leaves(inputs, self._addresses, fast)
+            replica = (self._replicas if params else self._compiled).get()
+            forward = partial(self._forward, replica, target, params)
+            found = by_leaves(inputs, self._addresses, forward)
             if found is not None:
                 return found
+        forward = partial(self._forward, self._replicas.get(), target, params)
         shapes = [site.shape for site in self.sites]
         return by_perturbation(inputs, self._addresses, shapes, self._dtypes, forward)
 

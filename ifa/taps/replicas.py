@@ -64,6 +64,7 @@ class Replica:
         where: str = "ifa.tap",
     ):
         self.module = _alias(model, private, where)
+        self.known: dict[str, Any] = {}  # what was found out about it
         # shared with the hooks, which must not refer to the replica: a cycle would keep it alive
         self.running = Running()
         modules = dict(self.module.named_modules())

@@ -58,12 +58,22 @@ class Scorer:
     def targets(self, inputs: Tensor, target: Any) -> Tensor:
         """Return checked targets, (sample,) or (target, sample); None is the prediction."""
         refuse_inference_mode(self.where)
-        with torch.no_grad():
-            output = self.run(inputs if target is None else inputs[:1])
-        outputs = output.shape[1:] if isinstance(output, Tensor) else None
-        count = None if outputs is None else (*outputs, 1)[0]
-        chosen = as_targets(self.where, target, len(inputs), count, inputs.device)
-        return predicted(self.where, output) if chosen is None else chosen
+        if target is None:
+            with torch.no_grad():
+                return predicted(self.where, self.run(inputs))
+        outputs = self._outputs(inputs)
+        chosen = as_targets(self.where, target, len(inputs), outputs, inputs.device)
+        assert chosen is not None  # because the target is not None
+        return chosen
+
+    def _outputs(self, inputs: Tensor) -> int | None:
+        """How many outputs an example has; asked of the network once, until it is changed."""
+        known = self._replicas.get().known
+        if "outputs" not in known:
+            with torch.no_grad():
+                output = self.run(inputs[:1])
+            known["outputs"] = (*output.shape[1:], 1)[0] if isinstance(output, Tensor) else None
+        return known["outputs"]
 
     def gradients(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return gradients with respect to the inputs, and the scores they are of.
