@@ -1,0 +1,1 @@
+"""Benchmarks: ours, the limit and the peers, side by side. ``python -m tests.bench --help``."""
