@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tests.bench.measure import Measured, interleaved, table
+from bench.measure import Measured, interleaved, table
 
 ROOT = Path(__file__).parents[1]
 
