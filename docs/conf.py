@@ -45,6 +45,7 @@ NAMESPACES = {
     "ifa": "The public face: taps, stages, scales, the population.",
     "ifa.weight": "CAM weightings, pure functions of one example's activations and gradients.",
     "ifa.perturb": "Weightings that run the model again: masked, ablated or noisy.",
+    "ifa.attribute": "Attributions to the input, and transforms over them.",
     "ifa.select": "Selection rules, from importance to a mask.",
     "ifa.score": "The scalar being explained.",
     "ifa.baseline": "What stands for nothing there, in metrics and attributions.",

@@ -15,7 +15,7 @@ from ifa.taps import Site, channels_last, cut, patches, tap, tokens, trace
 from ifa.types import Features, Map, Reduction, Weighted
 
 if TYPE_CHECKING:
-    from ifa import diagnose, evaluate, nets, perturb, plot, testing
+    from ifa import attribute, diagnose, evaluate, nets, perturb, plot, testing
     from ifa.analysis import analyze
     from ifa.merging import compare, merge
     from ifa.store import ModelRef, open, verify
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LATER = {
     "ModelRef": "ifa.store",
     "analyze": "ifa.analysis",
+    "attribute": None,
     "compare": "ifa.merging",
     "diagnose": None,
     "evaluate": None,
@@ -46,6 +47,7 @@ __all__ = [
     "Site",
     "Weighted",
     "analyze",
+    "attribute",
     "augmented",
     "baseline",
     "batched",

@@ -84,7 +84,7 @@ def mean(inputs: Tensor) -> Tensor:
     tensor([[[2., 2.],
              [6., 6.]]])
     """
-    return inputs.mean(_space(inputs), keepdim=True).expand_as(inputs)
+    return inputs.mean(space_axes(inputs), keepdim=True).expand_as(inputs)
 
 
 def blur(sigma: float) -> Callable[[Tensor], Tensor]:
@@ -132,7 +132,7 @@ def _blurred(inputs: Tensor, *, sigma: float) -> Tensor:
 def diffused(inputs: Tensor, sigma: Tensor) -> Tensor:
     """Blur every channel of a batch by a sigma, (), that may be differentiated or mapped."""
     values = inputs
-    for axis in _space(inputs):
+    for axis in space_axes(inputs):
         size = inputs.shape[axis]
         kernel = heat_kernel(size, sigma.to(inputs.device)).to(inputs.dtype)
         values = torch.movedim(torch.movedim(values, axis, -1) @ kernel, -1, axis)
@@ -141,11 +141,25 @@ def diffused(inputs: Tensor, sigma: Tensor) -> Tensor:
 
 def heat_kernel(size: int, sigma: Tensor) -> Tensor:
     """Return the symmetric (size, size) matrix that blurs an axis by sigma."""
-    place = torch.arange(size, dtype=torch.float64, device=sigma.device)
+    wave, frequency = _waves(size, sigma.device)
+    return (wave.T * torch.exp(-0.5 * (sigma.double() * frequency).square())) @ wave
+
+
+def diffusion(inputs: Tensor) -> Tensor:
+    """Return the Laplacian of every channel: a blurred batch's derivative by sigma, over sigma."""
+    found = torch.zeros_like(inputs)
+    for axis in space_axes(inputs):
+        wave, frequency = _waves(inputs.shape[axis], inputs.device)
+        second = (-(wave.T * frequency.square()) @ wave).to(inputs.dtype)
+        found = found + torch.movedim(torch.movedim(inputs, axis, -1) @ second, -1, axis)
+    return found
+
+
+def _waves(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the cosine transform of an axis, (frequency, place), orthonormal; and frequencies."""
+    place = torch.arange(size, dtype=torch.float64, device=device)
     wave = torch.cos(torch.pi / size * (place[None] + 0.5) * place[:, None]) * (2 / size) ** 0.5
-    wave = torch.cat([wave[:1] / 2**0.5, wave[1:]])  # (frequency, place), orthonormal
-    decay = torch.exp(-0.5 * (sigma.double() * torch.pi * place / size).square())
-    return (wave.T * decay) @ wave
+    return torch.cat([wave[:1] / 2**0.5, wave[1:]]), torch.pi * place / size
 
 
 def baseline_of(where: str, baseline: Any, inputs: Tensor) -> Tensor:
@@ -163,6 +177,6 @@ def baseline_of(where: str, baseline: Any, inputs: Tensor) -> Tensor:
         ) from None
 
 
-def _space(inputs: Tensor) -> tuple[int, ...]:
+def space_axes(inputs: Tensor) -> tuple[int, ...]:
     """Return the space axes of a batch: all but sample and channel, if it has channels."""
     return tuple(range(min(2, inputs.ndim - 1), inputs.ndim))

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ifa
-from ifa import reduce, resizing, scaling, select, stages, weight
+from ifa import evaluate, reduce, resizing, scaling, select, stages, weight
 from ifa.reduce.moments import WeightedValues
 from ifa.reduce.tops import Ranked
+from ifa.taps.scorers import Scorer
 from ifa.testing import laws, models, strategies
 
 
@@ -402,3 +403,136 @@ def analysis(store, seed):
 @pytest.mark.parametrize("law", laws.STORE, ids=lambda law: law.__name__)
 def test_store(law):
     law(analysis, examples=4)
+
+
+def map_range(map):
+    return float(map.min()), float(map.max())
+
+
+def against_another(metric):
+    """Compare a map with one made of its labels, which vary."""
+    return lambda map, labels: metric(map, labels.double())
+
+
+SHIFTING = laws.permuting_positions_changes_nothing
+# Each metric of maps as metric(map, labels), with its options and the laws it must break.
+MAP_METRICS = {
+    "complexity": (
+        lambda map, labels: evaluate.complexity(map),
+        {"bounds": lambda map: (0.0, np.log(map.numel()))},
+        (),
+    ),
+    "coverage": (
+        lambda map, labels: evaluate.coverage(map, labels == 1),
+        {"bounds": map_range, "degree": 1},
+        (),
+    ),
+    "hit_rate": (
+        partial(evaluate.hit_rate, weights=[-1.0, 1.0, 3.0]),
+        {"bounds": lambda map: (-1.0, 3.0)},
+        (),
+    ),
+    "iou": (lambda map, labels: evaluate.iou(map, labels == 1, [0.2, 0.7]), {}, ()),
+    "iou-quantile": (
+        lambda map, labels: evaluate.iou(map, labels == 1, 0.8, of="quantile"),
+        {},
+        (),
+    ),
+    "pearson": (against_another(evaluate.pearson), {"bounds": lambda map: (-1.0, 1.0)}, ()),
+    "pointing_game": (lambda map, labels: evaluate.pointing_game(map, labels == 1), {}, ()),
+    "relevance_mass": (lambda map, labels: evaluate.relevance_mass(map, labels == 1), {}, ()),
+    "relevance_rank": (lambda map, labels: evaluate.relevance_rank(map, labels == 1), {}, ()),
+    "sparseness": (
+        lambda map, labels: evaluate.sparseness(map),
+        {"bounds": lambda map: (0.0, 1 - 1 / map.numel())},
+        (),
+    ),
+    "spearman": (against_another(evaluate.spearman), {"bounds": lambda map: (-1.0, 1.0)}, ()),
+    "ssim": (
+        lambda map, labels: evaluate.ssim(
+            map.flatten(), labels.flatten() * map.abs().amax(), window=2
+        ),
+        {"bounds": lambda map: (-1.0, 1.0)},
+        (SHIFTING,),
+    ),
+    "target_specificity": (
+        lambda map, labels: evaluate.target_specificity(torch.stack([map, labels.double()])),
+        {"bounds": lambda map: (-1.0, 1.0)},
+        (),
+    ),
+}
+TAKES = {"a_map_metric_stays_in_its_bounds": "bounds"} | {
+    "a_map_metric_does_not_depend_on_the_unit": "degree"
+}
+
+
+@pytest.mark.parametrize(("name", "law"), pairs(MAP_METRICS, laws.MAP_METRIC))
+def test_map_metric(name, law):
+    metric, options, exempt = MAP_METRICS[name]
+    taken = {key: value for key, value in options.items() if key == TAKES.get(law.__name__)}
+    if law in exempt:
+        with pytest.raises(AssertionError):
+            law(metric, **taken)
+    else:
+        law(metric, **taken)
+
+
+def test_every_map_metric_has_a_row():
+    functions = {name: getattr(evaluate, name) for name in evaluate.__all__}
+    functions = {name: f for name, f in functions.items() if inspect.isfunction(f)}
+    of_maps = {
+        name
+        for name, f in functions.items()
+        if next(iter(inspect.signature(f).parameters)) in ("map", "maps")
+    }
+    assert {name.split("-")[0] for name in MAP_METRICS} == of_maps
+
+
+def gradients_sensitivity(model, inputs, maps, target, chunk=None):
+    """Look at gradients: the maps that the laws draw are not those of any method."""
+    scorer = Scorer("laws", model, ifa.score.logit)
+    return evaluate.sensitivity(
+        lambda inputs, target: scorer.gradients(inputs, target)[0],
+        inputs,
+        target,
+        samples=3,
+        chunk=chunk,
+    )
+
+
+# Each metric that runs the network, with what of it is NaN for a map that says nothing, and the
+# laws it must break.
+METRICS = {
+    "confidence": (lambda *a, **k: evaluate.confidence(*a, **k)[1:], ()),
+    "confidence-hard": (
+        lambda *a, **k: evaluate.confidence(*a, threshold=0.4, of="quantile", keep=False, **k)[1:],
+        (),
+    ),
+    "deletion": (lambda *a, **k: evaluate.deletion(*a, steps=4, **k)[1:], ()),
+    "insertion": (lambda *a, **k: evaluate.insertion(*a, steps=4, window=3, **k)[1:], ()),
+    "retention": (lambda *a, **k: evaluate.retention(*a, shares=(0.2, 0.5), **k)[1:], ()),
+    "infidelity": (partial(evaluate.infidelity, samples=3), ()),
+    "faithfulness_correlation": (partial(evaluate.faithfulness_correlation, samples=4), ()),
+    "sensitivity": (gradients_sensitivity, (laws.a_silent_map_has_no_value,)),
+}
+
+
+@pytest.mark.parametrize(("name", "law"), pairs(METRICS, laws.METRIC))
+def test_metric(name, law):
+    metric, exempt = METRICS[name]
+    # each metric in another number of axes; all of them are in test_evaluate_metrics
+    model = models.pooled_linear(1 + list(METRICS).index(name) % 3)
+    if law in exempt:
+        with pytest.raises(AssertionError):
+            law(metric, model, examples=2)
+    else:
+        law(metric, model, examples=3)
+
+
+def test_every_metric_has_a_row():
+    """Other functions of a model take a layer or another's explanations, and have tests alone."""
+    functions = {name: getattr(evaluate, name) for name in evaluate.__all__}
+    functions = {name: f for name, f in functions.items() if inspect.isfunction(f)}
+    first = {name: [*inspect.signature(f).parameters] for name, f in functions.items()}
+    of_inputs = {name for name, names in first.items() if names[:3] == ["model", "inputs", "maps"]}
+    assert {name.split("-")[0] for name in METRICS} == of_inputs | {"sensitivity"}

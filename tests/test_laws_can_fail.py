@@ -1,5 +1,6 @@
 """Every law is seen to fail, on an implementation with the mistake that it is there to find."""
 
+import itertools
 import shutil
 from functools import partial
 from typing import NamedTuple
@@ -342,8 +343,138 @@ def refusing_too_late(store, seed):
     return analysis(store, seed)
 
 
+# ---- metrics of maps
+
+
+def gini_of_a_sum(map, labels):
+    ordered = map.abs().flatten().sort().values
+    place = 2 * torch.arange(1, len(ordered) + 1) - len(ordered) - 1
+    return (place * ordered).sum() / ordered.sum()
+
+
+def with_epsilon(map, labels):
+    return (map / (map.amax() + 1e-7)).mean()
+
+
+def first_maximum(map, labels):
+    return (labels.flatten()[map.argmax()] == 1).double()
+
+
+def counting_calls(map, labels, calls=[]):  # noqa: B006 (that is the mistake)
+    calls.append(1)
+    return map.sum() + len(calls)
+
+
+def nothing_is_zero(map, labels):
+    return ifa.evaluate.relevance_mass(map, labels == 1).nan_to_num()
+
+
+def rectifying_the_map(map, labels):
+    return map.clamp_(min=0).sum()
+
+
+# ---- metrics that run the network
+
+
+def confidence_of(model, inputs, maps, target, chunk=None):
+    """Give the score of inputs masked with the maps scaled by the extremes of the batch."""
+    axes = tuple(range(target.ndim, maps.ndim))
+    low, high = maps.amin(axes, keepdim=True).amin(), maps.amax(axes, keepdim=True).amax()
+    scaled = (maps - low) / (high - low)
+    return ifa.evaluate.confidence(model, inputs, scaled, target, scaled=True).after
+
+
+def noise_by_the_portion(model, inputs, maps, target, chunk=None):
+    return ifa.evaluate.infidelity(model, inputs, maps, target, samples=2, seed=chunk or 0)
+
+
+def first_row_of_targets(model, inputs, maps, target, chunk=None):
+    if target.ndim == 2:
+        target = target[:1].expand_as(target)
+    return ifa.evaluate.deletion(model, inputs, maps, target, steps=2).auc
+
+
+def silence_is_zero(model, inputs, maps, target, chunk=None):
+    return ifa.evaluate.deletion(model, inputs, maps, target, steps=2).auc.nan_to_num()
+
+
+def blanking_the_inputs(model, inputs, maps, target, chunk=None):
+    found = ifa.evaluate.deletion(model, inputs, maps, target, steps=2).auc
+    inputs[:, :, 0] = 0
+    return found
+
+
+signals = models.pooled_linear(1)
 affine = partial(ifa.rescale), partial(ifa.unscale)
 stored = partial(laws.a_store_gives_back_what_was_put_in, examples=2)
+# ---- attributions
+
+narrow = partial(models.pooled_linear, 1)
+gradient = ifa.attribute.gradient
+
+
+def attributed(change):
+    """Make an attribution that changes what the gradient gives, or what it is given."""
+
+    def build(model, chunk=8):
+        base = gradient(model)
+        return lambda inputs, target=None: change(base, inputs, target, chunk)
+
+    return build
+
+
+def without_channels(base, inputs, target, chunk):
+    return base(inputs, target).sum(1)
+
+
+def scaled_by_the_batchs_range(base, inputs, target, chunk):
+    return base(inputs, target) * (inputs.max() - inputs.min())
+
+
+def first_target_of_many(base, inputs, target, chunk):
+    found = base(inputs, target)
+    return found[:1].expand_as(found) if found.ndim > inputs.ndim else found
+
+
+def centring_the_inputs(base, inputs, target, chunk):
+    return base(inputs.sub_(inputs.mean()), target)
+
+
+def averaged_over_chunks(base, inputs, target, chunk):
+    return base(inputs, target) / chunk
+
+
+class ClaimingToBeComplete:
+    """Sums to nothing known, and says that it does."""
+
+    def __init__(self, model):
+        self.base = gradient(model)
+
+    def __call__(self, inputs, target):
+        return inputs * self.base(inputs, target)
+
+    def observe(self, inputs, target):
+        values = self(inputs, target)
+        total = values.flatten(1).sum(1) + 1
+        return values, total, values.flatten(1).sum(1) - total
+
+
+def one_more_draw(attribution):
+    return lambda inputs, target: attribution(inputs, target) * 3 / 2
+
+
+def negated_and_rectified(attribution):
+    return lambda inputs, target: attribution(inputs, target).relu() - 1
+
+
+CALLS = itertools.count(1)
+
+
+def reading_the_chain(attribution):
+    factor = next(CALLS)
+    return lambda inputs, target: attribution(inputs, target) * factor
+
+
 RED = [
     (laws.permuting_channels_permutes_weights, by_position_in_the_layer),
     (laws.flipping_space_flips_spatial_weights, first_position_only),
@@ -426,6 +557,48 @@ RED = [
         partial(laws.verifying_passes_until_a_byte_changes, verify=lambda run: None, examples=2),
         analysis,
     ),
+    (laws.a_map_metric_stays_in_its_bounds, gini_of_a_sum),
+    (laws.a_map_metric_does_not_depend_on_the_unit, with_epsilon),
+    (laws.permuting_positions_changes_nothing, first_maximum),
+    (laws.a_map_metric_over_a_batch_equals_a_loop, counting_calls),
+    (laws.a_map_that_shows_nothing_has_no_value, nothing_is_zero),
+    (laws.a_map_metric_leaves_its_arguments, rectifying_the_map),
+    (laws.a_metric_treats_each_sample_alone, confidence_of, signals),
+    (laws.a_metric_does_not_depend_on_its_portions, noise_by_the_portion, signals),
+    (laws.a_metric_of_many_targets_is_that_of_each, first_row_of_targets, signals),
+    (laws.a_silent_map_has_no_value, silence_is_zero, signals),
+    (laws.a_metric_leaves_model_and_arguments, blanking_the_inputs, signals),
+    (
+        laws.an_attribution_treats_each_sample_alone,
+        attributed(scaled_by_the_batchs_range),
+        narrow(),
+    ),
+    (laws.an_attribution_is_shaped_like_the_inputs, attributed(without_channels), narrow()),
+    (
+        laws.an_attribution_of_many_targets_is_that_of_each,
+        attributed(first_target_of_many),
+        narrow(),
+    ),
+    (laws.an_attribution_leaves_model_and_inputs, attributed(centring_the_inputs), narrow()),
+    (
+        laws.an_attribution_does_not_depend_on_its_chunk,
+        attributed(averaged_over_chunks),
+        narrow(),
+    ),
+    (laws.an_attribution_is_complete, ClaimingToBeComplete, narrow()),
+    (
+        laws.a_linear_network_has_a_closed_form,
+        ifa.attribute.input_times_gradient,
+        lambda row, inputs: row,
+    ),
+    (laws.a_transform_without_noise_is_its_limit, one_more_draw, narrow()),
+    (
+        laws.transforms_commute,
+        ifa.attribute.times_input,
+        negated_and_rectified,
+        narrow(),
+    ),
+    (laws.chaining_transforms_is_applying_them, (reading_the_chain,), narrow()),
 ]
 
 

@@ -15,6 +15,7 @@ import ifa
 ROOT = Path(__file__).parent.parent
 NAMESPACES = [
     "ifa",
+    "ifa.attribute",
     "ifa.baseline",
     "ifa.diagnose",
     "ifa.evaluate",
@@ -151,7 +152,15 @@ def test_the_example_of_the_readme_runs():
 
 
 @pytest.mark.parametrize(
-    "path", ["README.md", "docs/index.md", "docs/concepts.md", "docs/how-to/demo.md"]
+    "path",
+    [
+        "README.md",
+        "docs/index.md",
+        "docs/concepts.md",
+        "docs/how-to/attributions.md",
+        "docs/how-to/demo.md",
+        "docs/how-to/evaluate.md",
+    ],
 )
 def test_links_between_pages_lead_somewhere(path):
     page = ROOT / path

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ifa import select
 from ifa.diagnose.tables import statistics_of
-from ifa.evaluate import correlation_interval, feature_perturbation
+from ifa.evaluate import correlation_interval
+from ifa.evaluate.features import Channels
 from ifa.progress import Progress, reporting
 from ifa.reduce.statistics import difference
 from ifa.store.items import collate, numbers_of
@@ -97,9 +98,10 @@ def principal_features(
     labels = np.stack([numbers_of(label) for label in batch.labels]).squeeze(1)
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
 
+    perturbed = Channels(_WHERE, model, layer, batch.inputs[:1])
+
     def run(mask: Tensor) -> np.ndarray:
-        parts = batch.inputs.split(batch_size)
-        outputs = [feature_perturbation(model, layer, part, mask) for part in parts]
+        outputs = [perturbed(part, mask) for part in batch.inputs.split(batch_size)]
         return torch.cat(outputs).double().cpu().numpy()
 
     measure = partial(_PERFORMANCE[metric], labels=labels)

@@ -3,8 +3,9 @@
 from math import atanh, sqrt, tanh
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from ifa.evaluate.correlations import correlation, ranks
 
 
 class Consistency(NamedTuple):
@@ -54,7 +55,7 @@ def consistency(level: Tensor, score: Tensor) -> Consistency:
             "ifa.evaluate.consistency: expected level and score of one shape (..., sample) with at "
             f"least two samples, got {tuple(level.shape)} and {tuple(score.shape)}."
         )
-    return Consistency(_pearson(level, score), _pearson(_ranks(level), _ranks(score)))
+    return Consistency(correlation(level, score), correlation(ranks(level), ranks(score)))
 
 
 def correlation_interval(
@@ -99,17 +100,3 @@ def correlation_interval(
         return correlation, correlation
     spread = float(norm.ppf(0.5 + confidence / 2)) / sqrt(samples - 3)
     return tanh(atanh(correlation) - spread), tanh(atanh(correlation) + spread)
-
-
-def _pearson(a: Tensor, b: Tensor) -> Tensor:
-    # the mean of equal numbers may differ from them by a rounding error: compare, do not subtract
-    varies = torch.stack([x.amax(-1) > x.amin(-1) for x in (a, b)]).all(0)
-    a, b = (x.double() - x.double().mean(-1, keepdim=True) for x in (a, b))
-    norm = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
-    return torch.where(varies, (a * b).sum(-1) / norm, torch.nan).clamp(-1, 1)
-
-
-def _ranks(values: Tensor) -> Tensor:
-    from scipy.stats import rankdata
-
-    return torch.from_numpy(rankdata(values.detach().cpu().numpy(), axis=-1))

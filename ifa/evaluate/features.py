@@ -1,9 +1,93 @@
 """What becomes of the network when only some channels of a layer are kept."""
 
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from ifa import select
+from ifa.perturb.variants import check_choice
 from ifa.taps import cut
+from ifa.taps.heads import Head
+from ifa.taps.outputs import Output
+
+_CURVE = "ifa.evaluate.feature_curve"
+
+
+class FeatureCurve(NamedTuple):
+    """Outputs of a network of which a layer has only a share of its channels."""
+
+    ratio: Tensor  # (ratio,), float64
+    outputs: Tensor  # (ratio, sample, output)
+
+
+class Channels:
+    """A network cut at a layer once, to be run with many masks of the layer's channels."""
+
+    def __init__(
+        self,
+        where: str,
+        model: nn.Module,
+        layer: str | None,
+        example: Tensor,
+        output: Output = None,
+    ):
+        self._where, self._cut = where, cut(model, layer, example, output=output)
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        mask: Tensor,
+        target: Tensor | None = None,
+        *,
+        keep: bool = True,
+        fill: float | Tensor = 0.0,
+    ) -> Tensor:
+        """Run a batch as `feature_perturbation` does."""
+        return self.masked(*self.below(inputs), mask, target, keep=keep, fill=fill)
+
+    def below(self, inputs: Tensor) -> tuple[Tensor, Head]:
+        """Run what lies below the layer, once for all masks."""
+        return self._cut(inputs)
+
+    def masked(
+        self,
+        activations: Tensor,
+        head: Head,
+        mask: Tensor,
+        target: Tensor | None = None,
+        *,
+        keep: bool = True,
+        fill: float | Tensor = 0.0,
+    ) -> Tensor:
+        """Run what lies above the layer with some of its channels."""
+        channels = activations.shape[1]
+        if mask.dtype != torch.bool or mask.ndim not in (1, 2) or mask.shape[-1] != channels:
+            raise ValueError(
+                f"{self._where}: expected a boolean mask ({channels},) or (output, {channels}), "
+                f"got {mask.dtype} {tuple(mask.shape)}. Make one with ifa.select."
+            )
+        space = (1,) * (activations.ndim - 2)
+        chosen = (mask if keep else ~mask).to(activations.device)
+        filled = torch.as_tensor(fill, device=activations.device).to(activations.dtype)
+        filled = filled.reshape(filled.shape + space) if filled.ndim else filled
+
+        def run(rows: Tensor) -> Tensor:
+            with torch.no_grad():
+                return head(torch.where(rows.reshape(*rows.shape, *space), activations, filled))
+
+        if mask.ndim == 1:
+            return run(chosen[None])
+        if target is not None:
+            return run(chosen[target.to(chosen.device)])
+        outputs = [run(row[None]) for row in chosen]
+        if outputs[0].ndim != 2 or outputs[0].shape[1] != len(mask):
+            raise ValueError(
+                f"{self._where}: expected one row of the mask for each output, got {len(mask)} "
+                f"rows for outputs {tuple(outputs[0].shape)}. Give target=, or one mask."
+            )
+        return torch.stack([output[:, index] for index, output in enumerate(outputs)], dim=1)
 
 
 def feature_perturbation(
@@ -17,6 +101,8 @@ def feature_perturbation(
     fill: float | Tensor = 0.0,
 ) -> Tensor:
     r"""Run a network with only some channels of a layer; the others are set to a value.
+
+    For many masks of one layer see `feature_curve`.
 
     Parameters
     ----------
@@ -59,30 +145,88 @@ def feature_perturbation(
     >>> feature_perturbation(net, "0", torch.ones(1, 3), mask)
     tensor([[1., 6.]])
     """
-    activations, head = cut(model, layer, inputs[:1])(inputs)
-    channels = activations.shape[1]
-    if mask.dtype != torch.bool or mask.ndim not in (1, 2) or mask.shape[-1] != channels:
-        raise ValueError(
-            f"ifa.evaluate.feature_perturbation: expected a boolean mask ({channels},) or (output, "
-            f"{channels}), got {mask.dtype} {tuple(mask.shape)}. Make one with ifa.select."
-        )
-    space = (1,) * (activations.ndim - 2)
-    chosen = (mask if keep else ~mask).to(activations.device)
-    filled = torch.as_tensor(fill, device=activations.device).to(activations.dtype)
-    filled = filled.reshape(filled.shape + space) if filled.ndim else filled
+    run = Channels("ifa.evaluate.feature_perturbation", model, layer, inputs[:1])
+    return run(inputs, mask, target, keep=keep, fill=fill)
 
-    def run(rows: Tensor) -> Tensor:
-        with torch.no_grad():
-            return head(torch.where(rows.reshape(*rows.shape, *space), activations, filled))
 
-    if mask.ndim == 1:
-        return run(chosen[None])
-    if target is not None:
-        return run(chosen[target.to(chosen.device)])
-    outputs = [run(row[None]) for row in chosen]
-    if outputs[0].ndim != 2 or outputs[0].shape[1] != len(mask):
-        raise ValueError(
-            "ifa.evaluate.feature_perturbation: expected one row of the mask for each output, got "
-            f"{len(mask)} rows for outputs {tuple(outputs[0].shape)}. Give target=, or one mask."
+def feature_curve(
+    model: nn.Module,
+    layer: str | None,
+    inputs: Tensor,
+    importance: Any,
+    target: Tensor | None = None,
+    *,
+    ratios: Sequence[float] = (0.05, 0.10, 0.25, 0.50, 1.0),
+    keep: Literal["selected", "dropped", "random"] = "selected",
+    absolute: bool = False,
+    fill: float | Tensor = 0.0,
+    seed: int = 0,
+    output: Output = None,
+) -> FeatureCurve:
+    r"""Run a network with ever more channels of a layer, the most important first.
+
+    The network is cut and run up to the layer once, and from there on for each ratio. From the
+    outputs follow the accuracy, ``(outputs.argmax(-1) == label).double().mean(-1)``, and scores,
+    such as ``outputs.softmax(-1)``. The level of fullcam maps with these channels is the sum of the
+    sample's importances, as a run keeps them with ``keep_samples="full"``, over the channels kept.
+
+    Parameters
+    ----------
+    model, layer, inputs, target, fill
+        As in `feature_perturbation`.
+    importance : (channel,) or (target, channel)
+        What ranks the channels, such as ``statistics["importance_overall"]`` or `ifa.difference`.
+        With one row for each output, every output, or with `target` every sample, has its own
+        channels.
+    ratios
+        Shares of the channels, in (0, 1], counted as in `ifa.select`.
+    keep
+        Keep the ``"selected"`` channels, those of the largest importance; or the others, the
+        selected ones ``"dropped"``; or as many at ``"random"``.
+    absolute
+        Rank by absolute value.
+    seed
+        Of the random channels.
+    output
+        Picks the output out of what the model returns, as in `ifa.tap`.
+
+    Returns
+    -------
+    FeatureCurve
+        `ratio` (ratio,) as asked for, and `outputs` (ratio, sample, output).
+
+    Raises
+    ------
+    ValueError
+        If an option is none of its choices, or importances are not of the layer's channels.
+
+    References
+    ----------
+    Li et al. 2024, "Integrated feature analysis". arXiv:2407.01142
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(4, 1, bias=False))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    >>> curve = feature_curve(net, "0", torch.ones(1, 4), net[1].weight[0], ratios=(0.25, 0.5))
+    >>> curve.outputs.flatten()
+    tensor([4., 7.])
+    """
+    check_choice(_CURVE, "keep", keep, ("selected", "dropped", "random"))
+    if not len(ratios):
+        raise ValueError(f"{_CURVE}: expected at least one ratio, got none.")
+    run = Channels(_CURVE, model, layer, inputs[:1], output)
+    activations, head = run.below(inputs)
+    outputs = []
+    for ratio in ratios:
+        if keep == "random":
+            mask = select.random(importance, ratio=ratio, seed=seed)
+        elif absolute:
+            mask = select.largest_absolute(importance, ratio=ratio)
+        else:
+            mask = select.largest(importance, ratio=ratio)
+        outputs.append(
+            run.masked(activations, head, mask, target, keep=keep != "dropped", fill=fill)
         )
-    return torch.stack([output[:, index] for index, output in enumerate(outputs)], dim=1)
+    return FeatureCurve(torch.tensor(ratios, dtype=torch.float64), torch.stack(outputs))

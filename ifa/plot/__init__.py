@@ -1,5 +1,7 @@
 """Pictures: axes in, axes out."""
 
+from ifa.plot.attributions import attribution as attribution
+from ifa.plot.attributions import attributions as attributions
 from ifa.plot.cards import channel_card as channel_card
 from ifa.plot.cards import outliers as outliers
 from ifa.plot.curves import kept as kept
@@ -9,14 +11,19 @@ from ifa.plot.diagnoses import confounders as confounders
 from ifa.plot.diagnoses import distributions as distributions
 from ifa.plot.diagnoses import redundancy as redundancy
 from ifa.plot.diagnoses import shift as shift
+from ifa.plot.evaluations import methods as methods
+from ifa.plot.evaluations import relevance_curves as relevance_curves
 from ifa.plot.overlays import gallery as gallery
 from ifa.plot.overlays import overlay as overlay
 from ifa.plot.overlays import save_overlays as save_overlays
 from ifa.plot.populations import extremes as extremes
 from ifa.plot.populations import importance as importance
+from ifa.plot.randomizations import randomization as randomization
 
 __all__ = [
     "agreement",
+    "attribution",
+    "attributions",
     "channel_card",
     "confounders",
     "distributions",
@@ -25,9 +32,12 @@ __all__ = [
     "importance",
     "kept",
     "level",
+    "methods",
     "outliers",
     "overlay",
+    "randomization",
     "redundancy",
+    "relevance_curves",
     "save_overlays",
     "shift",
 ]

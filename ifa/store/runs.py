@@ -36,6 +36,7 @@ class Run:
     """The files of one run. A kill at any moment loses at most the shards in flight."""
 
     path: Path
+    made_by: str = "ifa.analyze"  # what an error names
 
     @property
     def spec_file(self) -> Path:
@@ -69,7 +70,7 @@ class Run:
             what = "a file" if self.path.exists() else "nothing there"
             what = "a directory without spec.json" if self.path.is_dir() else what
             raise ValueError(
-                f"ifa: expected a run made by ifa.analyze at {self.path}, got {what}."
+                f"ifa: expected a run made by {self.made_by} at {self.path}, got {what}."
             ) from None
 
     def begin(self, spec: Mapping[str, Any]) -> None:
@@ -78,7 +79,7 @@ class Run:
             if self.path.exists() and not (self.path.is_dir() and self._unclaimed()):
                 what = "a directory with other files in it" if self.path.is_dir() else "a file"
                 raise ValueError(
-                    f"ifa.analyze: expected {self.path} to be new, empty or a run, got {what}. "
+                    f"{self.made_by}: expected {self.path} to be new, empty or a run, got {what}. "
                     "Nothing was touched. Give another store=."
                 )
             self.path.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ class Run:
         difference = first_difference(self.spec(), json.loads(canonical(spec)))
         if difference:
             raise ValueError(
-                f"ifa.analyze: expected the run at {self.path} to be of this very analysis, "
+                f"{self.made_by}: expected the run at {self.path} to be of this very analysis, "
                 f"got another: {difference}. Nothing was touched. Give another store=, or "
                 "repeat the analysis as it was."
             )
@@ -104,9 +105,9 @@ class Run:
         with locked(self.spec_file) as free:
             if not free:
                 raise ValueError(
-                    f"ifa.analyze: expected {self.path} to be written by one analysis at a time, "
-                    "but another process, or a worker it left behind, is writing it. Nothing was "
-                    "touched. Wait for it, or end it, and run again."
+                    f"{self.made_by}: expected {self.path} to be written by one analysis at a "
+                    "time, but another process, or a worker it left behind, is writing it. "
+                    "Nothing was touched. Wait for it, or end it, and run again."
                 )
             yield
 
@@ -116,7 +117,7 @@ class Run:
         if schema and not self.samples.exists():
             if any(self.shards.glob("*.npz")):
                 raise ValueError(
-                    f"ifa.analyze: expected the sample table of the shards that are done at "
+                    f"{self.made_by}: expected the sample table of the shards that are done at "
                     f"{self.samples}, got nothing there. Restore it, or delete {self.shards} and "
                     "run again: all samples are then done anew."
                 )

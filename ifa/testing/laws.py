@@ -3,8 +3,9 @@
 A law is a function of the thing under test. It draws its own inputs, and raises an
 `AssertionError` with the smallest counterexample if it does not hold. `examples` says how many are
 drawn; by default as many as the hypothesis profile in force says. The tuples `WEIGHTING`,
-`REDUCTION`, `CHAIN`, `STEP`, `RESCALE`, `SELECT`, `TAP` and `STORE` hold the laws of one kind of
-thing, which take the same positional arguments, so that a test is one line::
+`REDUCTION`, `CHAIN`, `STEP`, `RESCALE`, `SELECT`, `TAP`, `STORE`, `MAP_METRIC`, `METRIC` and
+`ATTRIBUTION` hold the laws of one kind of thing, which take the same positional arguments, so that
+a test is one line::
 
     @pytest.mark.parametrize("law", ifa.testing.laws.WEIGHTING)
     def test_my_weighting(law):
@@ -13,6 +14,33 @@ thing, which take the same positional arguments, so that a test is one line::
 
 from collections.abc import Callable, Sequence
 
+from ifa.testing.attribution_laws import ATTRIBUTION as ATTRIBUTION
+from ifa.testing.attribution_laws import (
+    a_linear_network_has_a_closed_form as a_linear_network_has_a_closed_form,
+)
+from ifa.testing.attribution_laws import (
+    a_transform_without_noise_is_its_limit as a_transform_without_noise_is_its_limit,
+)
+from ifa.testing.attribution_laws import (
+    an_attribution_does_not_depend_on_its_chunk as an_attribution_does_not_depend_on_its_chunk,
+)
+from ifa.testing.attribution_laws import an_attribution_is_complete as an_attribution_is_complete
+from ifa.testing.attribution_laws import (
+    an_attribution_is_shaped_like_the_inputs as an_attribution_is_shaped_like_the_inputs,
+)
+from ifa.testing.attribution_laws import (
+    an_attribution_leaves_model_and_inputs as an_attribution_leaves_model_and_inputs,
+)
+from ifa.testing.attribution_laws import (
+    an_attribution_of_many_targets_is_that_of_each as an_attribution_of_many_targets_is_that_of_each,  # noqa: E501
+)
+from ifa.testing.attribution_laws import (
+    an_attribution_treats_each_sample_alone as an_attribution_treats_each_sample_alone,
+)
+from ifa.testing.attribution_laws import (
+    chaining_transforms_is_applying_them as chaining_transforms_is_applying_them,
+)
+from ifa.testing.attribution_laws import transforms_commute as transforms_commute
 from ifa.testing.chain_laws import CHAIN as CHAIN
 from ifa.testing.chain_laws import STEP as STEP
 from ifa.testing.chain_laws import a_chain_of_one_is_its_step as a_chain_of_one_is_its_step
@@ -23,6 +51,39 @@ from ifa.testing.chain_laws import (
 )
 from ifa.testing.chain_laws import an_empty_chain_is_the_identity as an_empty_chain_is_the_identity
 from ifa.testing.chain_laws import chaining_is_associative as chaining_is_associative
+from ifa.testing.map_metric_laws import MAP_METRIC as MAP_METRIC
+from ifa.testing.map_metric_laws import (
+    a_map_metric_does_not_depend_on_the_unit as a_map_metric_does_not_depend_on_the_unit,
+)
+from ifa.testing.map_metric_laws import (
+    a_map_metric_leaves_its_arguments as a_map_metric_leaves_its_arguments,
+)
+from ifa.testing.map_metric_laws import (
+    a_map_metric_over_a_batch_equals_a_loop as a_map_metric_over_a_batch_equals_a_loop,
+)
+from ifa.testing.map_metric_laws import (
+    a_map_metric_stays_in_its_bounds as a_map_metric_stays_in_its_bounds,
+)
+from ifa.testing.map_metric_laws import (
+    a_map_that_shows_nothing_has_no_value as a_map_that_shows_nothing_has_no_value,
+)
+from ifa.testing.map_metric_laws import (
+    permuting_positions_changes_nothing as permuting_positions_changes_nothing,
+)
+from ifa.testing.metric_laws import METRIC as METRIC
+from ifa.testing.metric_laws import (
+    a_metric_does_not_depend_on_its_portions as a_metric_does_not_depend_on_its_portions,
+)
+from ifa.testing.metric_laws import (
+    a_metric_leaves_model_and_arguments as a_metric_leaves_model_and_arguments,
+)
+from ifa.testing.metric_laws import (
+    a_metric_of_many_targets_is_that_of_each as a_metric_of_many_targets_is_that_of_each,
+)
+from ifa.testing.metric_laws import (
+    a_metric_treats_each_sample_alone as a_metric_treats_each_sample_alone,
+)
+from ifa.testing.metric_laws import a_silent_map_has_no_value as a_silent_map_has_no_value
 from ifa.testing.reduction_laws import REDUCTION as REDUCTION
 from ifa.testing.reduction_laws import (
     a_reduction_leaves_its_arguments as a_reduction_leaves_its_arguments,
@@ -103,4 +164,13 @@ LAWS: Sequence[Callable[..., None]] = (
     a_selection_is_the_complement_of,
     *TAP,
     *STORE,
+    *MAP_METRIC,
+    *METRIC,
+    *ATTRIBUTION,
+    an_attribution_does_not_depend_on_its_chunk,
+    an_attribution_is_complete,
+    a_linear_network_has_a_closed_form,
+    a_transform_without_noise_is_its_limit,
+    transforms_commute,
+    chaining_transforms_is_applying_them,
 )

@@ -1,0 +1,127 @@
+"""What every attribution is: a pure function of inputs and targets over a private network."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ifa.perturb.variants import check_count
+from ifa.taps.outputs import Output
+from ifa.taps.pulls import Score
+from ifa.taps.scorers import Scorer
+
+
+class Attributed(NamedTuple):
+    """An attribution, and whether it accounts for all of what it explains."""
+
+    values: Tensor  # the attribution
+    total: Tensor  # (sample,) or (target, sample): what the contributions should sum to
+    gap: Tensor  # the same: what they do sum to, less that
+
+
+# (inputs, targets (sample,) or (target, sample)) -> what has the axes of targets and of an input
+Method = Callable[[Scorer, Tensor, Tensor], Tensor]
+Observe = Callable[[Scorer, Tensor, Tensor], Attributed]
+
+
+class Attribution:
+    """A pure function ``(inputs, target=None) -> attribution``. Build it with `ifa.attribute`."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        method: Method,
+        options: str = "",
+        *,
+        chunked: bool = False,
+        chunk: int | None = None,
+    ):
+        if chunk is not None:
+            check_count(scorer.where, "chunk", chunk)
+        self._scorer, self._method = scorer, method
+        self._chunked, self._chunk = chunked, chunk
+        parts = (options, f"{chunk=}" if chunked else "")
+        self._options = "".join(f", {part}" for part in parts if part)
+
+    def __repr__(self) -> str:
+        name = self._scorer.where.rpartition(".")[2]
+        return f"{name}({self._scorer!r}{self._options})"
+
+    def __call__(self, inputs: Tensor, target: Any = None) -> Tensor:
+        """Return the attribution of every sample, of every target where there are many."""
+        return self._method(self._scorer, inputs, self.targets(inputs, target))
+
+    def targets(self, inputs: Tensor, target: Any = None) -> Tensor:
+        """Return what is explained of these inputs, (sample,) or (target, sample) int64."""
+        where = self._scorer.where
+        if not isinstance(inputs, Tensor) or inputs.ndim < 2 or len(inputs) == 0:
+            came = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise ValueError(
+                f"{where}: expected a batch (sample, *input) of at least one sample, got {came}. "
+                "Add the batch axis: inputs[None]."
+            )
+        if not inputs.is_floating_point():
+            raise TypeError(
+                f"{where}: expected inputs of a floating dtype, got {inputs.dtype}. "
+                "Make the embedding the network's input."
+            )
+        if target is not None or not self._chunked:
+            return self._scorer.targets(inputs, target)
+        parts = inputs.split(at_once(self._scorer, inputs, self._chunk))
+        return torch.cat([self._scorer.targets(part, None) for part in parts])
+
+
+class Complete(Attribution):
+    """An attribution whose contributions should sum to something known."""
+
+    def __init__(
+        self, scorer: Scorer, method: Method, observe: Observe, options: str = "", **chunks: Any
+    ):
+        super().__init__(scorer, method, options, **chunks)
+        self._observe = observe
+
+    def observe(self, inputs: Tensor, target: Any = None) -> Attributed:
+        """Return the attribution with what it should sum to, and the gap that is left."""
+        return self._observe(self._scorer, inputs, self.targets(inputs, target))
+
+
+def scorer_of(name: str, model: nn.Module, score: Score, output: Output) -> Scorer:
+    """Make the private network of an attribution."""
+    where = f"ifa.attribute.{name}"
+    check_model(where, model)
+    return Scorer(where, model, score, output)
+
+
+def check_model(where: str, model: Any) -> None:
+    """Raise unless a model is a module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{where}: expected a torch.nn.Module, got {type(model).__name__}.")
+
+
+def at_once(scorer: Scorer, inputs: Tensor, chunk: int | None) -> int:
+    """Return how many inputs run at once: the chunk, or as many as are fast."""
+    return scorer.fitting(inputs) if chunk is None else chunk
+
+
+def slopes(scorer: Scorer, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the gradient of the score; NaN where the score is, whatever rectifiers make of it."""
+    gradients, scores = scorer.gradients(inputs, targets)
+    return spoilt(gradients, scores)
+
+
+def spoilt(values: Tensor, scores: Tensor) -> Tensor:
+    """Return values with NaN for all of a sample and target whose score is NaN."""
+    unknown = scores.isnan().reshape(*scores.shape, *(1,) * (values.ndim - scores.ndim))
+    return values.masked_fill(unknown, math.nan)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Take float64 where the device has it, for long sums."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
+def total(values: Tensor, axes: int) -> Tensor:
+    """Sum over everything but the first axes."""
+    return wide(values).flatten(axes).sum(axes)

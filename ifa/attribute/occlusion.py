@@ -1,0 +1,163 @@
+"""Occlusion: what the score loses where a window is covered."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ifa.attribute.attributions import Attribution, at_once, scorer_of, wide
+from ifa.baseline import Baseline, baseline_of, space_axes
+from ifa.chains import describe
+from ifa.perturb.variants import check_count, chunks
+from ifa.score import logit
+from ifa.taps.outputs import Output
+from ifa.taps.pulls import Score
+from ifa.taps.scorers import Scorer
+
+Extent = int | Sequence[int]
+
+
+def occlusion(
+    model: nn.Module,
+    *,
+    score: Score = logit,
+    output: Output = None,
+    window: Extent,
+    stride: Extent = 1,
+    value: Baseline = 0.0,
+    chunk: int | None = None,
+) -> Attribution:
+    r"""Give each position the mean loss of score over the windows that cover it.
+
+    .. math::
+
+        a(p) = \frac{1}{|\{\omega \ni p\}|} \sum_{\omega \ni p} y(x) - y(x_{\omega \leftarrow v})
+
+    A window covers all channels. The first lies at the origin, the next ones a stride further; the
+    last along an axis is cut off where the input ends. No gradient is computed.
+
+    Parameters
+    ----------
+    model, score, output
+        As in `ifa.tap`. The model is never touched.
+    window
+        Extent in positions, of every space axis or of each.
+    stride
+        From one window to the next, likewise; at most the window.
+    value
+        What v is: a number, a tensor like the inputs, or a function of them, see `ifa.baseline`.
+    chunk
+        How many covered inputs run at once: bounds the memory and changes no result. None: as many
+        as are fast.
+
+    Returns
+    -------
+    callable
+        ``(inputs, target=None) -> attribution`` shaped like the inputs, with a target axis first
+        for targets (target, sample), which share the passes; the same for every channel; signed, in
+        the score's unit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `ifa.attribute.gradient`; also if an option is out of range, or not for each space axis.
+
+    References
+    ----------
+    Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks". arXiv:1311.2901
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 1, bias=False))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[1.0, 2.0, 6.0]]))
+    >>> ifa.attribute.occlusion(net, window=2, stride=2)(torch.ones(1, 1, 3), target=0)
+    tensor([[[3., 3., 6.]]])
+    """
+    scorer = scorer_of("occlusion", model, score, output)
+    method = partial(_occlusion, window=window, stride=stride, value=value, chunk=chunk)
+    options = f"{window=}, {stride=}, value={describe(value)}"
+    return Attribution(scorer, method, options, chunked=True, chunk=chunk)
+
+
+def _occlusion(
+    scorer: Scorer,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    window: Extent,
+    stride: Extent,
+    value: Baseline,
+    chunk: int | None,
+) -> Tensor:
+    space = [inputs.shape[axis] for axis in space_axes(inputs)]
+    windows = _per_axis(scorer.where, "window", window, space)
+    strides = _per_axis(scorer.where, "stride", stride, windows)
+    covers = [
+        _covers(*extents).to(inputs.device) for extents in zip(space, windows, strides, strict=True)
+    ]
+    fill = baseline_of(scorer.where, value, inputs)
+    rows = at_once(scorer, inputs, chunk)
+    found = [
+        _losses(scorer, inputs[here], fill[here], targets[..., here], covers, rows)
+        for here in (slice(span.start, span.stop) for span in chunks(len(inputs), rows))
+    ]
+    losses = torch.cat(found, targets.ndim - 1)
+    for axis, cover in enumerate(covers, start=targets.ndim):
+        mean = wide(cover) / wide(cover).sum(0)
+        losses = torch.movedim(torch.movedim(losses, axis, -1) @ mean, -1, axis)
+    channels = (1,) * (inputs.ndim - 1 - len(space))
+    shaped = losses.reshape(*targets.shape, *channels, *space).to(inputs.dtype)
+    return shaped.expand(*targets.shape, *inputs.shape[1:]).clone()
+
+
+def _losses(
+    scorer: Scorer,
+    inputs: Tensor,
+    fill: Tensor,
+    targets: Tensor,
+    covers: Sequence[Tensor],
+    rows: int,
+) -> Tensor:
+    """Return what the score loses at every window: (*target, sample, *window)."""
+    counts = tuple(len(cover) for cover in covers)
+    axis, scores = targets.ndim - 1, []
+    for span in chunks(int(np.prod(counts)), max(1, rows // len(inputs))):
+        places = np.unravel_index(span, counts)
+        masks = covers[0][places[0]]
+        for cover, place in zip(covers[1:], places[1:], strict=True):
+            masks = masks[..., None] & cover[place].reshape(
+                len(span), *(1,) * (masks.ndim - 1), cover.shape[1]
+            )
+        # (window, sample, *input), the same for every channel
+        lead = (1,) * (inputs.ndim - len(counts))
+        covered = torch.where(masks.reshape(len(span), *lead, *masks.shape[1:]), fill, inputs)
+        asked = targets.repeat(*(1,) * axis, len(span))
+        scored = scorer.scores(covered.flatten(0, 1), asked)
+        scores.append(wide(scored).unflatten(axis, (len(span), len(inputs))))
+    losses = wide(scorer.scores(inputs, targets)).unsqueeze(axis) - torch.cat(scores, axis)
+    return losses.transpose(axis, axis + 1).unflatten(axis + 1, counts)
+
+
+def _covers(extent: int, window: int, stride: int) -> Tensor:
+    """Return which positions each window covers along an axis: (window, extent)."""
+    starts = torch.arange(0, max(extent - window, 0) + stride, stride)[:, None]
+    place = torch.arange(extent)
+    return (place >= starts) & (place < starts + window)
+
+
+def _per_axis(where: str, name: str, given: Any, limits: Sequence[int]) -> list[int]:
+    extents = [given] * len(limits) if isinstance(given, int) else list(given)
+    for extent in extents:
+        check_count(where, name, extent)
+    if len(extents) != len(limits) or any(
+        e > most for e, most in zip(extents, limits, strict=True)
+    ):
+        raise ValueError(
+            f"{where}: expected {name} to be a whole number or one for each space axis, at most "
+            f"{tuple(limits)}, got {given!r}."
+        )
+    return extents

@@ -1,0 +1,173 @@
+r"""The gradient integrated along a path: one sum for every path and every quadrature.
+
+.. math:: a = \sum_k w_k \, \nabla y(\gamma(t_k)) \odot \gamma'(t_k)
+
+which tends to what accounts for all of y at the path's end less y at its start.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ifa.attribute.attributions import (
+    Attributed,
+    Complete,
+    at_once,
+    slopes,
+    total,
+    wide,
+)
+from ifa.baseline import Baseline, baseline_of
+from ifa.perturb.variants import check_choice, check_count, chunks
+from ifa.taps.scorers import Scorer
+
+Baselines = Baseline | Sequence[Baseline]
+Rule = Literal["gauss-legendre", "trapezoid", "riemann"]
+RULES = ("gauss-legendre", "trapezoid", "riemann")
+
+
+class Quadrature(NamedTuple):
+    """Where on [0, 1] an integral is evaluated, and with what weights."""
+
+    nodes: Sequence[float]
+    weights: Sequence[float]
+
+
+class Path(NamedTuple):
+    """Curves of a batch, one for each sample, or several to average over."""
+
+    # (step, node) -> point and velocity, each (sample, *input)
+    at: Callable[[int, float], tuple[Tensor, Tensor]]
+    ends: Iterable[tuple[Tensor, Tensor]]  # start and end of each curve
+
+
+# (inputs, baselines) -> the path of these samples
+MakePath = Callable[[Tensor, Sequence[Tensor]], Path]
+
+
+def quadrature(where: str, rule: str, steps: int, curves: int = 1) -> Quadrature:
+    """Make a rule of so many steps for each of some curves, one after the other."""
+    check_count(where, "steps", steps)
+    check_choice(where, "rule", rule, RULES)
+    if rule == "gauss-legendre":
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        nodes, weights = (1 + nodes) / 2, weights / 2
+    elif rule == "trapezoid":
+        if steps < 2:
+            raise ValueError(
+                f"{where}: expected steps of a trapezoid rule to be at least 2, got {steps}. "
+                "Take rule='gauss-legendre', which needs no end points."
+            )
+        nodes, weights = np.linspace(0, 1, steps), np.full(steps, 1 / (steps - 1))
+        weights[[0, -1]] /= 2
+    else:
+        nodes, weights = np.arange(1, steps + 1) / steps, np.full(steps, 1 / steps)
+    return Quadrature(nodes.tolist() * curves, (weights / curves).tolist() * curves)
+
+
+def several(where: str, baseline: Any) -> list[Baseline]:
+    """List baselines, of which one may be given by itself."""
+    listed = list(baseline) if isinstance(baseline, list | tuple) else [baseline]
+    if not listed:
+        raise ValueError(f"{where}: expected at least one baseline, got none. Take 0.0.")
+    return listed
+
+
+def path_attribution(
+    scorer: Scorer,
+    make: MakePath,
+    rule: Quadrature,
+    baselines: Sequence[Baseline],
+    chunk: int | None,
+    options: str,
+) -> Complete:
+    """Make the attribution that integrates along a path."""
+    method = partial(_integrated, make=make, rule=rule, baselines=baselines, chunk=chunk)
+    observe = partial(_observed, method=method, make=make, baselines=baselines, chunk=chunk)
+    return Complete(scorer, method, observe, options, chunked=True, chunk=chunk)
+
+
+def straight(inputs: Tensor, baselines: Sequence[Tensor], *, steps: int) -> Path:
+    """Go from each baseline to the inputs on a line, in so many steps each."""
+
+    def at(step: int, node: float) -> tuple[Tensor, Tensor]:
+        start = baselines[step // steps]
+        return torch.lerp(start, inputs, node), inputs - start
+
+    return Path(at, [(start, inputs) for start in baselines])
+
+
+def gain(
+    scorer: Scorer, ends: Iterable[tuple[Tensor, Tensor]], targets: Tensor, size: int
+) -> Tensor:
+    """Return what y gains from start to end, on average over curves, in float64; so many a time."""
+
+    def scores(inputs: Tensor) -> Tensor:
+        parts = zip(inputs.split(size), targets.split(size, -1), strict=True)
+        return wide(torch.cat([scorer.scores(*part) for part in parts], targets.ndim - 1))
+
+    return torch.stack([scores(end) - scores(start) for start, end in ends]).mean(0)
+
+
+def attributed(values: Tensor, gained: Tensor, axes: int) -> Attributed:
+    """Put an attribution together with what it should sum to."""
+    dtype = values.dtype
+    return Attributed(values, gained.to(dtype), (total(values, axes) - gained).to(dtype))
+
+
+def _integrated(
+    scorer: Scorer,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    make: MakePath,
+    rule: Quadrature,
+    baselines: Sequence[Baseline],
+    chunk: int | None,
+) -> Tensor:
+    starts = [baseline_of(scorer.where, one, inputs) for one in baselines]
+    rows = at_once(scorer, inputs, chunk)
+    found: list[Tensor] = []
+    for span in chunks(len(inputs), rows):
+        here = slice(span.start, span.stop)
+        path = make(inputs[here], [start[here] for start in starts])
+        size = max(1, rows // len(span))
+        found.append(_sum(scorer, path, rule, targets[..., here], size, inputs[here]))
+    return torch.cat(found, targets.ndim - 1)
+
+
+def _sum(
+    scorer: Scorer, path: Path, rule: Quadrature, targets: Tensor, size: int, like: Tensor
+) -> Tensor:
+    axis = targets.ndim - 1
+    # steps are added in order whatever the chunk
+    found = wide(like.new_zeros(*targets.shape, *like.shape[1:]))
+    for steps in chunks(len(rule.nodes), size):
+        pairs = [path.at(step, rule.nodes[step]) for step in steps]
+        points = torch.cat([point for point, _ in pairs])
+        asked = targets.repeat(*(1,) * axis, len(steps))
+        gradients = slopes(scorer, points, asked).chunk(len(steps), axis)
+        for step, (_, velocity), slope in zip(steps, pairs, gradients, strict=True):
+            found = found + rule.weights[step] * wide(velocity) * wide(slope)
+    return found.to(like.dtype)
+
+
+def _observed(
+    scorer: Scorer,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    method: Any,
+    make: MakePath,
+    baselines: Sequence[Baseline],
+    chunk: int | None,
+) -> Attributed:
+    values = method(scorer, inputs, targets)
+    starts = [baseline_of(scorer.where, one, inputs) for one in baselines]
+    ends = make(inputs, starts).ends
+    gained = gain(scorer, ends, targets, at_once(scorer, inputs, chunk))
+    return attributed(values, gained, targets.ndim)

@@ -1,0 +1,200 @@
+"""What metrics that run the network share: a batch, its maps and targets, and scores of variants.
+
+A row is one sample with one of its targets. Rows are scored alone: neither their neighbours nor the
+portions in which they run can change a result by more than the network's own rounding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ifa.baseline import Baseline, baseline_of
+from ifa.perturb.variants import check_count, chunks, noise
+from ifa.taps.outputs import Output
+from ifa.taps.pulls import Score
+from ifa.taps.scorers import Scorer
+
+# How many numbers a portion of inputs has by default, and how many inputs at most.
+_NUMBERS, _INPUTS = 2**22, 256
+
+
+class Case:
+    r"""Checked inputs, maps and targets, and the network that scores variants of the inputs.
+
+    Parameters
+    ----------
+    where
+        What an error names: the public function.
+    model, score, output
+        As in `ifa.tap`.
+    inputs : (sample, \*input)
+        A batch.
+    maps : (\*target's shape, \*space) or (\*target's shape, group, \*space)
+        At the input's size.
+    target
+        As a metric gets it; None is the prediction.
+    baseline
+        What stands for "nothing there".
+    chunk
+        How many inputs run at once; None for a default by their size.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        model: nn.Module,
+        inputs: Tensor,
+        maps: Tensor,
+        target: Any,
+        score: Score,
+        baseline: Baseline,
+        chunk: int | None,
+        output: Output,
+    ):
+        check_inputs(where, inputs)
+        self.where, self.inputs = where, inputs.detach()
+        self.chunk = chunk_of(where, chunk, inputs)
+        self._scorer = Scorer(where, model, score, output)
+        target = targets_of(self._scorer, self.inputs, target, self.chunk)
+        self.shape = tuple(target.shape)  # (sample,) or (target, sample)
+        self._target = target.flatten()
+        self.maps = _rows_of(where, self.inputs, maps, self.shape)  # (row, group, *space)
+        flat = self.maps.flatten(1)
+        self.silent = ~flat.isfinite().all(1) | (flat.amax(1) == flat.amin(1))  # (row,)
+        self._baseline = baseline_of(where, baseline, self.inputs)
+
+    def before(self) -> Tensor:
+        """Score the inputs as they are: (row,)."""
+        parts = [self.score(self.inputs[self.samples(rows)], rows) for rows, _ in self.spans(1)]
+        return torch.cat(parts)
+
+    def shown(self, variants: int, mask: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Score inputs of which only what a mask shows is left: (row, variant).
+
+        `mask` takes rows and variants, both (portion,), to (portion, group, *space): boolean, or
+        the share of the input that is left.
+        """
+        parts = [
+            self.score(self.composed(rows, mask(rows, number)), rows)
+            for rows, number in self.spans(variants)
+        ]
+        return self.gathered(parts, variants)
+
+    def spans(self, variants: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield portions of all rows' variants, by rows and variants; all rows of one first."""
+        rows = len(self.maps)
+        for span in chunks(rows * variants, self.chunk):
+            place = torch.arange(span.start, span.stop, device=self.inputs.device)
+            yield place % rows, place // rows
+
+    def samples(self, rows: Tensor) -> Tensor:
+        """Return which sample each row is of."""
+        return rows % len(self.inputs)
+
+    def composed(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """Return inputs where the mask is one, and the baseline where it is zero."""
+        sample, large = self.samples(rows), self.expanded(mask)
+        inputs, baseline = self.inputs[sample], self._baseline[sample]
+        if large.dtype == torch.bool:
+            return torch.where(large, inputs, baseline)
+        return torch.lerp(baseline, inputs, large.to(inputs))
+
+    def expanded(self, values: Tensor) -> Tensor:
+        """Give every channel the values of its group: (n, group, *space) to (n, *input)."""
+        size = tuple(self.inputs.shape[1:])
+        channels = size[0] if len(size) > 1 else 1
+        block = channels // values.shape[1]
+        wide = values[:, :, None].expand(-1, -1, block, *values.shape[2:])
+        return wide.reshape(len(values), *size)
+
+    def baselines(self, rows: Tensor) -> Tensor:
+        """Return the baseline of each row's sample."""
+        return self._baseline[self.samples(rows)]
+
+    def score(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Score inputs that stand for rows: float64."""
+        with torch.no_grad():
+            return self._scorer.scores(inputs, self._target[rows]).double()
+
+    def gathered(self, parts: Sequence[Tensor], variants: int) -> Tensor:
+        """Join what was made of the portions: (row, variant)."""
+        return torch.cat(list(parts)).reshape(variants, len(self.maps)).T
+
+    def lifted(self, values: Tensor) -> Tensor:
+        """Give the rows their axes back, (sample, ...) or (target, sample, ...)."""
+        return values.reshape(*self.shape, *values.shape[1:])
+
+    def known(self, values: Tensor, silent: Tensor | None = None) -> Tensor:
+        """Lift values of rows, NaN where the map is constant or not finite."""
+        silent = self.silent if silent is None else silent
+        silent = silent.reshape(-1, *(1,) * (values.ndim - 1))
+        return self.lifted(torch.where(silent, torch.nan, values))
+
+
+def check_inputs(where: str, inputs: Any) -> None:
+    """Raise unless inputs are a batch of real numbers."""
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        came = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise TypeError(
+            f"{where}: expected inputs of a floating dtype, got {came}. "
+            "Make the embedding the network's input."
+        )
+    if inputs.ndim < 2 or inputs.numel() == 0:
+        raise ValueError(
+            f"{where}: expected inputs (sample, *input), at least one, got {tuple(inputs.shape)}."
+        )
+
+
+def chunk_of(where: str, chunk: int | None, inputs: Tensor) -> int:
+    """Return how many inputs run at once."""
+    if chunk is None:
+        return max(1, min(_INPUTS, _NUMBERS // inputs[0].numel()))
+    check_count(where, "chunk", chunk)
+    return chunk
+
+
+def targets_of(scorer: Scorer, inputs: Tensor, target: Any, chunk: int) -> Tensor:
+    """Return checked targets; the prediction, if there are none, in portions."""
+    if target is not None:
+        return scorer.targets(inputs, target)
+    return torch.cat([scorer.targets(part, None) for part in inputs.split(chunk)])
+
+
+def drawn(inputs: Tensor, seed: int, draws: Tensor) -> Tensor:
+    r"""Draw normal noise like the inputs for a portion, whose draws follow each other."""
+    first, last, shape = int(draws[0]), int(draws[-1]), tuple(inputs.shape[1:])
+    found = [noise(shape, inputs, seed, draw) for draw in range(first, last + 1)]
+    return torch.stack(found)[draws - first]
+
+
+def _rows_of(where: str, inputs: Tensor, maps: Any, lead: tuple[int, ...]) -> Tensor:
+    """Return maps as (row, group, *space)."""
+    shape = tuple(maps.shape) if isinstance(maps, Tensor) else None
+    space = tuple(inputs.shape[min(2, inputs.ndim - 1) :])
+    channels = inputs.shape[1] if inputs.ndim > 2 else 0
+    plain, grouped = (*lead, *space), len(lead) + 1 + len(space)
+    if isinstance(maps, Tensor) and shape == plain:
+        rows = maps.reshape(-1, 1, *space)
+    elif (
+        isinstance(maps, Tensor)
+        and channels
+        and maps.ndim == grouped
+        and (*maps.shape[: len(lead)], *maps.shape[len(lead) + 1 :]) == plain
+        and maps.shape[len(lead)] > 0
+        and channels % maps.shape[len(lead)] == 0
+    ):
+        rows = maps.reshape(-1, *maps.shape[len(lead) :])
+    else:
+        blocks = (
+            f", or {(*lead, 'group', *space)} with a group for each block of " if channels else ""
+        )
+        raise ValueError(
+            f"{where}: expected maps {plain} at the inputs' size"
+            f"{blocks}{f'equally many of the {channels} channels' if channels else ''}, one for "
+            f"each sample and target, got {shape or type(maps).__name__}. Bring maps of a layer "
+            "to the inputs' size with ifa.resize."
+        )
+    rows = rows.detach().to(inputs.device)
+    return rows if rows.is_floating_point() else rows.double()

@@ -1,0 +1,99 @@
+"""Infidelity: whether a map foretells by how much the score changes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ifa.baseline import Baseline
+from ifa.evaluate.cases import Case, drawn
+from ifa.perturb.variants import check_noise
+from ifa.score import probability
+from ifa.taps.outputs import Output
+from ifa.taps.pulls import Score
+
+
+def infidelity(
+    model: nn.Module,
+    inputs: Tensor,
+    maps: Tensor,
+    target: Any = None,
+    *,
+    samples: int = 50,
+    stdev: float = 0.1,
+    seed: int = 0,
+    normalized: bool = False,
+    score: Score = probability,
+    baseline: Baseline = 0.0,
+    chunk: int | None = None,
+    output: Output = None,
+) -> Tensor:
+    r"""Compare the change of the score with what the map foretells, for noisy baselines.
+
+    .. math:: \mathrm{E}_\epsilon \left[ \left( I^\top h - (y(x) - y(x - I)) \right)^2 \right],
+              \qquad I = x - (b + \epsilon), \quad \epsilon \sim \mathcal N(0, \sigma^2)
+
+    A map of fewer values than the input stands for all channels of its group.
+
+    Parameters
+    ----------
+    model, inputs, target, score, chunk, output
+        As in `deletion`.
+    maps : (sample, \*space) or (sample, group, \*space)
+        At the inputs' size, in score units per input unit; see `deletion` for groups and targets.
+    samples
+        How many noisy baselines are drawn.
+    stdev
+        Of the noise, in the inputs' unit.
+    seed
+        Of the noise, which depends on it and on the number of the draw alone: it is the same for
+        every sample.
+    normalized
+        Scale each map by the factor that makes the result smallest, as suits maps without a unit,
+        such as CAMs.
+    baseline
+        The middle of the noise: as in `deletion`.
+
+    Returns
+    -------
+    (sample,) or (target, sample)
+        Squared score units, at least 0: low is good. Float64. NaN where the map is constant or not
+        finite: normalized, a map that foretells nothing has a factor of 0.
+
+    Raises
+    ------
+    ValueError
+        If maps, target, baseline or an option do not fit.
+    TypeError
+        If inputs are not of a floating dtype.
+
+    References
+    ----------
+    Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations", definition 2.1 and
+    section 2.2 (noisy baseline). arXiv:1901.09392
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Linear(3, 1)  # the gradient foretells every change of a linear network
+    >>> inputs = torch.rand(2, 3)
+    >>> found = infidelity(net, inputs, net.weight.expand(2, 3), 0, score=ifa.score.logit)
+    >>> bool((found < 1e-10).all())
+    True
+    """
+    where = "ifa.evaluate.infidelity"
+    check_noise(where, samples, stdev, seed)
+    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
+    foretold, scores = [], []
+    for rows, draws in case.spans(samples):
+        noisy = drawn(case.inputs, seed, draws) * stdev + case.baselines(rows)
+        change = (case.inputs[case.samples(rows)] - noisy).double()
+        foretold.append((change * case.expanded(case.maps[rows])).flatten(1).sum(1))
+        scores.append(case.score(noisy, rows))
+    product = case.gathered(foretold, samples)
+    change = case.before()[:, None] - case.gathered(scores, samples)
+    if normalized:
+        power = product.square().sum(1, keepdim=True)
+        factor = (product * change).sum(1, keepdim=True) / power
+        product = torch.where(power > 0, factor, 0.0) * product
+    return case.known((product - change).square().mean(1))

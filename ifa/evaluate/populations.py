@@ -1,0 +1,116 @@
+"""The table of a run's population: the run's own network, data and layer, checked."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from torch import nn
+from torch.utils.data import Subset
+
+from ifa import weight
+from ifa.evaluate.measured import default_metrics
+from ifa.evaluate.methods import cam_methods
+from ifa.evaluate.tables import table
+from ifa.options import check_data
+from ifa.perturb.variants import check_count
+from ifa.progress import Progress
+from ifa.store.references import ModelRef
+from ifa.store.runs import Run
+from ifa.store.specs import data_token, first_difference, model_token
+
+_WHERE = "ifa evaluate"
+
+
+class Evaluated(NamedTuple):
+    """A table and where it is."""
+
+    table: xr.Dataset
+    path: Path
+    left_out: list[str]  # methods, with the reason
+
+
+def table_of_run(
+    run: Path,
+    reference: ModelRef,
+    data: Any,
+    *,
+    out: Path | None = None,
+    layer: str | None = None,
+    methods: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    samples: int | None = None,
+    targets: Any = "predicted",
+    rectify: bool = True,
+    shard: int = 64,
+    device: str | None = None,
+    progress: Progress = True,
+) -> Evaluated:
+    """Measure methods on the network and data that a run was made of; see `ifa evaluate`."""
+    check_data(data)
+    model = reference.load()
+    spec = Run(run).spec()
+    _check_same(run, spec, model, data)
+    every = cam_methods(_layer(spec, layer), rectify=rectify)
+    left_out = []
+    if methods is None:
+        try:
+            weight.cam(model)
+        except LookupError as error:
+            del every["cam"]
+            left_out.append(f"cam is left out: {error}")
+    known = default_metrics(slow=True)
+    home = out or run.with_name(f"{run.name}-evaluation")
+    found = table(
+        model,
+        data if samples is None else _spaced(data, samples),
+        _chosen("methods", every, methods, list(every)),
+        _chosen("metrics", known, metrics, list(default_metrics())),
+        targets=targets,
+        store=home,
+        shard=shard,
+        device=device,
+        progress=progress,
+    )
+    return Evaluated(found, home, left_out)
+
+
+def _chosen(
+    kind: str, every: Mapping[str, Any], asked: Sequence[str] | None, usual: Sequence[str]
+) -> dict[str, Any]:
+    names = usual if asked is None else asked
+    for name in names:
+        if name not in every:
+            raise LookupError(f"{_WHERE}: expected --{kind} from {', '.join(every)}, got {name!r}.")
+    return {name: every[name] for name in names}
+
+
+def _check_same(run: Path, spec: Mapping[str, Any], model: nn.Module, data: Any) -> None:
+    now = {"model": model_token(model), "data": data_token(data)}
+    difference = first_difference({key: spec.get(key) for key in now}, now)
+    if difference:
+        raise ValueError(
+            f"{_WHERE}: expected the network and data of the run at {run}, got others: "
+            f"{difference}. Give the factory, weights and data set that it was made of."
+        )
+
+
+def _layer(spec: Mapping[str, Any], asked: str | None) -> str:
+    layers = spec["layers"]
+    if asked is None and len(layers) > 1:
+        raise ValueError(
+            f"{_WHERE}: expected --layer, one of {', '.join(layers)}: the run has several."
+        )
+    if asked is not None and asked not in layers:
+        raise LookupError(
+            f"{_WHERE}: expected --layer to be one of the run's, {', '.join(layers)}, got "
+            f"{asked!r}."
+        )
+    return asked or layers[0]
+
+
+def _spaced(data: Any, samples: int) -> Any:
+    check_count(_WHERE, "--samples", samples)
+    places = np.linspace(0, len(data) - 1, min(samples, len(data))).round().astype(int)
+    return Subset(data, places.tolist())

@@ -1,0 +1,122 @@
+"""Retention: what is left of the score when only a share of one sign's evidence is kept."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ifa.baseline import Baseline
+from ifa.evaluate.cases import Case
+from ifa.evaluate.curves import Curve, curve, ranked
+from ifa.perturb.variants import check_choice
+from ifa.score import probability
+from ifa.taps.outputs import Output
+from ifa.taps.pulls import Score
+
+SHARES = tuple(np.geomspace(0.01, 1, 16).tolist())
+_SIGNS = {"positive": 1.0, "negative": -1.0}
+
+
+def retention(
+    model: nn.Module,
+    inputs: Tensor,
+    maps: Tensor,
+    target: Any = None,
+    *,
+    by: Literal["positive", "negative", "absolute"] = "positive",
+    keep: bool = True,
+    shares: Sequence[float] = SHARES,
+    score: Score = probability,
+    baseline: Baseline = 0.0,
+    chunk: int | None = None,
+    output: Output = None,
+) -> Curve:
+    r"""Keep or remove the positions of the largest positive, negative or absolute map values.
+
+    .. math:: s_k = y(x \odot S_k + b \odot (1 - S_k)), \qquad
+              S_k = \{p : \operatorname{rank}(v_p) < \lceil f_k n \rceil,\ v_p > 0\}
+
+    with :math:`v = h`, :math:`-h`, or :math:`|h|`, of which zeros are taken as well; to remove is
+    to take :math:`1 - S_k`. Shares are of all n positions, so that curves of different maps can
+    be compared: once a sign is used up, its curve stays where it is.
+
+    Parameters
+    ----------
+    model, inputs, target, chunk, output
+        As in `deletion`.
+    maps : (sample, \*space) or (sample, group, \*space)
+        Signed, at the inputs' size; see `deletion` for groups and targets.
+    by
+        Which evidence is ranked: ``"positive"``, ``"negative"`` or ``"absolute"``.
+    keep
+        Keep the first of the ranking, or remove them and keep all others.
+    shares
+        Rising, in (0, 1]. 0 is put before them, and 1 after them.
+    score
+        ``(output of one example, target) -> scalar``; the softmax probability by default. The
+        measures by absolute value are accuracies in the paper: give a score that is 1 where the
+        prediction is the target, and the labels as targets.
+    baseline
+        What is removed is set to this: as in `deletion`. The paper blurs.
+
+    Returns
+    -------
+    Curve
+        `fraction` and `score` (sample, point), from nothing to everything kept or removed, and
+        `auc` (sample,); with targets (target, sample) the target axis is first. High is good for
+        keeping positive or absolute values and for removing negative ones; low is good for the
+        others. NaN where the map is constant or not finite, or has no value of the sign.
+
+    Raises
+    ------
+    ValueError
+        If maps, target, baseline or an option do not fit.
+    TypeError
+        If inputs are not of a floating dtype.
+
+    References
+    ----------
+    Hesse, Schaub-Meyer & Roth 2021, "Fast axiomatic attribution for neural networks".
+    arXiv:2111.07668
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Linear(4, 1, bias=False)
+    >>> _ = net.weight.data.copy_(torch.tensor([[4.0, -3.0, 2.0, -1.0]]))
+    >>> inputs, options = torch.ones(1, 4), {"score": ifa.score.logit, "shares": (0.25, 0.5)}
+    >>> retention(net, inputs, net.weight.data, 0, **options).score
+    tensor([[0., 4., 6., 6.]], dtype=torch.float64)
+    >>> retention(net, inputs, net.weight.data, 0, by="negative", keep=False, **options).score
+    tensor([[2., 5., 6., 6.]], dtype=torch.float64)
+    """
+    where = "ifa.evaluate.retention"
+    check_choice(where, "by", by, (*_SIGNS, "absolute"))
+    points = _points(where, shares)
+    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
+    values = case.maps.abs() if by == "absolute" else _SIGNS[by] * case.maps
+    usable = torch.ones_like(values, dtype=torch.bool) if by == "absolute" else values > 0
+    rank, share = ranked(where, values, None)
+    fraction = torch.tensor(points, dtype=torch.float64, device=rank.device)
+    # rounded first: 0.1 * 30 is a little more than 3
+    taken = (fraction * (share.shape[1] - 1)).round(decimals=6).ceil().long()
+    lead = (-1, *(1,) * (rank.ndim - 1))
+    scores = case.shown(
+        len(points),
+        lambda rows, number: ((rank[rows] < taken[number].reshape(lead)) & usable[rows]) == keep,
+    )
+    silent = case.silent | ~usable.flatten(1).any(1)
+    return curve(case, fraction.expand(len(rank), -1), scores, silent)
+
+
+def _points(where: str, shares: Sequence[float]) -> list[float]:
+    points = [float(share) for share in shares]
+    rising = all(a < b for a, b in pairwise(points))
+    if not points or not rising or not 0 < points[0] <= points[-1] <= 1:
+        raise ValueError(
+            f"{where}: expected shares that rise, in (0, 1], at least one, got {points}."
+        )
+    return [0.0, *points, *([1.0] if points[-1] < 1 else [])]

@@ -1,0 +1,424 @@
+"""Methods against metrics: the driver, its store, what it says, and the command."""
+
+import re
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib import pyplot as plt
+from populations import contents
+from safetensors.torch import save_file
+from scipy import stats
+from torch.func import vmap
+
+import ifa
+from ifa import evaluate
+from ifa.cli import main
+from ifa.evaluate.summaries import written
+from ifa.testing import models
+
+MODEL = models.pooled_linear(1)
+INPUTS = models.inputs(MODEL, 7)
+LABELS = [0, 3, 1, 1, 2, 0, 3]
+DATA = [(x, label, f"s{n}") for n, (x, label) in enumerate(zip(INPUTS, LABELS, strict=True))]
+
+
+def flat(inputs, target):
+    """Explain every sample by the same constant, but the last of the batch by its own input."""
+    maps = torch.ones(len(inputs), *inputs.shape[2:])
+    maps[inputs[:, 0, 0] == INPUTS[6, 0, 0]] = torch.nan
+    return maps
+
+
+METHODS = {
+    "gradcam": partial(ifa.explain, layer="conv1", rectify=False),
+    "noise": evaluate.noise_map,
+    "flat": flat,
+}
+METRICS = {
+    "deletion": partial(evaluate.deletion, steps=3),
+    "confidence": evaluate.confidence,
+    "complexity": evaluate.complexity,
+    "sensitivity": partial(evaluate.sensitivity, samples=2),
+}
+COLUMNS = [
+    "deletion",
+    *(f"confidence.{name}" for name in evaluate.Confidence._fields),
+    "complexity",
+    "sensitivity.mean",
+    "sensitivity.max",
+]
+table = partial(evaluate.table, MODEL, DATA, METHODS, METRICS, shard=3, progress=False)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return table()
+
+
+def test_every_value_is_what_the_metric_says_of_the_method(found):
+    assert found["value"].dims == ("method", "metric", "sample")
+    assert found["metric"].values.tolist() == COLUMNS
+    target = MODEL(INPUTS).argmax(1)
+    assert found["target"].values.tolist() == found["prediction"].values.tolist() == target.tolist()
+    assert found["label"].values.tolist() == LABELS
+    assert found["id"].values.tolist() == [f"s{n}" for n in range(7)]
+    for name, method in METHODS.items():
+        explain = method if name == "flat" else partial(method, MODEL)
+        maps = explain(INPUTS, target)
+        want = [
+            evaluate.deletion(MODEL, INPUTS, maps, target, steps=3).auc,
+            *evaluate.confidence(MODEL, INPUTS, maps, target),
+            vmap(evaluate.complexity)(maps),
+            *evaluate.sensitivity(explain, INPUTS, target, samples=2),
+        ]
+        np.testing.assert_allclose(
+            found["value"].sel({"method": name}), torch.stack(want), rtol=1e-4
+        )
+
+
+def test_maps_that_say_nothing_are_counted(found):
+    assert found["blank"].sum("sample").values.tolist() == [0, 0, 6]
+    assert found["nonfinite"].sel({"method": "flat"}).values.tolist() == [False] * 6 + [True]
+    silent = found["value"].sel({"method": "flat", "metric": ["deletion", "confidence.drop"]})
+    assert silent.isnull().all()
+    assert found["value"].sel({"method": "gradcam"}).notnull().all()
+
+
+def test_which_way_is_better_is_known_of_ours_and_can_be_said():
+    assert table()["better"].values.tolist() == [
+        "lower", "", "", "lower", "higher", "higher", "lower", "lower", "lower"
+    ]  # fmt: skip
+    named = evaluate.table(
+        MODEL, DATA, METHODS, {"mine": evaluate.complexity}, better={"mine": "higher"},
+        progress=False,
+    )  # fmt: skip
+    assert named["better"].values.tolist() == ["higher"]
+
+
+@pytest.mark.parametrize("targets", ["label", 2])
+def test_targets_are_labels_or_one_output(targets):
+    found = table(targets=targets)
+    want = LABELS if targets == "label" else [2] * 7
+    assert found["target"].values.tolist() == want
+    before = found["value"].sel({"method": "gradcam", "metric": "confidence.before"})
+    shares = MODEL(INPUTS).softmax(1)[range(7), want].detach()
+    np.testing.assert_allclose(before, shares, rtol=1e-5)
+
+
+def test_a_sample_does_not_depend_on_its_shard(found):
+    for shard in (1, 7):
+        xr.testing.assert_allclose(table(shard=shard), found, rtol=1e-4)
+
+
+def test_a_method_of_a_model_can_be_randomized_and_one_without_it_not():
+    def spearman(model, explain, inputs, target):
+        return evaluate.randomization(model, explain, inputs, target).spearman[-1]
+
+    methods = {"gradcam": METHODS["gradcam"]}
+    found = evaluate.table(MODEL, DATA, methods, {"random": spearman}, progress=False)
+    target = MODEL(INPUTS).argmax(1)
+    want = evaluate.randomization(MODEL, METHODS["gradcam"], INPUTS, target).spearman[-1]
+    np.testing.assert_allclose(found["value"][0, 0], want, rtol=1e-6)
+    with pytest.raises(TypeError, match=r"expected methods \(model, inputs, target\) -> maps"):
+        evaluate.table(MODEL, DATA, {"flat": flat}, {"random": spearman}, progress=False)
+
+
+# ---- on disk
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_table_on_disk_is_that_in_memory_and_can_be_verified(found, tmp_path):
+    stored = table(store=tmp_path / "table")
+    xr.testing.assert_identical(stored.drop_attrs(), found.drop_attrs())
+    assert stored.attrs == found.attrs
+    ifa.verify(tmp_path / "table")
+    before = contents(tmp_path)
+    xr.testing.assert_identical(table(store=tmp_path / "table"), stored)
+    assert contents(tmp_path) == before
+
+
+def test_an_interrupted_table_continues_with_the_same_bits(tmp_path):
+    def killed_after(limit):
+        def progress(done, total):
+            assert total == 7 * 3 * 4
+            if done > limit:
+                raise Killed
+
+        return progress
+
+    done = []
+    for limit in (40, 40):  # in the second shard, and there again
+        with pytest.raises(Killed):
+            table(store=tmp_path / "table", progress=killed_after(limit))
+        done.append(sorted(path.name for path in (tmp_path / "table/shards").iterdir()))
+    assert done == [["00000.npz"]] * 2
+    resumed = table(store=tmp_path / "table")
+    xr.testing.assert_identical(resumed, table(store=tmp_path / "whole"))
+    ifa.verify(tmp_path / "table")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"metrics": METRICS | {"deletion": evaluate.deletion}}, "metrics.deletion"),
+        ({"methods": METHODS | {"noise": partial(evaluate.noise_map, seed=1)}}, "methods.noise"),
+        ({"methods": dict(reversed(METHODS.items()))}, "order"),
+        ({"model": models.pooled_linear(1, seed=1)}, "model.weights"),
+        ({"data": DATA[:6]}, "data.fingerprint"),
+        ({"targets": "label"}, "targets"),
+        ({"shard": 4}, "shard"),
+        ({"better": {"complexity": "higher"}}, "better.complexity"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_another_evaluation_is_refused_by_name(change, named, tmp_path):
+    table(store=tmp_path / "table")
+    before = contents(tmp_path)
+    asked = {"model": MODEL, "data": DATA, "methods": METHODS, "metrics": METRICS, "shard": 3}
+    with pytest.raises(ValueError, match=rf"ifa\.evaluate\.table: expected .* another: {named}"):
+        evaluate.table(**asked | change, store=tmp_path / "table", progress=False)
+    assert contents(tmp_path) == before
+
+
+def test_a_directory_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(ValueError, match=r"ifa\.evaluate\.table: expected .* new, empty or a run"):
+        table(store=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"methods": {}}, ValueError, "expected at least one method by name"),
+        ({"metrics": {}}, ValueError, "expected at least one metric by name"),
+        ({"methods": {"a": 3}}, TypeError, "expected method 'a' to be"),
+        ({"metrics": {"a": len}}, TypeError, r"expected a metric of \(model, inputs, maps, target"),
+        ({"metrics": {"a": lambda map: map}}, ValueError, "expected one number for each of 3"),
+        ({"methods": {"a": lambda x, t: x[0]}}, ValueError, r"expected maps \(sample, ...\) of 3"),
+        ({"targets": "every"}, ValueError, "expected targets to be one of"),
+        ({"targets": 9}, ValueError, "expected targets in 0..3"),
+        ({"shard": 0}, ValueError, "expected shard to be a whole number"),
+        ({"better": {"deletion": "up"}}, ValueError, "to be one of 'higher', 'lower', got 'up'"),
+    ],
+    ids=str,
+)
+def test_wrong_calls_are_refused_by_name(change, error, text):
+    asked = {"methods": METHODS, "metrics": METRICS, "shard": 3, "progress": False} | change
+    with pytest.raises(error, match=rf"ifa\.evaluate\.table: .*{text}"):
+        evaluate.table(MODEL, DATA, **asked)
+
+
+# ---- methods
+
+
+@pytest.mark.parametrize("name", evaluate.cam_methods("conv1"))
+@pytest.mark.parametrize("rectify", [True, False])
+def test_every_method_maps_each_sample_alone(rectify, name):
+    method = evaluate.cam_methods("conv1", rectify=rectify)[name]
+    if name == "cam":  # reads the channels of the last layer
+        method = evaluate.cam_methods("conv2", rectify=rectify)[name]
+    target = torch.tensor([1, 3, 0])
+    with ifa.testing.assert_leaves_model_untouched(MODEL):
+        maps = method(MODEL, INPUTS[:3], target)
+    assert maps.shape == (3, 13)
+    assert not rectify or (maps >= 0).all()
+    alone = [method(MODEL, one[None], t[None])[0] for one, t in zip(INPUTS, target, strict=False)]
+    torch.testing.assert_close(maps, torch.stack(alone), rtol=1e-4, atol=1e-6)
+
+
+def test_every_weighting_and_perturbation_is_a_method():
+    kernels = {name for name in ifa.weight.__all__ if name != "fullcam"}  # hirescam's other name
+    assert {*evaluate.cam_methods()} == kernels | {*ifa.perturb.__all__} | {"noise"}
+
+
+def test_noise_depends_on_the_seed_and_the_sample_alone():
+    maps = evaluate.noise_map(MODEL, INPUTS)
+    assert maps.shape == (7, 13)
+    assert torch.equal(evaluate.noise_map(MODEL, INPUTS[[4, 2]]), maps[[4, 2]])
+    assert 0 <= maps.min() < 0.1 < 0.9 < maps.max() <= 1
+    assert not torch.equal(evaluate.noise_map(MODEL, INPUTS, seed=1), maps)
+    assert len(maps.unique(dim=0)) == 7
+    both = evaluate.noise_map(MODEL, INPUTS, torch.zeros(2, 7, dtype=torch.int64))
+    assert torch.equal(both[1], maps)
+
+
+# ---- what a table says
+
+
+def made_up():
+    """Three methods and three metrics: the first two methods differ in the second only."""
+    random = np.random.default_rng(0)
+    value = random.normal(size=(3, 3, 40))
+    value[1] = value[0] + 0.3 * random.normal(size=(3, 40))
+    value[1, 1] = value[0, 1] + 1 + 0.3 * random.normal(size=40)
+    value[2] = value[0] + 2
+    value[2, :, ::4] = np.nan
+    return xr.Dataset(
+        {
+            "value": (("method", "metric", "sample"), value),
+            "blank": (("method", "sample"), np.isnan(value[:, 0])),
+            "nonfinite": (("method", "sample"), np.zeros((3, 40), bool)),
+        },
+        {
+            "method": list("abc"),
+            "metric": ["up", "down", "neither"],
+            "better": ("metric", ["higher", "lower", ""]),
+        },
+    )
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_means_and_intervals_equal_scipy(confidence):
+    made = made_up()
+    said = evaluate.summary(made, confidence=confidence)
+    for method in range(3):
+        for metric in range(3):
+            one = made["value"].values[method, metric]
+            one = one[np.isfinite(one)]
+            cell = said.isel({"method": method, "metric": metric})
+            low, high = stats.t.interval(confidence, len(one) - 1, one.mean(), stats.sem(one))
+            np.testing.assert_allclose(
+                [cell["mean"], cell["low"], cell["high"]], [one.mean(), low, high], rtol=1e-10
+            )
+            assert cell["count"] == len(one) == (30 if method == 2 else 40)
+    assert said["blank"].values.tolist() == [0, 0, 10]
+
+
+def test_the_best_is_marked_and_who_is_not_told_apart_from_it():
+    said = evaluate.summary(made_up())
+    assert said["best"].values.tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
+    assert said["tied"].values.tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    near = evaluate.summary(made_up().isel(method=[0, 1]))
+    assert (near["best"] | near["tied"]).values.tolist() == [[1, 1, 0], [1, 0, 0]]
+
+
+def test_what_differs_by_rounding_is_not_told_apart():
+    made = made_up().isel(method=[0, 1])
+    made["value"][1] = made["value"][0] * (1 + 1e-6)
+    said = evaluate.summary(made)
+    assert (said["best"] | said["tied"]).values.tolist() == [[1, 1, 0]] * 2
+
+
+def test_a_column_without_a_value_has_no_best():
+    made = made_up().isel(sample=[0, 1])
+    made["value"][:, 0] = np.nan
+    said = evaluate.summary(made)
+    assert not said["best"].values[:, 0].any()
+    assert said["mean"].values[:, 0].tolist() == pytest.approx([np.nan] * 3, nan_ok=True)
+    assert "nan" in written(said)
+    with pytest.raises(ValueError, match=r"ifa\.evaluate\.summary: expected a confidence between"):
+        evaluate.summary(made, confidence=95)
+
+
+def test_a_summary_in_writing_has_a_row_for_each_method():
+    said = evaluate.summary(made_up())
+    text = written(said).splitlines()
+    assert text[0].split() == ["method", "^", "up", "v", "down", "neither", "blank/nonfinite"]
+    assert [line.split()[0] for line in text[1:4]] == ["a", "b", "c"]
+    assert text[3].split()[-1] == "10/0"
+    assert len({len(line) for line in text[:4]}) == 1
+    assert f"{float(said['mean'][0, 1]):.2f} ±" in text[1]
+
+
+def test_pictures_hold_what_was_given():
+    said = evaluate.summary(made_up())
+    axes = ifa.plot.methods(said)
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c (10 silent)"]
+    assert len(axes.texts) == 9
+    bold = [text for text in axes.texts if text.get_fontweight() == "bold"]
+    assert [text.get_position() for text in bold] == [(0, 2), (1, 0)]  # column, row
+    assert all(text.get_text().endswith("*") for text in bold)
+    assert np.isnan(axes.images[0].get_array().filled(np.nan)[:, 2]).all()
+    plt.close(axes.figure)
+    maps = evaluate.noise_map(MODEL, INPUTS)
+    maps[0] = 1.0
+    curve = evaluate.deletion(MODEL, INPUTS, maps, steps=4, window=5)
+    axes = ifa.plot.relevance_curves({"noise": curve}, axes=plt.subplots()[1])
+    line = axes.lines[0]
+    assert line.get_xdata()[[0, -1]].tolist() == [0, 100]
+    ends = curve.score[1:].mean(0)
+    np.testing.assert_allclose(line.get_ydata()[[0, -1]], ends[[0, -1]])
+    want = f"noise: AUC {curve.auc[1:].mean():.3f}, 1 without a value"
+    assert line.get_label() == want
+    plt.close(axes.figure)
+
+
+# ---- the command
+
+DIGITS = ("ifa.nets:digits_cnn", "ifa.nets:digits")
+FAST = "gradcam,xgradcam,layercam,hirescam,cam,scorecam,noise"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A run of a network that reads digits."""
+    home = tmp_path_factory.mktemp("digits")
+    network = ifa.nets.train_digits()
+    save_file(network.state_dict(), home / "weights.safetensors")
+    reference = ifa.ModelRef("ifa.nets:digits_cnn", str(home / "weights.safetensors"))
+    ifa.analyze(
+        reference, ifa.nets.digits(), layer="conv3", store=home / "run", progress=False,
+        keep_samples="none",
+    )  # fmt: skip
+    return home
+
+
+def run(*arguments, capsys):
+    code = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_one_command_tells_every_map_from_noise(home, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    command = ("evaluate", home / "run", *DIGITS, "--weights", home / "weights.safetensors",
+               "--samples", 60, "--methods", FAST, "--metrics", "deletion,insertion,confidence",
+               "--quiet")  # fmt: skip
+    code, out, err = run(*command, capsys=capsys)
+    assert (code, err) == (0, "")
+    assert "confidence.before" not in out
+    place = home / "run-evaluation"
+    assert f"table: {place}\npicture: {place}.png" in out
+    assert place.with_name("run-evaluation.png").stat().st_size > 10_000
+    ifa.verify(place)
+    ifa.verify(home / "run")
+    found = ifa.open(place).to_dataset()
+    assert found.sizes == {"method": 7, "metric": 7, "sample": 60}
+    value = found["value"].sel(metric=["deletion", "insertion"])
+    behind = value.sel({"method": "noise"}) - value.drop_sel(method="noise")
+    behind = behind.transpose("method", "metric", "sample").values
+    behind[:, 1] *= -1
+    low = [stats.ttest_1samp(one, 0).confidence_interval().low for one in behind.reshape(-1, 60)]
+    assert min(low) > 0, low
+    assert run(*command, capsys=capsys) == (code, out, err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--methods", "gradcam,gradcamm"), "expected --methods from .*, got 'gradcamm'"),
+        (("--metrics", "deletions"), "expected --metrics from .*, got 'deletions'"),
+        (("--layer", "conv1"), "expected --layer to be one of the run's, conv3, got 'conv1'"),
+        (("--samples", "0"), "expected --samples to be a whole number"),
+        ((), r"expected the network and data of the run .*, got others: model\.weights"),
+    ],
+    ids=str,
+)
+def test_wrong_commands_are_told_by_name(arguments, text, home, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    weights = ("--weights", home / "weights.safetensors") if arguments else ()
+    code, out, err = run(
+        "evaluate", home / "run", *DIGITS, *weights, *arguments, "--out", home / "no", "--quiet",
+        capsys=capsys,
+    )  # fmt: skip
+    assert (code, out) == (1, "")
+    assert re.search(f"ifa evaluate: {text}", err)
+    assert not (home / "no").exists()
