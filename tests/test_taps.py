@@ -902,6 +902,34 @@ def test_no_layer_is_the_last_with_a_grid(space):
     assert isinstance(ifa.tap(net, None, inputs)(inputs, 0), ifa.Features)
 
 
+class Backbone(nn.Module):
+    """Returns its last feature map and, apart from it, the mean that the classifier reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.conv(x)
+        return maps, maps.mean((2, 3))
+
+
+class Classified(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.linear = Backbone(), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.backbone(x)[1])
+
+
+def test_the_last_grid_is_one_that_goes_on():
+    net, inputs = build(Classified), batch()
+    tap = ifa.tap(net, None, inputs)
+    assert tap.sites[0].layer == "backbone.conv"
+    assert tap(inputs, 0).gradients.any()
+
+
 def test_module_aliases():
     net, inputs = build(Tied), batch()
     expected = ifa.tap(net, "two", inputs)(inputs, 1)

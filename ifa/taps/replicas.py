@@ -34,6 +34,7 @@ class Running:
         self.edit: Edit | None = None
         self.visit: Visit | None = None
         self.calls: Counter[str] = Counter()
+        self.alone = True  # whether the tensor being edited is all that its layer returned
 
 
 class Replica:
@@ -213,6 +214,7 @@ def _hook(running: Running, name: str) -> Callable[..., Any]:
         tensor = first_tensor(output)
         if tensor is None:
             return None
+        running.alone = tensor is output
         edited = running.edit(f"{name}#{running.calls[name]}", tensor)
         return None if edited is tensor else replace_first_tensor(output, edited)
 

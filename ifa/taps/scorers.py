@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from ifa.chains import describe
+from ifa.taps.budgets import fitting
 from ifa.taps.outputs import Output, map_tensors, pick
 from ifa.taps.pulls import (
     Score,
@@ -20,7 +21,7 @@ from ifa.taps.pulls import (
 )
 from ifa.taps.replicas import plain, replicas
 from ifa.taps.requests import as_targets, predicted
-from ifa.taps.sites import refuse_inference_mode
+from ifa.taps.sites import Site, examine, refuse_inference_mode
 
 
 class Scorer:
@@ -74,6 +75,15 @@ class Scorer:
                 output = self.run(inputs[:1])
             known["outputs"] = (*output.shape[1:], 1)[0] if isinstance(output, Tensor) else None
         return known["outputs"]
+
+    def fitting(self, inputs: Tensor) -> int:
+        """Return how many inputs like these run at once where nobody said."""
+        known, like = self._replicas.get().known, str((inputs.shape[1:], inputs.dtype))
+        if like not in known:
+            sites = examine(self.model, inputs[:1], self.output, self.where).sites
+            own = Site("", tuple(inputs.shape[1:]), inputs.dtype)
+            known[like] = fitting([own, *sites.values()], inputs.device)
+        return known[like]
 
     def gradients(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return gradients with respect to the inputs, and the scores they are of.

@@ -44,6 +44,7 @@ class Traced:
     sites: Sites
     output: tuple[int, ...] | None  # shape of one example's output; None where it is no tensor
     writes_input: bool  # whether the model works in place on its input
+    among: frozenset[str]  # layers that returned more than the tensor
 
 
 def trace(model: nn.Module, example: Tensor) -> Sites:
@@ -100,12 +101,15 @@ def examine(model: nn.Module, example: Tensor, output: Output, where: str) -> Tr
     written = inputs._version
     calls: list[Site] = []
     runs: dict[str, int] = {}
+    among: set[str] = set()
 
     def record(call: str, tensor: Tensor) -> Tensor:
         name, _, number = call.rpartition("#")
         runs[name] = int(number)
         if name and tensor.shape[:1] == example.shape[:1] and tensor.is_floating_point():
             calls.append(Site(call, tuple(tensor.shape[1:]), tensor.dtype))
+            if not replica.running.alone:
+                among.add(call)
         return tensor
 
     state = [
@@ -136,7 +140,8 @@ def examine(model: nn.Module, example: Tensor, output: Output, where: str) -> Tr
         layer = site.layer.rpartition("#")[0]
         name = layer if runs[layer] == 1 else site.layer
         sites[name] = replace(site, layer=name)
-    return Traced(sites, _output_shape(pick(raw, output), len(example)), inputs._version != written)
+    shape, wrote = _output_shape(pick(raw, output), len(example)), inputs._version != written
+    return Traced(sites, shape, wrote, frozenset(name for name in sites if address(name) in among))
 
 
 def refuse_inference_mode(where: str) -> None:
@@ -162,7 +167,9 @@ def find(model: nn.Module, traced: Traced, layer: Any, example: Tensor, where: s
                 f"{where}: expected a layer whose output has a grid, found none in "
                 f"{type(model).__name__}. Name the layer; list them with ifa.trace(model, example)."
             )
-        return grids[-1]
+        # what goes on from a layer that returns several tensors may not be the first of them
+        alone = [name for name in grids if name not in traced.among]
+        return (alone or grids)[-1]
     if not isinstance(layer, str):
         raise TypeError(
             f"{where}: expected the dotted name of a layer, got {type(layer).__name__}. "
