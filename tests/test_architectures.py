@@ -516,7 +516,7 @@ def test_nothing_below_a_cut_runs_again(case, net, inputs):
         assert repr(head).startswith(f"head above {case.layer!r}, by replay: ")
         close(case, outputs, expected)
         changed = activations * 0.5 + 0.1
-        close(case, head(changed), split.override(inputs, changed))
+        close(case, head(changed), split.override(split.copy(), inputs, changed))
         assert not torch.equal(head(changed), expected)
     assert snapshot(net) == before
 

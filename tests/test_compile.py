@@ -1,6 +1,7 @@
 """The option `compile`: what lies below a layer, compiled with its weights as constants."""
 
 import shutil
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -77,6 +78,14 @@ def test_a_compiled_analysis_is_the_plain_one_but_for_rounding(net, tmp_path):
         np.testing.assert_allclose(found, plain["samples/last"][name], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="compile"):
         ifa.analyze(net, data, **options, store=tmp_path / "run")
+
+
+def test_a_module_with_a_forward_of_its_own_is_compiled_with_it():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten()).eval()
+    net[0].forward = MethodType(lambda self, x: 5 * nn.Conv2d.forward(self, x), net[0])
+    inputs = torch.randn(2, 1, 5, 5)
+    plain, compiled = ifa.tap(net, "1", inputs), ifa.tap(net, "1", inputs, compile=True)
+    torch.testing.assert_close(plain(inputs, 0).activations, compiled(inputs, 0).activations)
 
 
 class Untraceable(nn.Conv2d):

@@ -448,7 +448,7 @@ def test_an_unfinished_run_says_how_to_go_on(read, run):
     (run / "shards" / "00001.npz").unlink()
     with pytest.raises(ValueError, match="expected a finished run") as caught:
         read(run)
-    assert "Run the same ifa.analyze again to continue it." in str(caught.value)
+    assert "Do what made it again to continue it." in str(caught.value)
     if read is ifa.open:
         assert "4 shards done and no COMMIT.json" in str(caught.value)
 

@@ -1059,3 +1059,55 @@ def test_grids_with_one_and_many_targets(grid, shape, lay, target):
 
 def test_grids_compare_and_copy():
     assert copy.deepcopy(ifa.tokens(1, (2, 3))) == ifa.tokens(1, (2, 3)) != ifa.tokens(0, (2, 3))
+
+
+class ComplexNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv1d(2, 3, 3), nn.Linear(3, 4)
+
+    def above(self, activations):
+        real = self.head(activations.mean(2))
+        return {"complex": torch.complex(real, real**2), "real": real}
+
+    def forward(self, x):
+        return self.above(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda output, target: output["real"][target],
+        lambda output, target: output["complex"].abs().sum() + output["real"][0],
+    ],
+)
+def test_scores_that_index_by_the_target_or_read_complex_outputs(score):
+    torch.manual_seed(0)
+    net, inputs = ComplexNet().eval(), torch.randn(3, 2, 7)
+    many = torch.tensor([[0, 1, 2], [3, 3, 3]])
+    features = ifa.tap(net, "layer", inputs, score=score, output=lambda raw: raw)(inputs, many)
+    for row, gradients in zip(many, features.gradients, strict=True):
+        start = net.layer(inputs).detach().requires_grad_()
+        output = net.above(start)
+        each = [{name: part[i] for name, part in output.items()} for i in range(3)]
+        total = torch.stack([score(one, t) for one, t in zip(each, row, strict=True)]).sum()
+        torch.testing.assert_close(gradients, torch.autograd.grad(total, start)[0])
+
+
+def test_forward_mode_goes_through_a_tap():
+    torch.manual_seed(0)
+    net, inputs = ComplexNet().eval(), torch.randn(3, 2, 7)
+    tap = ifa.tap(net, "layer", inputs, output="real")
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(inputs, torch.ones_like(inputs))
+        found = torch.autograd.forward_ad.unpack_dual(tap(dual, 1).activations).tangent
+    assert found is not None
+    expected = net.layer(inputs + 1) - net.layer(inputs)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_pickles():
+    inputs = torch.randn(3, 2, 7)
+    activations, head = ifa.cut(ComplexNet().eval(), "layer", inputs, output="real")(inputs)
+    again = pickle.loads(pickle.dumps(head))
+    torch.testing.assert_close(again(activations), head(activations))

@@ -209,7 +209,7 @@ def open(run: str | os.PathLike[str]) -> xr.DataTree:
         raise ValueError(
             f"ifa.open: expected a finished run, got {files.path} with "
             f"{len(list(files.shards.glob('*.npz')))} shards done and no COMMIT.json. "
-            "Run the same ifa.analyze again to continue it."
+            "Do what made it again to continue it."
         )
     tree = xr.open_datatree(files.statistics, engine="zarr", chunks=None).load()
     if files.samples.exists():
@@ -235,7 +235,7 @@ def verify(run: str | os.PathLike[str]) -> None:
         files.spec()
         raise ValueError(
             f"ifa.verify: expected a finished run, got {files.path} without COMMIT.json. "
-            "Run the same ifa.analyze again to continue it."
+            "Do what made it again to continue it."
         )
     problems = files.problems()
     if problems:

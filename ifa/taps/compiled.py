@@ -51,7 +51,8 @@ def _frozen(name: str, module: nn.Module, shapes: Shapes) -> Callable[..., Any]:
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor import config as compiling
 
-    plain = partial(type(module).forward, module)
+    # a module wrapped by itself has a forward of its own
+    plain = vars(module).get("forward") or partial(type(module).forward, module)
     made: list[Callable[..., Any]] = []
 
     def forward(*args: Any, **kwargs: Any) -> Any:

@@ -25,6 +25,9 @@ class Head:
         # looking for one that is up to date would cost as much as a small network
         self._copy, self._thread = cut.copy(), threading.get_ident()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_copy": None, "_thread": None}  # hooks do not pickle
+
     def __repr__(self) -> str:
         where = f"head above {self._cut.layer!r}"
         if self._why:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
-from torch.func import debug_unwrap, grad_and_value, vmap
+from torch.autograd import forward_ad
+from torch.func import debug_unwrap, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ifa.chains import describe
@@ -44,7 +45,7 @@ def score_all(where: str, score: Score, output: Any, target: Tensor) -> Tensor:
 
 def differentiable(output: Any) -> list[Tensor]:
     """List the tensors of an output that a score can be differentiated by."""
-    return [leaf for leaf in tree_flatten(output)[0] if _is_real(leaf)]
+    return [leaf for leaf in tree_flatten(output)[0] if _is_smooth(leaf)]
 
 
 def puller(leaves: Sequence[Tensor], starts: Sequence[Tensor]) -> Pull:
@@ -104,32 +105,35 @@ def joined(parts: Sequence[Any]) -> Any:
 def transformed(*tensors: Tensor) -> bool:
     """Tell whether torch.func is at work, or the caller differentiates by the tensors."""
     through = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return through or peek_interpreter_stack() is not None
+    forward_mode = forward_ad._current_level >= 0
+    return through or forward_mode or peek_interpreter_stack() is not None
 
 
 def _differentiated(
     where: str, score: Score, output: Any, target: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     leaves, structure = tree_flatten(output)
-    real = [place for place, leaf in enumerate(leaves) if _is_real(leaf)]
+    if target.ndim == 2:  # each target has gradients of its own
+        leaves = [leaf.expand(len(target), *leaf.shape) for leaf in leaves]
+    places = [place for place, leaf in enumerate(leaves) if _is_smooth(leaf)]
+    lifted = vmap(_checked(where, score))
+    lifted = lifted if target.ndim == 1 else vmap(lifted)
 
-    def of(chosen: list[Tensor], every: list[Any], target: Tensor) -> Tensor:
-        whole = list(every)
-        for place, leaf in zip(real, chosen, strict=True):
+    def of(*chosen: Tensor) -> Tensor:
+        whole = list(leaves)
+        for place, leaf in zip(places, chosen, strict=True):
             whole[place] = leaf
-        return _checked(where, score)(tree_unflatten(whole, structure), target)
+        return lifted(tree_unflatten(whole, structure), target)
 
-    chosen = [leaves[place] for place in real]
-    gradients, scores = _lifted(grad_and_value(of), target)(chosen, leaves, target)
-    return scores, gradients
+    # the score is mapped inside: the other way round `output[target]` is refused by torch
+    scores, back = vjp(of, *(leaves[place] for place in places))  # pyright: ignore
+    return scores, list(back(torch.ones_like(scores)))
 
 
 def _lifted(function: Callable[..., Any], target: Tensor) -> Callable[..., Any]:
-    """Map over the samples of all arguments; and the last, the targets, over the target axis."""
+    """Map over the samples of output and targets; and the targets over the target axis."""
     over_samples = vmap(function)
-    if target.ndim == 1:
-        return over_samples
-    return lambda *rest: vmap(over_samples, (*(None for _ in rest[1:]), 0))(*rest)
+    return over_samples if target.ndim == 1 else vmap(over_samples, (None, 0))
 
 
 def _checked(where: str, score: Score) -> Score:
@@ -162,5 +166,5 @@ def _traced(scores: Tensor) -> bool:
     return scores.requires_grad or debug_unwrap(scores) is not scores
 
 
-def _is_real(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+def _is_smooth(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-ROWS = ["taps", "perturbations", "attributions", "populations", "scaling"]
+ROWS = ["taps", "perturbations", "attributions", "populations", "scaling", "options"]
 
 
 def main() -> None:
