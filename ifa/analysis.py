@@ -82,7 +82,7 @@ def analyze(
     shard: int = 512,
     batch_size: int = 32,
     compile: bool = False,
-    workers: int = 0,
+    workers: int | None = None,
     device: str | torch.device | None = None,
     map: Any = None,
     progress: Progress = True,
@@ -154,8 +154,9 @@ def analyze(
     compile
         Compile what lies below the layers, as `ifa.tap` does, for whole batches. Pays on long runs.
     workers
-        How many processes read the data ahead, as of a `torch.utils.data.DataLoader`; 0 reads the
-        next batch in a thread. The same samples in the same order, so the same bits.
+        How many processes read the data ahead, as of a `torch.utils.data.DataLoader`. None reads
+        the next batch in a thread; 0 reads here, for data that only the thread that opened them can
+        read. The same samples in the same order, so the same bits.
     device
         Where to compute; the model's own by default. The model itself is not moved.
     map

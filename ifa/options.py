@@ -54,7 +54,7 @@ def check_options(
     reduction: str,
     shard: int,
     batch_size: int,
-    workers: int,
+    workers: int | None,
 ) -> None:
     """Raise where an option is none of its choices."""
     choices: list[tuple[str, Any, tuple[str, ...]]] = [
@@ -75,8 +75,8 @@ def check_options(
     for name, value in (("shard", shard), ("batch_size", batch_size)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"ifa.analyze: expected a positive {name}, got {value!r}.")
-    if not isinstance(workers, int) or workers < 0:
-        raise ValueError(f"ifa.analyze: expected workers to be 0 or more, got {workers!r}.")
+    if workers is not None and (not isinstance(workers, int) or workers < 0):
+        raise ValueError(f"ifa.analyze: expected workers to be None or 0 or more, got {workers!r}.")
 
 
 def check_combination(task: str, weight: Any, perturb: Any, confidence: bool) -> None:

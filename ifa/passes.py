@@ -154,7 +154,7 @@ class Plan:
     confidence: bool
     shard: int
     batch_size: int
-    workers: int
+    workers: int | None
     schema: Schema = field(default_factory=dict)  # of the sample table; empty if none is kept
 
     @property

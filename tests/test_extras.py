@@ -1,6 +1,7 @@
 """Options of the analysis beyond importances: reductions, perturbations, confidence, workers."""
 
 import functools
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -163,6 +164,27 @@ class Shapes(torch.utils.data.Dataset):
         return values, index % 4, f"case {index}"
 
 
+class Bound(Shapes):
+    """Data that only the thread that opened them can read, as those of sqlite."""
+
+    def __init__(self):
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def __getitem__(self, index):
+        assert threading.get_ident() == self.thread
+        return super().__getitem__(index)
+
+
+def test_no_workers_read_in_the_callers_thread():
+    options = {"layer": "conv2", "batch_size": 2, "progress": False}
+    model = net(1)
+    here = ifa.analyze(model, Bound(), workers=0, **options)
+    assert_same(ifa.analyze(model, Shapes(), **options), here, rtol=0)
+    with pytest.raises(AssertionError):
+        ifa.analyze(model, Bound(), **options)
+
+
 def test_workers_read_the_same_bits_in_the_same_order(tmp_path):
     model = net(1)
     options = {"layer": "conv2", "progress": False, "shard": 6, "batch_size": 2}
@@ -202,7 +224,7 @@ def test_a_reference_is_loaded_once_in_each_worker_process(tmp_path, monkeypatch
     [
         ({"reductions": ("moments",)}, "distinct reductions of ('histogram', 'top_samples',"),
         ({"reductions": ("histogram", "histogram")}, "got ['histogram', 'histogram']."),
-        ({"workers": -1}, "workers to be 0 or more, got -1."),
+        ({"workers": -1}, "workers to be None or 0 or more, got -1."),
         ({"confidence": True, "task": "regression"}, "confidence=True for classification only"),
         (
             {"perturb": ifa.perturb.scorecam, "weight": ifa.weight.gradcam},

@@ -1094,6 +1094,8 @@ def test_scores_that_index_by_the_target_or_read_complex_outputs(score):
         torch.testing.assert_close(gradients, torch.autograd.grad(total, start)[0])
 
 
+# of torch's own, where it first differentiates forward
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_forward_mode_goes_through_a_tap():
     torch.manual_seed(0)
     net, inputs = ComplexNet().eval(), torch.randn(3, 2, 7)

@@ -46,11 +46,12 @@ def collate(data: Any, indices: range, shape: tuple[int, ...] | None = None) -> 
 
 
 def reading(
-    data: Any, spans: Sequence[range], shape: tuple[int, ...], workers: int
+    data: Any, spans: Sequence[range], shape: tuple[int, ...], workers: int | None
 ) -> Iterator[Batch]:
-    """Read batches in their order, ahead of who takes them: a thread, or so many processes."""
-    if workers == 0:
-        yield from _one_ahead(collate(data, span, shape) for span in spans)
+    """Read batches in their order, ahead of who takes them: by a thread, or so many processes."""
+    if not workers:
+        batches = (collate(data, span, shape) for span in spans)
+        yield from batches if workers == 0 else _one_ahead(batches)
         return
     loader = DataLoader(
         _Spans(data, spans, shape),

@@ -143,13 +143,19 @@ class Tap:
     ) -> tuple[Seen, Pull]:
         if not transformed(inputs):
             replica = (self._replicas if params else self._compiled).get()
-            forward = partial(self._forward, replica, target, params)
-            found = by_leaves(inputs, self._addresses, forward)
-            if found is not None:
-                return found
+            if "hidden" not in replica.known:
+                forward = partial(self._forward, replica, target, params)
+                found = by_leaves(inputs, self._addresses, forward)
+                if found is not None:
+                    return found
+                replica.known["hidden"] = True  # so that the next call does not run twice
         forward = partial(self._forward, self._replicas.get(), target, params)
         shapes = [site.shape for site in self.sites]
-        return by_perturbation(inputs, self._addresses, shapes, self._dtypes, forward)
+        # a list of this call's own: other threads may see other dtypes, under autocast
+        dtypes = list(self._dtypes)
+        found = by_perturbation(inputs, self._addresses, shapes, dtypes, forward)
+        self._dtypes = dtypes
+        return found
 
     def _forward(
         self,
@@ -252,7 +258,8 @@ def tap(
         Compile the modules below the layer, with their weights as constants, for batches shaped
         just like the example; what lies above it, other batches, other `params` and transforms run
         as they are. Needs a C++ compiler, and seconds to minutes at the first call and after every
-        change of the weights. Results change by rounding only.
+        change of the weights; one through ``parameter.data`` is not seen. Results change by
+        rounding only.
 
     Returns
     -------

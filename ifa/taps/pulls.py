@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -153,10 +152,14 @@ def _mapped(pull: Pull, cotangents: list[Tensor], graph: bool) -> Sequence[Tenso
     with warnings.catch_warnings():
         # operations that vmap must loop over, such as fused attention and LSTM, are right as well
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        # what vmap cannot do at all, such as batch norm under autocast, is done one by one; an
-        # error of another cause comes again
-        with suppress(RuntimeError):
+        try:
             return vmap(lambda part: pull(part, True, graph))(cotangents)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            # what vmap cannot do at all, such as batch norm under autocast, is done one by one; an
+            # error of another cause comes again
+            pass
         each = [pull(list(one), True, graph) for one in zip(*cotangents, strict=True)]
         return [torch.stack(gradients) for gradients in zip(*each, strict=True)]
 
