@@ -14,7 +14,7 @@ from tests.bench.taps import GRADCAM
 Maps = Callable[[Tensor], Tensor]
 
 
-def variants(net: nn.Module, layer: str, example: Tensor, quick: bool) -> dict[str, Maps]:
+def variants(net: nn.Module, layer: str, example: Tensor) -> dict[str, Maps]:
     """Return Grad-CAM of a layer, plain and with each option."""
     last = copy.deepcopy(net).to(memory_format=torch.channels_last)
     plain = ifa.tap(net, layer, example, step=GRADCAM)
@@ -23,11 +23,10 @@ def variants(net: nn.Module, layer: str, example: Tensor, quick: bool) -> dict[s
         "channels-last": _maps(ifa.tap(last, layer, example, step=GRADCAM)),
         "bfloat16 autocast": _autocast(plain),
     }
-    if not quick:
-        found["compile"] = _maps(ifa.tap(net, layer, example, step=GRADCAM, compile=True))
-        found["compile, channels-last"] = _maps(
-            ifa.tap(last, layer, example, step=GRADCAM, compile=True)
-        )
+    found["compile"] = _maps(ifa.tap(net, layer, example, step=GRADCAM, compile=True))
+    found["compile, channels-last"] = _maps(
+        ifa.tap(last, layer, example, step=GRADCAM, compile=True)
+    )
     return found
 
 
@@ -45,19 +44,21 @@ def _autocast(tap: Callable[[Tensor], ifa.Map]) -> Maps:
 
 def tables(quick: bool) -> Iterator[str]:
     """Yield the tables of this part."""
+    if quick:  # compiling alone would take too long
+        return
     # what an option changes is told by a trained network: a random one exaggerates
     net = ifa.nets.train_digits()
     digits = torch.stack([image for image, _, _ in ifa.nets.digits("held-out")[:64]])
-    trained = variants(net, "conv3", digits, quick)
+    trained = variants(net, "conv3", digits)
     apart = {
         name: difference(run(digits), trained["plain"](digits)) for name, run in trained.items()
     }
     rows: list[list[object]] = []
-    for case in (resnet18(),) if quick else (resnet18(), resnet50()):
+    for case in (resnet18(), resnet50()):
         images = case.images(16)
-        made = variants(case.net, case.last, images, quick)
+        made = variants(case.net, case.last, images)
         works = {name: (lambda run=run, images=images: run(images)) for name, run in made.items()}
-        taken = interleaved(works, 3 if quick else 25)
+        taken = interleaved(works, 25)
         rows += [
             [case.title, name, taken.milliseconds(name), taken.ratio("plain", name), apart[name]]
             for name in works

@@ -49,6 +49,7 @@ def scorecam(quick: bool) -> Iterator[str]:
     from torchcam.methods import ScoreCAM
 
     case, images = resnet18(), resnet18().images(1)
+    images = images[..., :112, :112] if quick else images
     name = case.last.replace("stages.3", "stages.0")
     bare = peers.bare(case)
     last = copy.deepcopy(case.net).to(memory_format=torch.channels_last)

@@ -49,7 +49,7 @@ def speed(quick: bool) -> Iterator[str]:
     """What a population takes: once for a run, and for each image, against the bare passes."""
     rows: list[list[object]] = []
     case = resnet18()
-    few, many = (16, 32) if quick else (64, 256)
+    few, many = (8, 16) if quick else (64, 256)
     images = case.images(many)
     options: dict[str, dict[str, Any]] = {
         "fullcam": {},
@@ -57,10 +57,11 @@ def speed(quick: bool) -> Iterator[str]:
         "fullcam, compiled": {"compile": True},
     }
     if quick:
-        del options["fullcam, compiled"]
-    place = f"ResNet-18, {many} images of 224², batch 16"
-    runs = partial(analyzed, case.net, layer=case.last, batch=16)
-    rows += _speed(place, case.net, images, few, 16, runs, options, 5 if quick else 150)
+        del options["fullcam, compiled"], options["gradcam"]
+    batch = 8 if quick else 16
+    place = f"ResNet-18, {many} images of 224², batch {batch}"
+    runs = partial(analyzed, case.net, layer=case.last, batch=batch)
+    rows += _speed(place, case.net, images, few, batch, runs, options, 5 if quick else 150)
     net = ifa.nets.digits_cnn().eval()
     runs = partial(analyzed, net, layer="conv3", batch=64)
     for size in (8,) if quick else (8, 28):
