@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +45,7 @@ from ifa.store.measures import Measures
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
-from ifa.store.specs import callable_token, data_token
+from ifa.store.specs import callable_token, data_token, versions
 from ifa.store.states import Arrays
 from ifa.store.tables import Rows
 from ifa.taps.features import Grid, Tap
@@ -265,7 +264,7 @@ def analyze(
     plan = replace(plan, schema=schema_of(plan))
     spec = {
         "schema": SCHEMA,
-        "versions": _versions(),
+        "versions": versions(),
         "model": engine.token,
         "data": data_token(data),
         "input_shape": list(plan.shape),
@@ -321,7 +320,7 @@ def _fill(plan: Plan, run: Run, mapper: Any, progress: Progress, spec: dict[str,
         pass
     states = builtins.map(run.states, range(plan.shards))
     layers = plan.measures.datasets(states, plan.engine.tap.unit)
-    run.commit(statistics_tree(layers, spec), _versions())
+    run.commit(statistics_tree(layers, spec), versions())
 
 
 def _work(
@@ -385,10 +384,6 @@ def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarr
         )
     names, index = np.unique(values, return_inverse=True)
     return tuple(str(name) for name in names), index.astype(np.int64)
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("ifa", "torch", "numpy")}
 
 
 def _check_size(measures: Measures) -> None:

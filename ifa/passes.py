@@ -61,7 +61,7 @@ class Engine:
 
     def __init__(self, recipe: Recipe, model: nn.Module):
         self.recipe, self.key, self.token = recipe, uuid.uuid4().hex, model_token(model)
-        self.device = _device_of(model)
+        self.device = device_of(model)
         example = recipe.example.to(self.device)
         step = None if recipe.perturb is not None else partial(_each, recipe.step)
         self.tap = tap(
@@ -323,6 +323,7 @@ def len_outputs(tap: Tap) -> int:
     return (*tap.output_shape, 1)[0]
 
 
-def _device_of(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's parameters are; the CPU if it has none."""
     tensor = next(iter((*model.parameters(), *model.buffers())), None)
     return torch.device("cpu") if tensor is None else tensor.device

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ifa.evaluate.cases import check_inputs, chunk_of, targets_of
 from ifa.evaluate.measured import BETTER, Explained, check_maps, columns_of, measuring, takes_model
 from ifa.options import check_data
-from ifa.passes import loaded
+from ifa.passes import device_of, loaded
 from ifa.perturb.variants import check_choice, check_count
 from ifa.progress import Progress, reporting
 from ifa.score import logit
@@ -25,7 +24,7 @@ from ifa.store.items import class_labels, collate
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
-from ifa.store.specs import callable_token, data_token, model_token
+from ifa.store.specs import callable_token, data_token, model_token, versions
 from ifa.store.states import Arrays
 from ifa.taps.outputs import Output
 from ifa.taps.scorers import Scorer
@@ -43,7 +42,7 @@ class _Plan:
     methods: Mapping[str, tuple[bool, Any]]  # whether it takes the model, and the method
     metrics: Mapping[str, Callable[[Explained], Any]]
     targets: str | int
-    output: Output
+    scorer: Scorer  # the network's predictions
     shard: int
 
     def samples(self, shard: int) -> range:
@@ -172,23 +171,22 @@ def _planned(
     if not isinstance(targets, int):
         check_choice(_WHERE, "targets", targets, ("predicted", "label"))
     network = loaded(model, device)
-    tensor = next(iter((*network.parameters(), *network.buffers())), None)
     first = collate(data, range(1)).inputs
     plan = _Plan(
         model=network,
         data=data,
         shape=tuple(first.shape[1:]),
-        device=torch.device("cpu") if tensor is None else tensor.device,
+        device=device_of(network),
+        scorer=Scorer(_WHERE, network, logit, output),
         methods={name: (takes_model(_WHERE, name, m), m) for name, m in methods.items()},
         metrics={name: measuring(_WHERE, name, metric) for name, metric in metrics.items()},
         targets=targets,
-        output=output,
         shard=shard,
     )
     spec = {
         "schema": SCHEMA,
         "table": 1,
-        "versions": {name: version(name) for name in ("ifa", "torch", "numpy")},
+        "versions": versions(),
         "model": model_token(network),
         "data": data_token(data),
         "methods": {name: callable_token(method) for name, method in methods.items()},
@@ -227,11 +225,8 @@ def _one_shard(plan: _Plan, samples: range, advance: Advance) -> Arrays:
     batch = collate(plan.data, samples, plan.shape)
     check_inputs(_WHERE, batch.inputs)
     inputs = batch.inputs.to(plan.device)
-    scorer = Scorer(_WHERE, plan.model, logit, plan.output)
-    with torch.no_grad():
-        outputs = scorer.run(inputs[:1])
-    count = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.ndim == 2 else 1
-    label = class_labels(batch, samples.start, count)
+    scorer = plan.scorer
+    label = class_labels(batch, samples.start, scorer.outputs(inputs) or 1)
     prediction = targets_of(scorer, inputs, None, chunk_of(_WHERE, None, inputs))
     asked = {"predicted": prediction, "label": label}.get(str(plan.targets), plan.targets)
     target = scorer.targets(inputs, asked)

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ifa.evaluate.summaries import decimals_of
-from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE
+from ifa.plot.populations import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = (BLUE, ORANGE, GREEN, GREY, "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -54,10 +53,10 @@ def relevance_curves(
         ).reshape(-1, len(common))
         mean = rows.mean(0) if len(rows) else np.full(len(common), np.nan)
         error = rows.std(0, ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 * mean
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         missing = f", {(~known).sum()} without a value" if not known.all() else ""
         text = f"{name}: AUC {area[known].mean():.3f}{missing}" if known.any() else f"{name}: none"
-        dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+        dashes = _DASHES[index // len(COLOURS) % len(_DASHES)]
         axes.plot(100 * common, mean, dashes, color=colour, label=text)
         low, high = mean - 1.96 * error, mean + 1.96 * error
         axes.fill_between(100 * common, low, high, color=colour, alpha=0.15, linewidth=0)

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE
+from ifa.plot.populations import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^Dvp*XP<>"
 
 
@@ -55,7 +54,7 @@ def randomization(
             )
         unknown = np.isnan(rows)
         label = f"{name} ({unknown.mean():.1%} without a value)" if unknown.any() else name
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         known = ~unknown.all(1)
         # a step at which no sample has a value is a gap
         bands = np.full((3, len(rows)), np.nan)

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import partial
+from importlib.metadata import version
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -17,6 +18,11 @@ from ifa.store.items import collate
 
 # Data are identified by their size and this many of their items, evenly spaced.
 FINGERPRINT_ITEMS = 16
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result's bits depend on."""
+    return {name: version(name) for name in ("ifa", "torch", "numpy")}
 
 
 def canonical(spec: Mapping[str, Any]) -> bytes:

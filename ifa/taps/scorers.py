@@ -62,12 +62,12 @@ class Scorer:
         if target is None:
             with torch.no_grad():
                 return predicted(self.where, self.run(inputs))
-        outputs = self._outputs(inputs)
+        outputs = self.outputs(inputs)
         chosen = as_targets(self.where, target, len(inputs), outputs, inputs.device)
         assert chosen is not None  # because the target is not None
         return chosen
 
-    def _outputs(self, inputs: Tensor) -> int | None:
+    def outputs(self, inputs: Tensor) -> int | None:
         """How many outputs an example has; asked of the network once, until it is changed."""
         known = self._replicas.get().known
         if "outputs" not in known:
