@@ -15,24 +15,37 @@ from ifa.taps import Site, channels_last, cut, patches, tap, tokens, trace
 from ifa.types import Features, Map, Reduction, Weighted
 
 if TYPE_CHECKING:
-    from ifa import attribute, diagnose, evaluate, nets, perturb, plot, testing
-    from ifa.analysis import analyze
-    from ifa.merging import compare, merge
+    from ifa import (
+        attribute,
+        contest,
+        diagnose,
+        evaluate,
+        interop,
+        nets,
+        perturb,
+        plot,
+        population,
+        testing,
+    )
+    from ifa.population import analyze, compare, merge
     from ifa.store import ModelRef, open, verify
 
 # What needs xarray, zarr or matplotlib is imported when it is first used.
 _LATER = {
     "ModelRef": "ifa.store",
-    "analyze": "ifa.analysis",
+    "analyze": "ifa.population",
     "attribute": None,
-    "compare": "ifa.merging",
+    "compare": "ifa.population",
+    "contest": None,
     "diagnose": None,
     "evaluate": None,
-    "merge": "ifa.merging",
+    "interop": None,
+    "merge": "ifa.population",
     "nets": None,
     "open": "ifa.store",
     "perturb": None,
     "plot": None,
+    "population": None,
     "testing": None,
     "verify": "ifa.store",
 }
@@ -59,12 +72,14 @@ __all__ = [
     "combine_groups",
     "combine_principal",
     "compare",
+    "contest",
     "cut",
     "diagnose",
     "difference",
     "evaluate",
     "explain",
     "fuse",
+    "interop",
     "keep",
     "merge",
     "minmax",
@@ -73,6 +88,7 @@ __all__ = [
     "patches",
     "perturb",
     "plot",
+    "population",
     "reduce",
     "relu",
     "rescale",

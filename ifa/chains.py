@@ -1,6 +1,5 @@
 """Composition: chain steps left to right, and lift a step from one example to a batch."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,9 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from ifa.types import Features
-
-Step = Callable[[Any], Any]
+from ifa.types import Features, Step
 
 
 @dataclass(frozen=True, repr=False)

@@ -211,8 +211,8 @@ def evaluate(
     """
     from matplotlib import pyplot as plt
 
-    from ifa.evaluate.populations import table_of_run
-    from ifa.evaluate.summaries import summary, written
+    from ifa.contest.from_run import table_of_run
+    from ifa.contest.summaries import summary, written
     from ifa.plot import methods as draw
     from ifa.store.references import ModelRef, called
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ifa
 from ifa import diagnose, evaluate, nets, plot
-from ifa.analysis import analyze
+from ifa.population.analysis import analyze
 from ifa.progress import Progress, reporting
 from ifa.store.files import build_atomically, write_atomically
 from ifa.store.references import load_weights

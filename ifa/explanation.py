@@ -5,15 +5,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ifa.chains import Step, chain
+from ifa.chains import chain
 from ifa.resizing import resize
 from ifa.scaling import Scale, rescale
 from ifa.score import logit
 from ifa.stages import combine, keep, relu, weighing
 from ifa.taps import tap
-from ifa.taps.features import Grid
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Grid, Output, Score, Step
 from ifa.weight import gradcam
 
 

@@ -9,10 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ifa.chains import Step
 from ifa.resizing import resized
 from ifa.stages import expect
-from ifa.types import Map, Weighted
+from ifa.types import Map, Step, Weighted
 from ifa.weight.eigencam import first_direction
 
 How = Literal["max", "mean", "product"]

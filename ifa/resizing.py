@@ -6,9 +6,8 @@ from functools import partial
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ifa.chains import Step
 from ifa.stages import expect
-from ifa.types import Map
+from ifa.types import Map, Step
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 

@@ -7,10 +7,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.chains import Step
 from ifa.reduce.statistics import one_layer
 from ifa.stages import as_tensor, by_output, expect, row
-from ifa.types import Map
+from ifa.types import Map, Step
 
 # Where the tanh scale puts the two limits.
 TANH_LOW, TANH_HIGH = 0.05, 0.95

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ifa.chains import Step
-from ifa.types import Features, Map, Weighted
+from ifa.types import Features, Map, Step, Weighted
 
 
 def weigh(kernel: Any) -> Step:

@@ -1,9 +1,24 @@
 """The records that cross a transform boundary, and the protocol of a reduction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
+
+# (output of one example, target) -> scalar
+Score = Callable[[Any, Tensor], Tensor]
+# lays a layer's output out as (sample, channel, *space)
+Grid = Callable[[Tensor], Tensor]
+# picks the output out of what a model returns: a callable, a key or an index
+Output = Callable[[Any], Any] | str | int | None
+# one record to the next; composed by `ifa.chain`
+Step = Callable[[Any], Any]
+# (activations, gradients) of one example -> weights
+Kernel = Callable[[Tensor, Tensor], Tensor]
+# (inputs, target) -> maps at the inputs' size
+Explain = Callable[..., Tensor]
+# a tensor, or any tree of tensors, with one leading sample axis
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 # Names of the space axes in labelled data, by how many there are.
 SPACE: dict[int, tuple[str, ...]] = {1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}

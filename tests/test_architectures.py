@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import ifa
-from ifa.taps.outputs import first_tensor, pick, replace_first_tensor
+from ifa.network.outputs import first_tensor, pick, replace_first_tensor
 
 CLASSES = 5
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import ifa
 from ifa import attribute
-from ifa.perturb.variants import noise
+from ifa.noise import noise
 from ifa.testing import assert_leaves_model_untouched, models
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -8,7 +8,7 @@ from test_architectures import CASES, ONE, batch, made
 from torch import Tensor, nn
 
 import ifa
-from ifa.taps.outputs import pick
+from ifa.network.outputs import pick
 
 attr = pytest.importorskip("captum.attr")
 pytest.importorskip("transformers")

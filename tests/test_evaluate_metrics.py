@@ -12,8 +12,8 @@ from torch import nn
 
 import ifa
 from ifa import evaluate
-from ifa.evaluate.cases import drawn
-from ifa.perturb.variants import noise
+from ifa.evaluate.masking import drawn
+from ifa.noise import noise
 
 SPACES = {1: (7,), 2: (5, 4), 3: (3, 2, 4)}
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -15,9 +15,9 @@ from scipy import stats
 from torch.func import vmap
 
 import ifa
-from ifa import evaluate
+from ifa import contest, evaluate
 from ifa.cli import main
-from ifa.evaluate.summaries import written
+from ifa.contest.summaries import written
 from ifa.testing import models
 
 MODEL = models.pooled_linear(1)
@@ -35,7 +35,7 @@ def flat(inputs, target):
 
 METHODS = {
     "gradcam": partial(ifa.explain, layer="conv1", rectify=False),
-    "noise": evaluate.noise_map,
+    "noise": contest.noise_map,
     "flat": flat,
 }
 METRICS = {
@@ -51,7 +51,7 @@ COLUMNS = [
     "sensitivity.mean",
     "sensitivity.max",
 ]
-table = partial(evaluate.table, MODEL, DATA, METHODS, METRICS, shard=3, progress=False)
+table = partial(contest.table, MODEL, DATA, METHODS, METRICS, shard=3, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_which_way_is_better_is_known_of_ours_and_can_be_said():
     assert table()["better"].values.tolist() == [
         "lower", "", "", "lower", "higher", "higher", "lower", "lower", "lower"
     ]  # fmt: skip
-    named = evaluate.table(
+    named = contest.table(
         MODEL, DATA, METHODS, {"mine": evaluate.complexity}, better={"mine": "higher"},
         progress=False,
     )  # fmt: skip
@@ -119,12 +119,12 @@ def test_a_method_of_a_model_can_be_randomized_and_one_without_it_not():
         return evaluate.randomization(model, explain, inputs, target).spearman[-1]
 
     methods = {"gradcam": METHODS["gradcam"]}
-    found = evaluate.table(MODEL, DATA, methods, {"random": spearman}, progress=False)
+    found = contest.table(MODEL, DATA, methods, {"random": spearman}, progress=False)
     target = MODEL(INPUTS).argmax(1)
     want = evaluate.randomization(MODEL, METHODS["gradcam"], INPUTS, target).spearman[-1]
     np.testing.assert_allclose(found["value"][0, 0], want, rtol=1e-6)
     with pytest.raises(TypeError, match=r"expected methods \(model, inputs, target\) -> maps"):
-        evaluate.table(MODEL, DATA, {"flat": flat}, {"random": spearman}, progress=False)
+        contest.table(MODEL, DATA, {"flat": flat}, {"random": spearman}, progress=False)
 
 
 # ---- on disk
@@ -168,7 +168,7 @@ def test_an_interrupted_table_continues_with_the_same_bits(tmp_path):
     ("change", "named"),
     [
         ({"metrics": METRICS | {"deletion": evaluate.deletion}}, "metrics.deletion"),
-        ({"methods": METHODS | {"noise": partial(evaluate.noise_map, seed=1)}}, "methods.noise"),
+        ({"methods": METHODS | {"noise": partial(contest.noise_map, seed=1)}}, "methods.noise"),
         ({"methods": dict(reversed(METHODS.items()))}, "order"),
         ({"model": models.pooled_linear(1, seed=1)}, "model.weights"),
         ({"data": DATA[:6]}, "data.fingerprint"),
@@ -183,7 +183,7 @@ def test_another_evaluation_is_refused_by_name(change, named, tmp_path):
     before = contents(tmp_path)
     asked = {"model": MODEL, "data": DATA, "methods": METHODS, "metrics": METRICS, "shard": 3}
     with pytest.raises(ValueError, match=rf"ifa\.evaluate\.table: expected .* another: {named}"):
-        evaluate.table(**asked | change, store=tmp_path / "table", progress=False)
+        contest.table(**asked | change, store=tmp_path / "table", progress=False)
     assert contents(tmp_path) == before
 
 
@@ -213,18 +213,18 @@ def test_a_directory_with_other_files_is_left_alone(tmp_path):
 def test_wrong_calls_are_refused_by_name(change, error, text):
     asked = {"methods": METHODS, "metrics": METRICS, "shard": 3, "progress": False} | change
     with pytest.raises(error, match=rf"ifa\.evaluate\.table: .*{text}"):
-        evaluate.table(MODEL, DATA, **asked)
+        contest.table(MODEL, DATA, **asked)
 
 
 # ---- methods
 
 
-@pytest.mark.parametrize("name", evaluate.cam_methods("conv1"))
+@pytest.mark.parametrize("name", contest.cam_methods("conv1"))
 @pytest.mark.parametrize("rectify", [True, False])
 def test_every_method_maps_each_sample_alone(rectify, name):
-    method = evaluate.cam_methods("conv1", rectify=rectify)[name]
+    method = contest.cam_methods("conv1", rectify=rectify)[name]
     if name == "cam":  # reads the channels of the last layer
-        method = evaluate.cam_methods("conv2", rectify=rectify)[name]
+        method = contest.cam_methods("conv2", rectify=rectify)[name]
     target = torch.tensor([1, 3, 0])
     with ifa.testing.assert_leaves_model_untouched(MODEL):
         maps = method(MODEL, INPUTS[:3], target)
@@ -236,17 +236,17 @@ def test_every_method_maps_each_sample_alone(rectify, name):
 
 def test_every_weighting_and_perturbation_is_a_method():
     kernels = {name for name in ifa.weight.__all__ if name != "fullcam"}  # hirescam's other name
-    assert {*evaluate.cam_methods()} == kernels | {*ifa.perturb.__all__} | {"noise"}
+    assert {*contest.cam_methods()} == kernels | {*ifa.perturb.__all__} | {"noise"}
 
 
 def test_noise_depends_on_the_seed_and_the_sample_alone():
-    maps = evaluate.noise_map(MODEL, INPUTS)
+    maps = contest.noise_map(MODEL, INPUTS)
     assert maps.shape == (7, 13)
-    assert torch.equal(evaluate.noise_map(MODEL, INPUTS[[4, 2]]), maps[[4, 2]])
+    assert torch.equal(contest.noise_map(MODEL, INPUTS[[4, 2]]), maps[[4, 2]])
     assert 0 <= maps.min() < 0.1 < 0.9 < maps.max() <= 1
-    assert not torch.equal(evaluate.noise_map(MODEL, INPUTS, seed=1), maps)
+    assert not torch.equal(contest.noise_map(MODEL, INPUTS, seed=1), maps)
     assert len(maps.unique(dim=0)) == 7
-    both = evaluate.noise_map(MODEL, INPUTS, torch.zeros(2, 7, dtype=torch.int64))
+    both = contest.noise_map(MODEL, INPUTS, torch.zeros(2, 7, dtype=torch.int64))
     assert torch.equal(both[1], maps)
 
 
@@ -278,7 +278,7 @@ def made_up():
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
 def test_means_and_intervals_equal_scipy(confidence):
     made = made_up()
-    said = evaluate.summary(made, confidence=confidence)
+    said = contest.summary(made, confidence=confidence)
     for method in range(3):
         for metric in range(3):
             one = made["value"].values[method, metric]
@@ -293,33 +293,33 @@ def test_means_and_intervals_equal_scipy(confidence):
 
 
 def test_the_best_is_marked_and_who_is_not_told_apart_from_it():
-    said = evaluate.summary(made_up())
+    said = contest.summary(made_up())
     assert said["best"].values.tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
     assert said["tied"].values.tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
-    near = evaluate.summary(made_up().isel(method=[0, 1]))
+    near = contest.summary(made_up().isel(method=[0, 1]))
     assert (near["best"] | near["tied"]).values.tolist() == [[1, 1, 0], [1, 0, 0]]
 
 
 def test_what_differs_by_rounding_is_not_told_apart():
     made = made_up().isel(method=[0, 1])
     made["value"][1] = made["value"][0] * (1 + 1e-6)
-    said = evaluate.summary(made)
+    said = contest.summary(made)
     assert (said["best"] | said["tied"]).values.tolist() == [[1, 1, 0]] * 2
 
 
 def test_a_column_without_a_value_has_no_best():
     made = made_up().isel(sample=[0, 1])
     made["value"][:, 0] = np.nan
-    said = evaluate.summary(made)
+    said = contest.summary(made)
     assert not said["best"].values[:, 0].any()
     assert said["mean"].values[:, 0].tolist() == pytest.approx([np.nan] * 3, nan_ok=True)
     assert "nan" in written(said)
     with pytest.raises(ValueError, match=r"ifa\.evaluate\.summary: expected a confidence between"):
-        evaluate.summary(made, confidence=95)
+        contest.summary(made, confidence=95)
 
 
 def test_a_summary_in_writing_has_a_row_for_each_method():
-    said = evaluate.summary(made_up())
+    said = contest.summary(made_up())
     text = written(said).splitlines()
     assert text[0].split() == ["method", "^", "up", "v", "down", "neither", "blank/nonfinite"]
     assert [line.split()[0] for line in text[1:4]] == ["a", "b", "c"]
@@ -329,7 +329,7 @@ def test_a_summary_in_writing_has_a_row_for_each_method():
 
 
 def test_pictures_hold_what_was_given():
-    said = evaluate.summary(made_up())
+    said = contest.summary(made_up())
     axes = ifa.plot.methods(said)
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c (10 silent)"]
     assert len(axes.texts) == 9
@@ -338,7 +338,7 @@ def test_pictures_hold_what_was_given():
     assert all(text.get_text().endswith("*") for text in bold)
     assert np.isnan(axes.images[0].get_array().filled(np.nan)[:, 2]).all()
     plt.close(axes.figure)
-    maps = evaluate.noise_map(MODEL, INPUTS)
+    maps = contest.noise_map(MODEL, INPUTS)
     maps[0] = 1.0
     curve = evaluate.deletion(MODEL, INPUTS, maps, steps=4, window=5)
     axes = ifa.plot.relevance_curves({"noise": curve}, axes=plt.subplots()[1])

@@ -146,7 +146,7 @@ def test_confidence_weighs_the_mean():
     for name in ("count", "map_max", "map_min_overall"):
         assert plain["conv2"][name].equals(tree["conv2"][name])
     with pytest.raises(ValueError, match="confidence"):
-        ifa.reduce.bootstrap(tree)
+        ifa.population.bootstrap(tree)
 
 
 class Shapes(torch.utils.data.Dataset):
@@ -244,7 +244,7 @@ def test_wrong_options(options, said, tmp_path):
 
 
 def test_states_too_large_to_keep_are_refused(monkeypatch):
-    monkeypatch.setattr("ifa.analysis.MOST_BYTES", 1000)
+    monkeypatch.setattr("ifa.population.analysis.MOST_BYTES", 1000)
     model = net(1)
     with pytest.raises(ValueError, match="Give fewer targets, groups or layers"):
         ifa.analyze(model, Shapes(), layer="conv2", reductions="histogram", progress=False)

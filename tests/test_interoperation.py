@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn_metrics
 from torch import nn
 
 import ifa
-from ifa import evaluate
+from ifa import evaluate, interop
 from ifa.testing import assert_leaves_model_untouched, models
 
 # ---- captum
@@ -50,8 +50,8 @@ def test_captum_gives_what_captum_gives_and_leaves_everything(net, name):
     expected = method.attribute(inputs.clone().requires_grad_(), target=target, **options).detach()
     before = inputs.clone()
     with assert_leaves_model_untouched(net), torch.no_grad():
-        found = evaluate.captum(method, **options)(inputs, target)
-        by_method = evaluate.captum(method.attribute, **options)(inputs, target)
+        found = interop.captum(method, **options)(inputs, target)
+        by_method = interop.captum(method.attribute, **options)(inputs, target)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(by_method, expected)
     assert torch.equal(inputs, before)
@@ -61,7 +61,7 @@ def test_captum_gives_what_captum_gives_and_leaves_everything(net, name):
 
 def test_captum_targets(net):
     inputs = models.inputs(net, 3)
-    attribution = evaluate.captum(attr.InputXGradient(net))
+    attribution = interop.captum(attr.InputXGradient(net))
     predicted = net(inputs).argmax(1)
     torch.testing.assert_close(attribution(inputs), attribution(inputs, predicted))
     torch.testing.assert_close(attribution(inputs, 2), attribution(inputs, torch.tensor([2, 2, 2])))
@@ -72,7 +72,7 @@ def test_captum_targets(net):
         attribution(inputs, 4)
     volumes = models.regression()
     examples = models.inputs(volumes, 2)
-    assert evaluate.captum(attr.Saliency(volumes))(examples).shape == examples.shape
+    assert interop.captum(attr.Saliency(volumes))(examples).shape == examples.shape
 
 
 @pytest.mark.parametrize("function", [False, True])
@@ -81,21 +81,21 @@ def test_captum_draws_from_a_seed(net, function):
     inputs = models.inputs(net, 3)
     method = attr.GradientShap(forward)
     options = {"n_samples": 4, "stdevs": 0.3, "baselines": torch.randn(5, *inputs.shape[1:])}
-    one = evaluate.captum(method, seed=1, **options)
+    one = interop.captum(method, seed=1, **options)
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     with assert_leaves_model_untouched(net):
         found = one(inputs, 1)
     assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
     torch.rand(1)
     assert torch.equal(found, one(inputs, 1))
-    assert not torch.equal(found, evaluate.captum(method, seed=2, **options)(inputs, 1))
+    assert not torch.equal(found, interop.captum(method, seed=2, **options)(inputs, 1))
 
 
 def test_captum_smoothed_is_captum(net):
     method = attr.NoiseTunnel(attr.Saliency(net))
     options = {"nt_samples": 3, "stdevs": 0.1}
     inputs = models.inputs(net, 2)
-    found = evaluate.captum(method, seed=5, **options)(inputs, 1)
+    found = interop.captum(method, seed=5, **options)(inputs, 1)
     torch.manual_seed(5)
     expected = method.attribute(inputs.clone().requires_grad_(), target=1, **options)
     torch.testing.assert_close(found, expected.detach())
@@ -104,12 +104,12 @@ def test_captum_smoothed_is_captum(net):
 def test_what_captum_cannot_do_is_refused(net):
     for wrong in (net, torch.relu, None, attr.Saliency):
         with pytest.raises(TypeError, match=r"captum: expected an attribution of captum"):
-            evaluate.captum(wrong)
+            interop.captum(wrong)
     inputs = models.inputs(net, 2)
-    pair = evaluate.captum(attr.IntegratedGradients(net), return_convergence_delta=True)
+    pair = interop.captum(attr.IntegratedGradients(net), return_convergence_delta=True)
     with pytest.raises(TypeError, match="captum: expected one tensor from IntegratedGradients"):
         pair(inputs)
-    saliency = evaluate.captum(attr.Saliency(net))
+    saliency = interop.captum(attr.Saliency(net))
     with torch.inference_mode(), pytest.raises(RuntimeError, match="captum"):
         saliency(inputs)
     net.train()
@@ -121,7 +121,7 @@ def test_an_attribution_of_captum_is_judged_like_ours(net):
     inputs = models.inputs(net, 3)
 
     def explain(model, inputs, target):
-        maps = evaluate.captum(attr.Saliency(model))(inputs, target)
+        maps = interop.captum(attr.Saliency(model))(inputs, target)
         return maps.sum(1)
 
     with assert_leaves_model_untouched(net):
@@ -139,7 +139,7 @@ LAYERS = {1: "conv2", 2: "relu2", 3: "conv2"}
 def test_quantus_is_given_arrays_of_its_shape(space, layer):
     net = models.pooled_linear(space)
     inputs, target = models.inputs(net, 3), torch.tensor([1, 0, 3])
-    explain_func = evaluate.quantus(partial(ifa.explain, weight=ifa.weight.hirescam))
+    explain_func = interop.quantus(partial(ifa.explain, weight=ifa.weight.hirescam))
     # called as Quantus calls it: by keyword, with a device and `explain_func_kwargs`
     with assert_leaves_model_untouched(net):
         found = explain_func(
@@ -157,11 +157,11 @@ def test_quantus_is_given_arrays_of_its_shape(space, layer):
 def test_quantus_takes_attributions_of_channels_and_half_precision():
     net = models.pooled_linear()
     inputs = models.inputs(net, 3).numpy()
-    explain_func = evaluate.quantus(lambda model, x, target: x.bfloat16())
+    explain_func = interop.quantus(lambda model, x, target: x.bfloat16())
     found = explain_func(net, inputs, np.zeros(3))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, inputs, rtol=0.01)
-    small = evaluate.quantus(partial(ifa.explain, layer="conv2", size=None))
+    small = interop.quantus(partial(ifa.explain, layer="conv2", size=None))
     with pytest.raises(ValueError, match=r"quantus: expected maps at the size of inputs"):
         small(net, inputs, np.zeros(3))
 
@@ -177,7 +177,7 @@ def test_metrics_of_quantus_run():
         # in another unit, because Quantus adds 1e-7 to every value before its Gini index
         return 1e4 * ifa.explain(model, x, target, layer="conv2", rectify=False)
 
-    explain_func = evaluate.quantus(explain)
+    explain_func = interop.quantus(explain)
     call = {"model": net, "x_batch": inputs, "y_batch": labels, "a_batch": None, "device": "cpu"}
     call["explain_func"] = explain_func
     quiet = {"disable_warnings": True, "display_progressbar": False}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import ifa
-from ifa.perturb.variants import noise
+from ifa.noise import noise
 from ifa.testing import assert_leaves_model_untouched, assert_trees_close, models
 
 SPACES = {"1-D": (13,), "square": (9, 9), "non-square": (8, 11), "3-D": (5, 7, 6)}

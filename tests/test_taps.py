@@ -791,7 +791,7 @@ def test_many_targets_are_done_in_chunks_that_change_nothing(monkeypatch):
     target = torch.arange(4)[:, None].expand(4, 3)
     whole = tap(inputs, target)
     for size in (1, 3 * whole.gradients[0].nbytes):
-        monkeypatch.setattr("ifa.taps.budgets.CACHE_BYTES", size)
+        monkeypatch.setattr("ifa.network.budgets.CACHE_BYTES", size)
         torch.testing.assert_close(tap(inputs, target).gradients, whole.gradients)
 
 

@@ -24,7 +24,7 @@ def accepted(tree, target):
 
 
 def test_the_standard_error_is_that_of_the_mean(tree):
-    error = ifa.reduce.standard_error(tree)
+    error = ifa.population.standard_error(tree)
     assert error.dims == ("target", "channel")
     assert error.attrs["units"] == "logit"
     for target in (0, 1, 3):
@@ -35,11 +35,11 @@ def test_the_standard_error_is_that_of_the_mean(tree):
 
 
 def test_the_bootstrap_is_seeded_ordered_and_about_as_wide_as_theory_says(tree):
-    low, high = ifa.reduce.bootstrap(tree, seed=1)
-    again = ifa.reduce.bootstrap(tree, seed=1)
+    low, high = ifa.population.bootstrap(tree, seed=1)
+    again = ifa.population.bootstrap(tree, seed=1)
     assert low.identical(again.low)
     assert high.identical(again.high)
-    assert not low.equals(ifa.reduce.bootstrap(tree, seed=2).low)
+    assert not low.equals(ifa.population.bootstrap(tree, seed=2).low)
     assert low.dims == high.dims == ("target", "channel")
     assert low.sel(target=2).isnull().all()
     seen = [0, 1, 3]
@@ -48,9 +48,11 @@ def test_the_bootstrap_is_seeded_ordered_and_about_as_wide_as_theory_says(tree):
     assert (mean <= high.sel(target=seen)).all()
     width = (high - low).sel(target=seen)
     n = tree["conv2"]["count"].sel(target=seen)
-    expected = 2 * 1.96 * ifa.reduce.standard_error(tree).sel(target=seen) * np.sqrt((n - 1) / n)
+    expected = (
+        2 * 1.96 * ifa.population.standard_error(tree).sel(target=seen) * np.sqrt((n - 1) / n)
+    )
     assert abs(float((width / expected).mean()) - 1) < 0.06
-    narrow = ifa.reduce.bootstrap(tree, confidence=0.5, seed=1)
+    narrow = ifa.population.bootstrap(tree, confidence=0.5, seed=1)
     assert ((narrow.high - narrow.low).sel(target=seen) < width).all()
 
 
@@ -59,7 +61,7 @@ def test_the_bootstrap_resamples_each_target_by_itself():
     data = measured(model)
     options = {**OPTIONS, "task": "regression"}
     many = ifa.analyze(model, data, targets=(5, 2), **options)
-    low, high = ifa.reduce.bootstrap(many, resamples=50)
+    low, high = ifa.population.bootstrap(many, resamples=50)
     assert low["target"].values.tolist() == [5, 2]
     values = many["samples/conv2"]["importance"].isel(target=1).values.astype(np.float64)
     rng = np.random.default_rng((0, 1))
@@ -72,20 +74,20 @@ def test_the_bootstrap_resamples_each_target_by_itself():
 @pytest.mark.parametrize("of", ["importance", "difference"])
 def test_stability_lies_between_none_and_all(tree, of):
     select = partial(ifa.select.largest_absolute, ratio=0.4)
-    found = ifa.reduce.stability(tree, select, of=of, resamples=50)
+    found = ifa.population.stability(tree, select, of=of, resamples=50)
     assert found.dims == ("target",)
     assert np.isnan(found.sel(target=2))
     rest = found.drop_sel(target=2)
     assert ((rest > 0.3) & (rest <= 1)).all()
-    everything = ifa.reduce.stability(tree, ifa.select.every, of=of, resamples=5)
+    everything = ifa.population.stability(tree, ifa.select.every, of=of, resamples=5)
     assert (everything.drop_sel(target=2) == 1).all()
 
 
 def test_stability_of_a_random_choice_is_low(tree):
     choose = partial(ifa.select.random, ratio=0.4, seed=0)  # 2 of 5: 0.1 · 1 + 0.6 / 3 + 0.3 · 0
-    found = ifa.reduce.stability(tree, choose, resamples=2000)
+    found = ifa.population.stability(tree, choose, resamples=2000)
     assert abs(float(found.drop_sel(target=2).mean()) - 0.3) < 0.2
-    real = ifa.reduce.stability(tree, partial(ifa.select.largest, ratio=0.4), resamples=200)
+    real = ifa.population.stability(tree, partial(ifa.select.largest, ratio=0.4), resamples=200)
     assert float(real.mean()) > float(found.mean())
 
 
@@ -95,12 +97,12 @@ def test_what_cannot_be_resampled_is_refused(tree):
         model, digits_like(model, 8), layer=["conv1", "conv2"], progress=False, shard=4
     )
     with pytest.raises(ValueError, match=r"expected layer= to be one of \['conv1', 'conv2'\]"):
-        ifa.reduce.bootstrap(summary)
+        ifa.population.bootstrap(summary)
     with pytest.raises(ValueError, match="Analyze with keep_samples='full'"):
-        ifa.reduce.bootstrap(summary, layer="conv1")
+        ifa.population.bootstrap(summary, layer="conv1")
     with pytest.raises(ValueError, match=r"a confidence in \(0, 1\), got 95"):
-        ifa.reduce.bootstrap(tree, confidence=95)
+        ifa.population.bootstrap(tree, confidence=95)
     with pytest.raises(ValueError, match="at least one resample, got 0"):
-        ifa.reduce.stability(tree, ifa.select.every, resamples=0)
+        ifa.population.stability(tree, ifa.select.every, resamples=0)
     with pytest.raises(ValueError, match="of to be 'importance' or 'difference'"):
-        ifa.reduce.stability(tree, ifa.select.every, of="variance")
+        ifa.population.stability(tree, ifa.select.every, of="variance")

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ifa.taps.outputs import map_tensors
-from ifa.taps.pulls import Pull, differentiable, puller
-from ifa.taps.scorers import Scorer
+from ifa.network.gradients import Pull, differentiable, puller
+from ifa.network.outputs import map_tensors
+from ifa.network.scorers import Scorer
 
 _SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax)
 _FUSED = functional.scaled_dot_product_attention

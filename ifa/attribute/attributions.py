@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ifa.perturb.variants import check_count
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
-from ifa.taps.scorers import Scorer
+from ifa.checks import check_count
+from ifa.network.scorers import Scorer
+from ifa.types import Output, Score
 
 
 class Attributed(NamedTuple):

@@ -11,8 +11,7 @@ from ifa.attribute.attributions import Complete, scorer_of
 from ifa.attribute.paths import Path, Rule, path_attribution, quadrature
 from ifa.baseline import diffused, diffusion
 from ifa.score import logit
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Output, Score
 
 
 def blur_integrated_gradients(

@@ -10,13 +10,14 @@ from torch.nn.modules.conv import _ConvNd
 
 from ifa.attribute.attributions import Attributed, Complete, scorer_of, spoilt, total, wide
 from ifa.baseline import space_axes
-from ifa.perturb.variants import check_choice
+from ifa.checks import check_choice
+from ifa.network.gradients import differentiable, joined, pulled, puller
+from ifa.network.outputs import map_tensors, pick
+from ifa.network.replicas import Replicas, replicas
+from ifa.network.scorers import Scorer
 from ifa.resizing import resized
 from ifa.score import logit
-from ifa.taps.outputs import Output, map_tensors, pick
-from ifa.taps.pulls import Score, differentiable, joined, pulled, puller
-from ifa.taps.replicas import Replicas, replicas
-from ifa.taps.scorers import Scorer
+from ifa.types import Output, Score
 
 
 class _Term(NamedTuple):

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ifa.attribute.attributions import Complete, scorer_of
 from ifa.attribute.paths import Path, Quadrature, path_attribution, several
 from ifa.chains import describe
-from ifa.perturb.variants import check_noise, noise
+from ifa.checks import check_noise
+from ifa.noise import noise
 from ifa.score import logit
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Output, Score
 
 
 def gradient_shap(

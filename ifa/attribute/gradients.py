@@ -3,10 +3,9 @@
 from torch import Tensor, nn
 
 from ifa.attribute.attributions import Attribution, scorer_of, slopes
+from ifa.network.scorers import Scorer
 from ifa.score import logit
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
-from ifa.taps.scorers import Scorer
+from ifa.types import Output, Score
 
 
 def gradient(model: nn.Module, *, score: Score = logit, output: Output = None) -> Attribution:

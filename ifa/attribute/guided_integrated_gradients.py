@@ -17,11 +17,10 @@ from ifa.attribute.attributions import (
 from ifa.attribute.paths import attributed, gain
 from ifa.baseline import Baseline, baseline_of
 from ifa.chains import describe
-from ifa.perturb.variants import check_count
+from ifa.checks import check_count
+from ifa.network.scorers import Scorer
 from ifa.score import logit
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
-from ifa.taps.scorers import Scorer
+from ifa.types import Output, Score
 
 _CLOSE = 1e-9  # of the whole distance
 

@@ -15,8 +15,7 @@ from ifa.attribute.paths import (
 )
 from ifa.chains import describe
 from ifa.score import logit
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Output, Score
 
 
 def integrated_gradients(

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ifa.attribute.attributions import wide
 from ifa.attribute.transforms import Attribute, Transformed
-from ifa.perturb.variants import check_noise, noise
+from ifa.checks import check_noise
+from ifa.noise import noise
 
 
 def smooth(

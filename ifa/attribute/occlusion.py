@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ifa.attribute.attributions import Attribution, at_once, scorer_of, wide
 from ifa.baseline import Baseline, baseline_of, space_axes
 from ifa.chains import describe
-from ifa.perturb.variants import check_count, chunks
+from ifa.checks import check_count
+from ifa.network.scorers import Scorer
+from ifa.noise import chunks
 from ifa.score import logit
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
-from ifa.taps.scorers import Scorer
+from ifa.types import Output, Score
 
 Extent = int | Sequence[int]
 

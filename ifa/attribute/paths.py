@@ -22,8 +22,9 @@ from ifa.attribute.attributions import (
     wide,
 )
 from ifa.baseline import Baseline, baseline_of
-from ifa.perturb.variants import check_choice, check_count, chunks
-from ifa.taps.scorers import Scorer
+from ifa.checks import check_choice, check_count
+from ifa.network.scorers import Scorer
+from ifa.noise import chunks
 
 Baselines = Baseline | Sequence[Baseline]
 Rule = Literal["gauss-legendre", "trapezoid", "riemann"]

@@ -12,10 +12,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ifa.attribute.attributions import Attribution, check_model, slopes
+from ifa.network.scorers import Scorer
 from ifa.score import logit
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
-from ifa.taps.scorers import Scorer
+from ifa.types import Output, Score
 
 _OUT_OF_PLACE = (torch.relu, Tensor.relu, functional.relu)
 _IN_PLACE = (torch.relu_, Tensor.relu_)

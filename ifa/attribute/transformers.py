@@ -12,14 +12,14 @@ from ifa.attribute.attentions import observed
 from ifa.attribute.attributions import Attribution, scorer_of, spoilt, wide
 from ifa.baseline import space_axes
 from ifa.chains import describe
+from ifa.network.gradients import joined, pulled
+from ifa.network.scorers import Scorer
+from ifa.network.sites import Site
 from ifa.resizing import resized
 from ifa.score import logit
 from ifa.taps.grids import Tokens
 from ifa.taps.layouts import only_grid
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score, joined, pulled
-from ifa.taps.scorers import Scorer
-from ifa.taps.sites import Site
+from ifa.types import Output, Score
 
 # (probabilities (sample, head, query, key) and gradients (target, ...) of a block) -> what the
 # block says of (target, sample, query, key)

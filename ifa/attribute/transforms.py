@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ifa.attribute.attributions import wide
 from ifa.chains import describe
-from ifa.perturb.variants import check_choice
+from ifa.checks import check_choice
 
 Attribute = Callable[..., Any]
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ifa.diagnose.corrections import check_alpha, corrected
-from ifa.diagnose.tables import statistics_of
+from ifa.diagnose.rows import statistics_of
 
 _WHERE = "ifa.diagnose.agreement"
 

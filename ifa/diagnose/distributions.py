@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ifa.diagnose.corrections import check_alpha, corrected
-from ifa.diagnose.tables import Table, table_of
+from ifa.diagnose.rows import Table, table_of
 
 _WHERE = "ifa.diagnose.shift"
 

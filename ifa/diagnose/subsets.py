@@ -10,9 +10,9 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa import select
-from ifa.diagnose.tables import statistics_of
+from ifa.diagnose.rows import statistics_of
 from ifa.evaluate import correlation_interval
-from ifa.evaluate.features import Channels
+from ifa.evaluate.feature_curves import Channels
 from ifa.progress import Progress, reporting
 from ifa.reduce.statistics import difference
 from ifa.store.items import collate, numbers_of

@@ -1,7 +1,5 @@
 """Is the map any good: one file for each metric."""
 
-from ifa.evaluate.adapters import captum as captum
-from ifa.evaluate.adapters import quantus as quantus
 from ifa.evaluate.agreement import Consistency as Consistency
 from ifa.evaluate.agreement import consistency as consistency
 from ifa.evaluate.agreement import correlation_interval as correlation_interval
@@ -17,16 +15,13 @@ from ifa.evaluate.discrimination import auroc as auroc
 from ifa.evaluate.faithfulness_correlation import (
     faithfulness_correlation as faithfulness_correlation,
 )
-from ifa.evaluate.features import FeatureCurve as FeatureCurve
-from ifa.evaluate.features import feature_curve as feature_curve
-from ifa.evaluate.features import feature_perturbation as feature_perturbation
+from ifa.evaluate.feature_curves import FeatureCurve as FeatureCurve
+from ifa.evaluate.feature_curves import feature_curve as feature_curve
+from ifa.evaluate.feature_curves import feature_perturbation as feature_perturbation
 from ifa.evaluate.hit_rate import hit_rate as hit_rate
 from ifa.evaluate.infidelity import infidelity as infidelity
 from ifa.evaluate.insertion import insertion as insertion
 from ifa.evaluate.iou import iou as iou
-from ifa.evaluate.measured import default_metrics as default_metrics
-from ifa.evaluate.methods import cam_methods as cam_methods
-from ifa.evaluate.methods import noise_map as noise_map
 from ifa.evaluate.pointing_game import pointing_game as pointing_game
 from ifa.evaluate.randomization import Randomization as Randomization
 from ifa.evaluate.randomization import randomization as randomization
@@ -42,8 +37,6 @@ from ifa.evaluate.similarity import spearman as spearman
 from ifa.evaluate.similarity import ssim as ssim
 from ifa.evaluate.sparseness import sparseness as sparseness
 from ifa.evaluate.specificity import target_specificity as target_specificity
-from ifa.evaluate.summaries import summary as summary
-from ifa.evaluate.tables import table as table
 
 __all__ = [
     "Confidence",
@@ -54,8 +47,6 @@ __all__ = [
     "Randomization",
     "Sensitivity",
     "auroc",
-    "cam_methods",
-    "captum",
     "classification_report",
     "complexity",
     "confidence",
@@ -63,7 +54,6 @@ __all__ = [
     "correlation_interval",
     "coverage",
     "decisions",
-    "default_metrics",
     "deletion",
     "faithfulness_correlation",
     "feature_curve",
@@ -72,10 +62,8 @@ __all__ = [
     "infidelity",
     "insertion",
     "iou",
-    "noise_map",
     "pearson",
     "pointing_game",
-    "quantus",
     "randomization",
     "randomized",
     "relevance_mass",
@@ -85,7 +73,5 @@ __all__ = [
     "sparseness",
     "spearman",
     "ssim",
-    "summary",
-    "table",
     "target_specificity",
 ]

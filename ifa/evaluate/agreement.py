@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ifa.evaluate.correlations import correlation, ranks
+from ifa.evaluate.coefficients import correlation, ranks
 
 
 class Consistency(NamedTuple):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ifa.evaluate.masks import unless_zero
+from ifa.evaluate.regions import unless_zero
 
 
 def complexity(map: Tensor) -> Tensor:

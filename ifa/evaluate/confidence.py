@@ -7,12 +7,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from ifa.baseline import Baseline
-from ifa.evaluate.cases import Case
-from ifa.evaluate.masks import quantile
-from ifa.perturb.variants import check_choice
+from ifa.checks import check_choice
+from ifa.evaluate.masking import Case
+from ifa.evaluate.regions import quantile
 from ifa.score import probability
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Output, Score
 
 
 class Confidence(NamedTuple):

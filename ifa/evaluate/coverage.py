@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.evaluate.masks import against, unless_zero
+from ifa.evaluate.regions import against, unless_zero
 
 
 class Coverage(NamedTuple):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.evaluate.cases import Case
-from ifa.perturb.variants import check_count
+from ifa.checks import check_count
+from ifa.evaluate.masking import Case
 
 
 class Curve(NamedTuple):

@@ -6,11 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ifa.baseline import Baseline
-from ifa.evaluate.cases import Case
 from ifa.evaluate.curves import Curve, removed
+from ifa.evaluate.masking import Case
 from ifa.score import probability
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Output, Score
 
 
 def deletion(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ifa.evaluate.correlations import ranks
+from ifa.evaluate.coefficients import ranks
 
 
 def auroc(level: Tensor, positive: Tensor) -> Tensor:

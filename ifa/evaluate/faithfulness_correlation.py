@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ifa.baseline import Baseline
-from ifa.evaluate.cases import Case
-from ifa.evaluate.correlations import correlation
-from ifa.perturb.variants import check_noise, noise
+from ifa.checks import check_noise
+from ifa.evaluate.coefficients import correlation
+from ifa.evaluate.masking import Case
+from ifa.noise import noise
 from ifa.score import probability
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Output, Score
 
 
 def faithfulness_correlation(

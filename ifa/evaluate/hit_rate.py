@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ifa.evaluate.masks import maximal, unless_constant
+from ifa.evaluate.regions import maximal, unless_constant
 
 
 def hit_rate(

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ifa.baseline import Baseline
-from ifa.evaluate.cases import Case, drawn
-from ifa.perturb.variants import check_noise
+from ifa.checks import check_noise
+from ifa.evaluate.masking import Case, drawn
 from ifa.score import probability
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Output, Score
 
 
 def infidelity(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import debug_unwrap
 
-from ifa.evaluate.masks import against, quantile, unless_constant
+from ifa.evaluate.regions import against, quantile, unless_constant
 
 
 def iou(

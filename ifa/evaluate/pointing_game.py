@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ifa.evaluate.masks import against, maximal, unless_constant
+from ifa.evaluate.regions import against, maximal, unless_constant
 
 
 def pointing_game(map: Tensor, mask: Tensor, *, tolerance: float = 1e-6) -> Tensor:

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from ifa.chains import describe
+from ifa.checks import check_count
 from ifa.evaluate.randomized import Order, Parameters, randomized, replaced
 from ifa.evaluate.similarity import spearman, ssim
-from ifa.perturb.variants import check_count, chunks
+from ifa.network.budgets import budget
+from ifa.network.scorers import Scorer
+from ifa.noise import chunks
 from ifa.progress import Progress, reporting
 from ifa.score import logit
-from ifa.taps.budgets import budget
-from ifa.taps.outputs import Output
-from ifa.taps.scorers import Scorer
+from ifa.types import Output
 
 _WHERE = "ifa.evaluate.randomization"
 

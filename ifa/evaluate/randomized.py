@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ifa.perturb.variants import check_choice, check_noise, noise
-from ifa.taps.replicas import Replica, plain, refuse_random_or_coupled
+from ifa.checks import check_choice, check_noise
+from ifa.network.replicas import Replica, plain, refuse_random_or_coupled
+from ifa.noise import noise
 
 Order = Literal["cascade", "independent"]
 Parameters = dict[str, Tensor]

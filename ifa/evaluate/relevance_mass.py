@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ifa.evaluate.masks import against, unless_zero
+from ifa.evaluate.regions import against, unless_zero
 
 
 def relevance_mass(map: Tensor, mask: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ifa.evaluate.masks import against, unless_constant
+from ifa.evaluate.regions import against, unless_constant
 
 
 def relevance_rank(map: Tensor, mask: Tensor) -> Tensor:

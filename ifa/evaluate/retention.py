@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ifa.baseline import Baseline
-from ifa.evaluate.cases import Case
+from ifa.checks import check_choice
 from ifa.evaluate.curves import Curve, curve, ranked
-from ifa.perturb.variants import check_choice
+from ifa.evaluate.masking import Case
 from ifa.score import probability
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Output, Score
 
 SHARES = tuple(np.geomspace(0.01, 1, 16).tolist())
 _SIGNS = {"positive": 1.0, "negative": -1.0}

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.evaluate.cases import check_inputs, chunk_of, drawn
-from ifa.perturb.variants import check_noise, chunks
-from ifa.taps.requests import as_targets
-from ifa.taps.sites import refuse_inference_mode
+from ifa.checks import check_noise
+from ifa.evaluate.masking import check_inputs, chunk_of, drawn
+from ifa.network.sites import refuse_inference_mode
+from ifa.network.targets import as_targets
+from ifa.noise import chunks
 
 
 class Sensitivity(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ifa.evaluate.correlations import correlation, ranks
+from ifa.evaluate.coefficients import correlation, ranks
 
 
 def pearson(map: Tensor, other: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ifa.evaluate.correlations import correlation
+from ifa.evaluate.coefficients import correlation
 from ifa.evaluate.similarity import map_ranks
 
 

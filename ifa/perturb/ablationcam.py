@@ -8,20 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from ifa.perturb.variants import (
-    Advance,
-    Network,
-    Perturbation,
-    Sample,
-    check_choice,
-    chunks,
-    each_layer,
-)
+from ifa.checks import check_choice
+from ifa.noise import chunks
+from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
-from ifa.taps.features import Grid
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Grid, Output, Score
 
 
 def ablationcam(

@@ -6,13 +6,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ifa.checks import check_choice, check_count
+from ifa.perturb.perturbation import Network, Perturbation, each_layer
 from ifa.perturb.scorecam import masked
-from ifa.perturb.variants import Network, Perturbation, check_choice, check_count, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
-from ifa.taps.features import Grid
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Grid, Output, Score
 
 _SCHEDULES = {
     "linear": lambda i, n: i / n,

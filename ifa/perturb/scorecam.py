@@ -7,21 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifa.perturb.variants import (
-    Advance,
-    Network,
-    Perturbation,
-    Sample,
-    check_count,
-    chunks,
-    each_layer,
-)
+from ifa.checks import check_count
+from ifa.noise import chunks
+from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
 from ifa.progress import Progress
 from ifa.resizing import resized
 from ifa.score import logit
-from ifa.taps.features import Grid
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Grid, Output, Score
 
 # (masks (variant, *space), their channels, their draws) -> the masks to use
 Alter = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -7,22 +7,13 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
-from ifa.perturb.variants import (
-    Advance,
-    Network,
-    Perturbation,
-    Sample,
-    check_choice,
-    check_noise,
-    chunks,
-    each_layer,
-    noise,
-)
+from ifa.checks import check_choice, check_noise
+from ifa.noise import chunks, noise
+from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
-from ifa.taps.features import Grid, Tap, tap
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.taps.features import Tap, tap
+from ifa.types import Grid, Output, Score
 
 
 def smooth_gradcam_plus_plus(

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ifa.checks import check_noise
+from ifa.noise import noise
+from ifa.perturb.perturbation import Network, Perturbation, each_layer
 from ifa.perturb.scorecam import masked
-from ifa.perturb.variants import Network, Perturbation, check_noise, each_layer, noise
 from ifa.progress import Progress
 from ifa.score import logit
-from ifa.taps.features import Grid
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.types import Grid, Output, Score
 
 
 def sscam(

@@ -104,7 +104,7 @@ def channel_card(
     """
     from matplotlib import pyplot as plt
 
-    from ifa.diagnose.tables import statistics_of, table_of
+    from ifa.diagnose.rows import statistics_of, table_of
 
     if figure is None:
         figure = plt.figure(figsize=(1.4 * max(samples, 5) + 0.6, 5.4), layout="constrained")

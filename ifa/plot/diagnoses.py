@@ -176,7 +176,7 @@ def distributions(
     """
     from matplotlib import pyplot as plt
 
-    from ifa.diagnose.tables import table_of
+    from ifa.diagnose.rows import table_of
 
     axes = axes if axes is not None else plt.gca()
     table = table_of(tree, layer, "ifa.plot.distributions")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ifa.evaluate.summaries import decimals_of
+from ifa.contest.summaries import decimals_of
 from ifa.plot.populations import COLOURS
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def methods(summary: Any, *, axes: "Axes | None" = None) -> "Axes":
     Parameters
     ----------
     summary
-        What `ifa.evaluate.summary` returns. The best of each column is bold, with a star; one that
+        What `ifa.contest.summary` returns. The best of each column is bold, with a star; one that
         is not told apart from it has an equals sign. Columns of which neither way is better have no
         colour. After a name stands how many of its maps say nothing.
     axes

@@ -17,12 +17,8 @@ from ifa.reduce.quantiles import quantiles as quantiles
 from ifa.reduce.statistics import difference as difference
 from ifa.reduce.tops import cooccurrence as cooccurrence
 from ifa.reduce.tops import top_samples as top_samples
-from ifa.reduce.uncertainty import bootstrap as bootstrap
-from ifa.reduce.uncertainty import stability as stability
-from ifa.reduce.uncertainty import standard_error as standard_error
 
 __all__ = [
-    "bootstrap",
     "cooccurrence",
     "covariance",
     "difference",
@@ -36,8 +32,6 @@ __all__ = [
     "moments",
     "population",
     "quantiles",
-    "stability",
-    "standard_error",
     "summarize",
     "top_samples",
     "weighted_moments",

@@ -1,5 +1,8 @@
 """Model and inputs to `Features`: trace, tap, cut, and how tokens become a grid."""
 
+from ifa.network.sites import Site as Site
+from ifa.network.sites import Sites as Sites
+from ifa.network.sites import trace as trace
 from ifa.taps.features import Observation as Observation
 from ifa.taps.features import Tap as Tap
 from ifa.taps.features import tap as tap
@@ -9,9 +12,6 @@ from ifa.taps.grids import tokens as tokens
 from ifa.taps.heads import Cut as Cut
 from ifa.taps.heads import Head as Head
 from ifa.taps.heads import cut as cut
-from ifa.taps.sites import Site as Site
-from ifa.taps.sites import Sites as Sites
-from ifa.taps.sites import trace as trace
 
 __all__ = [
     "Cut",

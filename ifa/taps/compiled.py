@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifa.taps.outputs import every_tensor
+from ifa.network.outputs import every_tensor
+from ifa.network.replicas import Replica
 from ifa.taps.replays import Script
-from ifa.taps.replicas import Replica
 
 Shapes = list[tuple[int, ...]]
 

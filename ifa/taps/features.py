@@ -1,25 +1,33 @@
 """Model and inputs to `Features`: activations and gradients of layers, by zero perturbation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ifa.chains import Step, batched, describe
+from ifa.chains import batched, describe
+from ifa.network.gradients import (
+    Pull,
+    Seen,
+    by_leaves,
+    by_perturbation,
+    check_score,
+    differentiable,
+    joined,
+    pulled,
+    transformed,
+)
+from ifa.network.inputs import check_inputs
+from ifa.network.outputs import pick
+from ifa.network.replicas import Edit, Replica, plain, replicas
+from ifa.network.sites import Site, address, examine, find
+from ifa.network.targets import as_targets, predicted
 from ifa.score import logit
 from ifa.taps.compiled import compile_pieces, pieces
 from ifa.taps.layouts import infer_grid
-from ifa.taps.outputs import Output, pick
-from ifa.taps.pulls import Pull, Score, check_score, differentiable, joined, pulled, transformed
-from ifa.taps.replicas import Edit, Replica, plain, replicas
-from ifa.taps.requests import as_targets, check_inputs, predicted
-from ifa.taps.sites import Site, address, examine, find
-from ifa.taps.starts import Seen, by_leaves, by_perturbation
-from ifa.types import Features
-
-Grid = Callable[[Tensor], Tensor]
+from ifa.types import Features, Grid, Output, Score, Step
 
 
 class Observation(NamedTuple):

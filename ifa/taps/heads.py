@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from ifa.taps.outputs import Output, every_tensor, pick
+from ifa.network.outputs import every_tensor, pick
+from ifa.network.replicas import Replica, Replicas, Visit, plain, replicas
+from ifa.network.sites import address, examine, find, refuse_inference_mode
 from ifa.taps.replays import Differs, Replay, Script, own_copy
-from ifa.taps.replicas import Replica, Replicas, Visit, plain, replicas
-from ifa.taps.sites import address, examine, find, refuse_inference_mode
+from ifa.types import Output
 
 
 class Head:

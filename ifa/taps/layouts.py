@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from ifa.network.sites import Site, Sites
 from ifa.taps.grids import ChannelsLast, Tokens
-from ifa.taps.sites import Site, Sites
 
 # A class token, DeiT's two, and registers.
 PREFIXES = range(6)

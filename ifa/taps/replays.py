@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.func import debug_unwrap
 
-from ifa.taps.outputs import every_tensor, is_data, map_tensors
-from ifa.taps.replicas import Running
+from ifa.network.outputs import every_tensor, is_data, map_tensors
+from ifa.network.replicas import Running
 
 _RUNS_AGAIN: Any = object()
 

@@ -12,7 +12,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
 import ifa
-from ifa.taps.outputs import first_tensor, pick, replace_first_tensor
+from ifa.network.outputs import first_tensor, pick, replace_first_tensor
 from ifa.testing.assertions import (
     assert_leaves_model_untouched,
     assert_trees_close,

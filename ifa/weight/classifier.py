@@ -4,9 +4,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ifa.chains import Step
 from ifa.stages import expect, row
-from ifa.types import Features, Weighted
+from ifa.types import Features, Step, Weighted
 
 
 def cam(model: nn.Module, *, classifier: str | None = None) -> Step:

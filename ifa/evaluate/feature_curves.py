@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ifa import select
-from ifa.perturb.variants import check_choice
+from ifa.checks import check_choice
 from ifa.taps import cut
 from ifa.taps.heads import Head
-from ifa.taps.outputs import Output
+from ifa.types import Output
 
 _CURVE = "ifa.evaluate.feature_curve"
 

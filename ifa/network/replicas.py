@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from ifa.taps.outputs import first_tensor, replace_first_tensor
+from ifa.network.outputs import first_tensor, replace_first_tensor
 
 # (call, tensor) -> the tensor to go on with. A call is a layer's name with a number: "relu#2".
 Edit = Callable[[str, Tensor], Tensor]

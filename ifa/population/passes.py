@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ifa.chains import Step, batched
+from ifa.chains import batched
 from ifa.reduce.population import Observed, Summary, finite
 from ifa.store.datasets import joined
 from ifa.store.items import Batch, class_labels, reading, real_labels
@@ -22,10 +22,8 @@ from ifa.store.runs import Run
 from ifa.store.specs import model_token
 from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
-from ifa.taps.features import Grid, Tap, tap
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
-from ifa.types import Features
+from ifa.taps.features import Tap, tap
+from ifa.types import Features, Grid, Output, Score, Step
 
 Task = Literal["classification", "regression"]
 Keep = Literal["summary", "full", "none"]

@@ -15,7 +15,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa.chains import chain
-from ifa.options import (
+from ifa.population.options import (
     check_combination,
     check_data,
     check_names,
@@ -23,7 +23,7 @@ from ifa.options import (
     extra_names,
     levels,
 )
-from ifa.passes import (
+from ifa.population.passes import (
     Engine,
     Keep,
     Plan,
@@ -48,9 +48,8 @@ from ifa.store.runs import open as open_run
 from ifa.store.specs import callable_token, data_token, versions
 from ifa.store.states import Arrays
 from ifa.store.tables import Rows
-from ifa.taps.features import Grid, Tap
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
+from ifa.taps.features import Tap
+from ifa.types import Grid, Output, Score
 from ifa.weight import fullcam
 
 # Extras whose states are larger than this would not fit beside a network.

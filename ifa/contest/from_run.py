@@ -10,11 +10,11 @@ from torch import nn
 from torch.utils.data import Subset
 
 from ifa import weight
-from ifa.evaluate.measured import default_metrics
-from ifa.evaluate.methods import cam_methods
-from ifa.evaluate.tables import table
-from ifa.options import check_data
-from ifa.perturb.variants import check_count
+from ifa.checks import check_count
+from ifa.contest.driver import table
+from ifa.contest.methods import cam_methods
+from ifa.contest.metrics import default_metrics
+from ifa.population.options import check_data
 from ifa.progress import Progress
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run

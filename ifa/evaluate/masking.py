@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ifa.baseline import Baseline, baseline_of
-from ifa.perturb.variants import check_count, chunks, noise
-from ifa.taps.outputs import Output
-from ifa.taps.pulls import Score
-from ifa.taps.scorers import Scorer
+from ifa.checks import check_count
+from ifa.network.scorers import Scorer
+from ifa.noise import chunks, noise
+from ifa.types import Output, Score
 
 # How many numbers a portion of inputs has by default, and how many inputs at most.
 _NUMBERS, _INPUTS = 2**22, 256

@@ -12,11 +12,12 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ifa.evaluate.cases import check_inputs, chunk_of, targets_of
-from ifa.evaluate.measured import BETTER, Explained, check_maps, columns_of, measuring, takes_model
-from ifa.options import check_data
-from ifa.passes import device_of, loaded
-from ifa.perturb.variants import check_choice, check_count
+from ifa.checks import check_choice, check_count
+from ifa.contest.metrics import BETTER, Explained, check_maps, columns_of, measuring, takes_model
+from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
+from ifa.network.scorers import Scorer
+from ifa.population.options import check_data
+from ifa.population.passes import device_of, loaded
 from ifa.progress import Progress, reporting
 from ifa.score import logit
 from ifa.store.datasets import SCHEMA
@@ -26,10 +27,9 @@ from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
 from ifa.store.specs import callable_token, data_token, model_token, versions
 from ifa.store.states import Arrays
-from ifa.taps.outputs import Output
-from ifa.taps.scorers import Scorer
+from ifa.types import Output
 
-_WHERE = "ifa.evaluate.table"
+_WHERE = "ifa.contest.table"
 Advance = Callable[[int], None]
 
 
@@ -128,7 +128,7 @@ def table(
     >>> import ifa, torch
     >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 3, 3), torch.nn.Flatten())
     >>> data = [(torch.rand(1, 9), 0, "a"), (torch.rand(1, 9), 1, "b")]
-    >>> methods = {name: cam for name, cam in ifa.evaluate.cam_methods("0").items()
+    >>> methods = {name: cam for name, cam in ifa.contest.cam_methods("0").items()
     ...            if name in ("gradcam", "noise")}
     >>> found = table(net, data, methods, {"deletion": ifa.evaluate.deletion}, progress=False)
     >>> dict(found.sizes)

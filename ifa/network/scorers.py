@@ -7,10 +7,8 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from ifa.chains import describe
-from ifa.taps.budgets import fitting
-from ifa.taps.outputs import Output, map_tensors, pick
-from ifa.taps.pulls import (
-    Score,
+from ifa.network.budgets import fitting
+from ifa.network.gradients import (
     check_score,
     differentiable,
     joined,
@@ -19,9 +17,11 @@ from ifa.taps.pulls import (
     score_all,
     transformed,
 )
-from ifa.taps.replicas import plain, replicas
-from ifa.taps.requests import as_targets, predicted
-from ifa.taps.sites import Site, examine, refuse_inference_mode
+from ifa.network.outputs import map_tensors, pick
+from ifa.network.replicas import plain, replicas
+from ifa.network.sites import Site, examine, refuse_inference_mode
+from ifa.network.targets import as_targets, predicted
+from ifa.types import Output, Score
 
 
 class Scorer:

@@ -47,7 +47,7 @@ def standard_error(statistics: Any) -> Any:
     >>> standard_error(statistics).values.tolist()
     [[0.5, 0.25]]
     """
-    dataset = one_layer(statistics, "ifa.reduce.standard_error")
+    dataset = one_layer(statistics, "ifa.population.standard_error")
     count = dataset["count"].astype("float64")
     error = (dataset["importance_variance"] / count.where(count > 0)) ** 0.5
     attrs = {**dataset["importance"].attrs, "long_name": "standard error of the mean importance"}
@@ -102,17 +102,17 @@ def bootstrap(
     >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
     >>> data = [(torch.ones(1, 4), int(net(torch.ones(1, 1, 4)).argmax()))] * 3
     >>> tree = ifa.analyze(net, data, layer="0", keep_samples="full", progress=False)
-    >>> low, high = ifa.reduce.bootstrap(tree, resamples=10)
+    >>> low, high = ifa.population.bootstrap(tree, resamples=10)
     >>> low.dims, bool((low.dropna("target") == high.dropna("target")).all())
     (('target', 'channel'), True)
     """
     if not 0 < confidence < 1:
         raise ValueError(
-            f"ifa.reduce.bootstrap: expected a confidence in (0, 1), got {confidence}."
+            f"ifa.population.bootstrap: expected a confidence in (0, 1), got {confidence}."
         )
-    like, rows = _accepted("ifa.reduce.bootstrap", statistics, layer)
+    like, rows = _accepted("ifa.population.bootstrap", statistics, layer)
     limits = np.full((2, *like.shape), np.nan)
-    for position, means in enumerate(_resampled("ifa.reduce.bootstrap", rows, resamples, seed)):
+    for position, means in enumerate(_resampled("ifa.population.bootstrap", rows, resamples, seed)):
         if len(means):
             limits[:, position] = np.quantile(
                 means, [(1 - confidence) / 2, (1 + confidence) / 2], 0
@@ -179,10 +179,10 @@ def stability(
     >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
     >>> data = [(torch.ones(1, 4), int(net(torch.ones(1, 1, 4)).argmax()))] * 3
     >>> tree = ifa.analyze(net, data, layer="0", keep_samples="full", progress=False)
-    >>> float(ifa.reduce.stability(tree, ifa.select.strongest, resamples=5).max())
+    >>> float(ifa.population.stability(tree, ifa.select.strongest, resamples=5).max())
     1.0
     """
-    where = "ifa.reduce.stability"
+    where = "ifa.population.stability"
     if of not in ("importance", "difference"):
         raise ValueError(f"{where}: expected of to be 'importance' or 'difference', got {of!r}.")
     like, rows = _accepted(where, statistics, layer)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Output = Callable[[Any], Any] | str | int | None
+from ifa.types import Output
 
 
 def pick(raw: Any, output: Output = None) -> Any:

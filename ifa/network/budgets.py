@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
-from ifa.taps.sites import Site
+from ifa.network.sites import Site
 
 # On a CPU what fits in the cache is fastest; larger chunks are slower, not faster.
 CACHE_BYTES = 16 * 2**20

@@ -16,7 +16,7 @@ def summary(table: Any, *, confidence: float = 0.95) -> xr.Dataset:
     Parameters
     ----------
     table
-        What `ifa.evaluate.table` returns.
+        What `ifa.contest.table` returns.
     confidence
         Of the two-sided intervals.
 
@@ -48,7 +48,7 @@ def summary(table: Any, *, confidence: float = 0.95) -> xr.Dataset:
     """
     if not 0 < confidence < 1:
         raise ValueError(
-            f"ifa.evaluate.summary: expected a confidence between 0 and 1, got {confidence!r}."
+            f"ifa.contest.summary: expected a confidence between 0 and 1, got {confidence!r}."
         )
     value = table["value"].transpose("method", "metric", "sample").values
     mean, half, count = _averages(value, confidence)

@@ -3,26 +3,25 @@
 A sample is explained alone: neither its neighbours nor their number can change its result.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ifa.chains import describe
+from ifa.checks import check_count
+from ifa.network.budgets import fitting
+from ifa.network.gradients import check_score, score_all
+from ifa.network.inputs import check_inputs
+from ifa.network.outputs import pick
+from ifa.network.replicas import plain, replicas
+from ifa.network.sites import Sites, examine, find
+from ifa.network.targets import as_targets, predicted
 from ifa.progress import Progress, reporting
-from ifa.taps.budgets import fitting
-from ifa.taps.features import Grid
 from ifa.taps.heads import Head, cut
 from ifa.taps.layouts import infer_grid
-from ifa.taps.outputs import Output, pick
-from ifa.taps.pulls import Score, check_score, score_all
-from ifa.taps.replicas import plain, replicas
-from ifa.taps.requests import as_targets, check_inputs, predicted
-from ifa.taps.sites import Sites, examine, find
-from ifa.types import Weighted
+from ifa.types import Grid, Output, Score, Weighted
 
 Advance = Callable[[int], None]
 
@@ -204,41 +203,3 @@ def _fitting(sites: Sites, above: str | None, device: torch.device) -> int:
     running = list(sites.values())[list(sites).index(above) :]
     # a variant of what a layer returns is written, laid out and copied before it is read
     return max(1, fitting(running, device) // 4)
-
-
-def chunks(total: int, size: int) -> Iterator[range]:
-    """Cut 0..total into consecutive ranges of at most `size`."""
-    return (range(start, min(start + size, total)) for start in range(0, total, size))
-
-
-def noise(shape: Sequence[int], like: Tensor, seed: int, *place: int) -> Tensor:
-    """Draw standard normal numbers that depend on the seed, the place and the shape alone."""
-    state = np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(state[0]))
-    # float32 on the CPU whatever the model's dtype and device: the same numbers everywhere
-    return torch.randn(*shape, generator=generator).to(like)
-
-
-def check_count(where: str, name: str, count: int, most: float = math.inf) -> None:
-    """Raise unless an option is a whole number from 1 to `most`."""
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
-        limit = "" if most == math.inf else f" and at most {most}, the layer's channels"
-        raise ValueError(
-            f"{where}: expected {name} to be a whole number, at least 1{limit}, got {count!r}."
-        )
-
-
-def check_choice(where: str, name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise unless an option is one of its choices."""
-    if value not in choices:
-        listed = ", ".join(map(repr, choices))
-        raise ValueError(f"{where}: expected {name} to be one of {listed}, got {value!r}.")
-
-
-def check_noise(where: str, samples: int, stdev: float, seed: int) -> None:
-    """Raise unless the options of noise are usable."""
-    check_count(where, "samples", samples)
-    if not 0 <= stdev < math.inf:
-        raise ValueError(f"{where}: expected stdev to be finite and not negative, got {stdev!r}.")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"{where}: expected seed to be a whole number, at least 0, got {seed!r}.")

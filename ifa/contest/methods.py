@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ifa import perturb, weight
 from ifa.chains import batched, chain
 from ifa.explanation import explain
-from ifa.perturb.variants import noise
+from ifa.noise import noise
 from ifa.resizing import resize
 from ifa.stages import combine, relu
 

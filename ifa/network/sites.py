@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifa.taps.outputs import Output, pick
-from ifa.taps.replicas import Replica, named_tensors, plain, refuse_random_or_coupled
+from ifa.network.outputs import pick
+from ifa.network.replicas import Replica, named_tensors, plain, refuse_random_or_coupled
+from ifa.types import Output
 
 
 @dataclass(frozen=True)

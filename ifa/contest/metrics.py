@@ -131,7 +131,7 @@ def takes_model(where: str, name: str, method: Any) -> bool:
     if not callable(method) or asked[:1] == []:
         raise TypeError(
             f"{where}: expected method {name!r} to be (model, inputs, target) -> maps or (inputs, "
-            f"target) -> maps, got {method!r}. Take one of ifa.evaluate.cam_methods."
+            f"target) -> maps, got {method!r}. Take one of ifa.contest.cam_methods."
         )
     return False
 

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ifa.taps.outputs import pick
-from ifa.taps.replicas import refuse_random_or_coupled
-from ifa.taps.requests import as_targets, predicted
-from ifa.taps.sites import refuse_inference_mode
+from ifa.network.outputs import pick
+from ifa.network.replicas import refuse_random_or_coupled
+from ifa.network.sites import refuse_inference_mode
+from ifa.network.targets import as_targets, predicted
 
 Attribution = Callable[..., Tensor]
+
+__all__ = ["captum", "quantus"]
 
 
 def quantus(explain: Callable[..., Tensor]) -> Callable[..., np.ndarray]:
@@ -70,7 +72,7 @@ def quantus(explain: Callable[..., Tensor]) -> Callable[..., np.ndarray]:
             maps = maps[:, None]
         if maps.ndim != batch.ndim or maps.shape[2:] != batch.shape[2:]:
             raise ValueError(
-                f"ifa.evaluate.quantus: expected maps at the size of inputs {tuple(batch.shape)}, "
+                f"ifa.interop.quantus: expected maps at the size of inputs {tuple(batch.shape)}, "
                 f"got {tuple(maps.shape)}. Resize them: ifa.explain(..., size='input')."
             )
         # numpy has no bfloat16
@@ -125,7 +127,7 @@ def captum(attribution: Any, *, seed: int = 0, **options: Any) -> Attribution:
     >>> captum(InputXGradient(net))(torch.ones(5, 3), target=1).shape
     torch.Size([5, 3])
     """
-    where = "ifa.evaluate.captum"
+    where = "ifa.interop.captum"
     attribute = getattr(attribution, "attribute", attribution)
     forward = getattr(getattr(attribute, "__self__", None), "forward_func", None)
     if not callable(attribute) or not callable(forward):

@@ -1,0 +1,29 @@
+"""Checks of options that every room shares; an error says where, expected, came, what to do."""
+
+import math
+from collections.abc import Sequence
+
+
+def check_count(where: str, name: str, count: int, most: float = math.inf) -> None:
+    """Raise unless an option is a whole number from 1 to `most`."""
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+        limit = "" if most == math.inf else f" and at most {most}, the layer's channels"
+        raise ValueError(
+            f"{where}: expected {name} to be a whole number, at least 1{limit}, got {count!r}."
+        )
+
+
+def check_choice(where: str, name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise unless an option is one of its choices."""
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{where}: expected {name} to be one of {listed}, got {value!r}.")
+
+
+def check_noise(where: str, samples: int, stdev: float, seed: int) -> None:
+    """Raise unless the options of noise are usable."""
+    check_count(where, "samples", samples)
+    if not 0 <= stdev < math.inf:
+        raise ValueError(f"{where}: expected stdev to be finite and not negative, got {stdev!r}.")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"{where}: expected seed to be a whole number, at least 0, got {seed!r}.")

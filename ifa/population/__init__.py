@@ -1,0 +1,19 @@
+"""The drivers over a whole population: analyze, merge, compare; and how sure its statistics are."""
+
+from ifa.population.analysis import analyze as analyze
+from ifa.population.merging import compare as compare
+from ifa.population.merging import merge as merge
+from ifa.population.uncertainty import Interval as Interval
+from ifa.population.uncertainty import bootstrap as bootstrap
+from ifa.population.uncertainty import stability as stability
+from ifa.population.uncertainty import standard_error as standard_error
+
+__all__ = [
+    "Interval",
+    "analyze",
+    "bootstrap",
+    "compare",
+    "merge",
+    "stability",
+    "standard_error",
+]
