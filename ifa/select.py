@@ -1,7 +1,8 @@
 r"""Selection rules: importance of channels to a boolean mask of those to keep.
 
 Each rule takes values of shape (channel,), or (target, channel) of which every row is treated by
-itself: a tensor, array or DataArray. It returns a boolean tensor of the same shape, for `ifa.keep`.
+itself: a tensor, array or DataArray. It returns a boolean mask of the same shape, for `ifa.keep`: a
+tensor, or of a DataArray one with the same coordinates, so that rows are found by their target.
 A ratio keeps exactly :math:`k = \max(1, \operatorname{round}(ratio \cdot channels))` channels; ties
 go to the lower index; a row with NaN, such as a class without an accepted sample, is refused.
 """
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-def every(values: Any) -> Tensor:
+def every(values: Any) -> Any:
     """Keep every channel.
 
     Examples
@@ -33,10 +34,10 @@ def every(values: Any) -> Tensor:
     >>> every([0.5, 2.0])
     tensor([True, True])
     """
-    return torch.ones_like(_table("every", values), dtype=torch.bool)
+    return _like(values, torch.ones_like(_table("every", values), dtype=torch.bool))
 
 
-def largest(values: Any, *, ratio: float) -> Tensor:
+def largest(values: Any, *, ratio: float) -> Any:
     r"""Keep the channels of largest value: what speaks most for the target.
 
     Parameters
@@ -48,7 +49,7 @@ def largest(values: Any, *, ratio: float) -> Tensor:
 
     Returns
     -------
-    bool, shaped like `values`
+    bool, shaped and labeled like `values`
         Exactly :math:`k = \max(1, \operatorname{round}(ratio \cdot channels))` true in each row.
 
     Raises
@@ -60,11 +61,18 @@ def largest(values: Any, *, ratio: float) -> Tensor:
     --------
     >>> largest([3.0, -9.0, 5.0, 5.0], ratio=0.5)
     tensor([False, False,  True,  True])
+
+    Of a labeled array the mask knows which target each row is of:
+
+    >>> import xarray as xr
+    >>> values = xr.DataArray([[3.0, 1.0], [0.0, 2.0]], {"target": [7, 4]}, ("target", "channel"))
+    >>> largest(values, ratio=0.5).sel(target=7).values
+    array([ True, False])
     """
-    return _top("largest", _numbers("largest", values), ratio)
+    return _like(values, _top("largest", _numbers("largest", values), ratio))
 
 
-def largest_absolute(values: Any, *, ratio: float) -> Tensor:
+def largest_absolute(values: Any, *, ratio: float) -> Any:
     """Keep the channels of largest absolute value.
 
     Of `ifa.difference(statistics)` these are the channels that tell a target from the others: what
@@ -75,10 +83,12 @@ def largest_absolute(values: Any, *, ratio: float) -> Tensor:
     >>> largest_absolute([3.0, -9.0, 5.0, 5.0], ratio=0.5)
     tensor([False,  True,  True, False])
     """
-    return _top("largest_absolute", _numbers("largest_absolute", values).abs(), ratio)
+    return _like(
+        values, _top("largest_absolute", _numbers("largest_absolute", values).abs(), ratio)
+    )
 
 
-def smallest_absolute(values: Any, *, ratio: float) -> Tensor:
+def smallest_absolute(values: Any, *, ratio: float) -> Any:
     """Keep what `largest_absolute` drops at the same ratio: its exact complement.
 
     What IFA calls reverse_diff_top. Parameters and errors as `largest`.
@@ -88,10 +98,11 @@ def smallest_absolute(values: Any, *, ratio: float) -> Tensor:
     >>> smallest_absolute([3.0, -9.0, 5.0, 5.0], ratio=0.5)
     tensor([ True, False, False,  True])
     """
-    return ~_top("smallest_absolute", _numbers("smallest_absolute", values).abs(), ratio)
+    dropped = _top("smallest_absolute", _numbers("smallest_absolute", values).abs(), ratio)
+    return _like(values, ~dropped)
 
 
-def strongest(values: Any) -> Tensor:
+def strongest(values: Any) -> Any:
     """Keep the one channel of largest value in each row.
 
     Examples
@@ -99,10 +110,10 @@ def strongest(values: Any) -> Tensor:
     >>> strongest([-3.0, -1.0])
     tensor([False,  True])
     """
-    return _first("strongest", _numbers("strongest", values), 1)
+    return _like(values, _first("strongest", _numbers("strongest", values), 1))
 
 
-def above(values: Any, *, threshold: float) -> Tensor:
+def above(values: Any, *, threshold: float) -> Any:
     """Keep the channels whose value is larger than a threshold; there may be none.
 
     Examples
@@ -110,10 +121,10 @@ def above(values: Any, *, threshold: float) -> Tensor:
     >>> above([-3.0, 0.0, 1.0], threshold=0.0)
     tensor([False, False,  True])
     """
-    return _numbers("above", values) > threshold
+    return _like(values, _numbers("above", values) > threshold)
 
 
-def only(values: Any, *, index: int) -> Tensor:
+def only(values: Any, *, index: int) -> Any:
     """Keep one channel, by its index.
 
     Raises
@@ -130,10 +141,11 @@ def only(values: Any, *, index: int) -> Tensor:
     channels = table.shape[-1]
     if not 0 <= index < channels:
         raise IndexError(f"ifa.select.only: expected an index in 0..{channels - 1}, got {index}.")
-    return (torch.arange(channels, device=table.device) == index).expand(table.shape).clone()
+    chosen = torch.arange(channels, device=table.device) == index
+    return _like(values, chosen.expand(table.shape).clone())
 
 
-def random(values: Any, *, ratio: float, seed: int) -> Tensor:
+def random(values: Any, *, ratio: float, seed: int) -> Any:
     """Keep channels drawn at random without replacement, each row by itself: the control.
 
     Parameters
@@ -152,7 +164,17 @@ def random(values: Any, *, ratio: float, seed: int) -> Tensor:
     """
     table = _table("random", values)
     generator = torch.Generator().manual_seed(seed)
-    return _top("random", torch.rand(table.shape, generator=generator), ratio).to(table.device)
+    drawn = _top("random", torch.rand(table.shape, generator=generator), ratio)
+    return _like(values, drawn.to(table.device))
+
+
+def _like(values: Any, mask: Tensor) -> Any:
+    """Give a mask the labels of what it was selected from, if that has any."""
+    if not hasattr(values, "dims"):
+        return mask
+    labeled = values.copy(data=mask.numpy()).rename("mask")
+    labeled.attrs = {"long_name": "channels that are kept", "units": "1"}
+    return labeled
 
 
 def _top(name: str, values: Tensor, ratio: float) -> Tensor:
@@ -169,10 +191,11 @@ def _first(name: str, values: Tensor, count: int) -> Tensor:
 
 def _table(name: str, values: Any) -> Tensor:
     table = as_tensor(values)
-    if table.ndim not in (1, 2) or table.shape[-1] == 0:
+    dims = getattr(values, "dims", ())
+    if table.ndim not in (1, 2) or table.shape[-1] == 0 or "channel" in dims[:-1]:
         raise ValueError(
             f"ifa.select.{name}: expected values of shape (channel,) or (target, channel), "
-            f"got {tuple(table.shape)}."
+            f"got {tuple(table.shape)}{f' {dims}' if dims else ''}."
         )
     return table.detach()
 

@@ -249,7 +249,9 @@ def row(where: str, table: Tensor, target: Tensor) -> Tensor:
     """Row of one example's target in a (target, ...) table; safe under vmap and compile."""
     try:
         return table.index_select(0, target.reshape(1)).squeeze(0)
-    except IndexError:
+    except (IndexError, RuntimeError) as error:  # the second under vmap
+        if "out of" not in str(error):
+            raise
         raise IndexError(
             f"{where}: expected targets below {len(table)}, the number of rows given, "
             "got a larger or negative one. Give one row for every output of the model."

@@ -275,6 +275,7 @@ def law_of(name, **options):
 RANKED = "strongest_are_kept_and_ties_go_to_the_lower"
 COUNTED = (law_of("exactly_k_channels_are_kept"), law_of("a_ratio_of_one_keeps_all"))
 UNTOUCHED = law_of("selecting_leaves_the_values")
+LABELED = law_of("labels_are_kept")
 
 
 def ignoring_ratio(rule, **options):
@@ -287,33 +288,35 @@ SELECTIONS = {
         ignoring_ratio(select.above, threshold=0.0),
         (
             UNTOUCHED,
+            LABELED,
             # what is kept is a head of the ranking, however long
             law_of(RANKED),
         ),
     ),
     "every": (
         ignoring_ratio(select.every),
-        (UNTOUCHED, law_of("a_ratio_of_one_keeps_all"), law_of(RANKED)),
+        (UNTOUCHED, LABELED, law_of("a_ratio_of_one_keeps_all"), law_of(RANKED)),
     ),
-    "largest": (select.largest, (*COUNTED, UNTOUCHED, law_of(RANKED))),
+    "largest": (select.largest, (*COUNTED, UNTOUCHED, LABELED, law_of(RANKED))),
     "largest_absolute": (
         select.largest_absolute,
-        (*COUNTED, UNTOUCHED, law_of(RANKED, strength=torch.abs)),
+        (*COUNTED, UNTOUCHED, LABELED, law_of(RANKED, strength=torch.abs)),
     ),
     "only": (
         ignoring_ratio(select.only, index=0),
         # as ranked by index
-        (UNTOUCHED, law_of(RANKED, strength=torch.zeros_like)),
+        (UNTOUCHED, LABELED, law_of(RANKED, strength=torch.zeros_like)),
     ),
-    "random": (partial(select.random, seed=5), (*COUNTED, UNTOUCHED)),
+    "random": (partial(select.random, seed=5), (*COUNTED, UNTOUCHED, LABELED)),
     "smallest_absolute": (
         select.smallest_absolute,
         (
             UNTOUCHED,
+            LABELED,
             law_of("a_selection_is_the_complement_of", other=select.largest_absolute),
         ),
     ),
-    "strongest": (ignoring_ratio(select.strongest), (UNTOUCHED, law_of(RANKED))),
+    "strongest": (ignoring_ratio(select.strongest), (UNTOUCHED, LABELED, law_of(RANKED))),
 }
 SELECTION_PAIRS = [
     pytest.param(name, law, id=f"{name}-{law.func.__name__}")

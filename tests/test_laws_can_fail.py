@@ -221,6 +221,15 @@ def smallest_of_same_number(values, *, ratio):
     return ifa.select.largest(-values.abs(), ratio=ratio)
 
 
+def without_labels(values, *, ratio):
+    return ifa.select.largest(torch.tensor(np.asarray(values)), ratio=ratio)
+
+
+def labels_in_order(values, *, ratio):
+    mask = ifa.select.largest(values, ratio=ratio)
+    return mask if torch.is_tensor(mask) else mask.assign_coords(target=range(len(mask)))
+
+
 # ---- taps
 
 
@@ -520,6 +529,8 @@ RED = [
     (laws.strongest_are_kept_and_ties_go_to_the_lower, ifa.select.largest_absolute),
     (laws.a_ratio_of_one_keeps_all, partial(threshold, keep_ties=False)),
     (laws.selecting_leaves_the_values, absolute_in_place),
+    (laws.labels_are_kept, without_labels),
+    (laws.labels_are_kept, labels_in_order),
     (
         laws.a_selection_is_the_complement_of,
         smallest_of_same_number,

@@ -100,7 +100,7 @@ def principal_features(
 
     perturbed = Channels(_WHERE, model, layer, batch.inputs[:1])
 
-    def run(mask: Tensor) -> np.ndarray:
+    def run(mask: Any) -> np.ndarray:
         outputs = [perturbed(part, mask) for part in batch.inputs.split(batch_size)]
         return torch.cat(outputs).double().cpu().numpy()
 
@@ -109,10 +109,11 @@ def principal_features(
     with reporting(progress, "principal features", len(ratios) * (1 + len(seeds))) as advance:
         if by == "greedy":
             longest = max(_count(ratio, channels) for ratio in ratios)
-            ranked = _greedy(model, layer, batch.inputs, labels, metric, longest)
+            order = _greedy(model, layer, batch.inputs, labels, metric, longest)
+            ranked = xr.DataArray(order, dims="channel")
         else:
             values = table["importance"] if by == "importance" else difference(table)
-            ranked = np.abs(values.values) if per_target else np.abs(values).max("target").values
+            ranked = abs(values) if per_target else abs(values).max("target")
         rows = []
         for ratio in ratios:
             outputs = run(select.largest(ranked, ratio=ratio))
@@ -139,10 +140,8 @@ def principal_features(
                 name: (("rule", "ratio"), cells[..., i], {"long_name": what[i], "units": "1"})
                 for i, name in enumerate(("performance", "low", "high"))
             },
-            "chosen": (
-                ("target", "channel")[-chosen.ndim :],
-                chosen.numpy(),
-                {"long_name": f"smallest set within {tolerance:g} of every channel"},
+            "chosen": chosen.assign_attrs(
+                long_name=f"smallest set within {tolerance:g} of every channel"
             ),
         },
         {
@@ -167,7 +166,7 @@ def _count(ratio: float, channels: int) -> int:
     return max(1, round(ratio * channels))
 
 
-def _first(ranked: np.ndarray, count: int) -> Tensor:
+def _first(ranked: Any, count: int) -> Any:
     return select.largest(ranked, ratio=count / ranked.shape[-1])
 
 

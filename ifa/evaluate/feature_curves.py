@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ifa import select
 from ifa.checks import check_choice
+from ifa.stages import as_tensor, by_output
 from ifa.taps import cut
 from ifa.taps.heads import Head
 from ifa.types import Output
@@ -38,7 +39,7 @@ class Channels:
     def __call__(
         self,
         inputs: Tensor,
-        mask: Tensor,
+        mask: Any,
         target: Tensor | None = None,
         *,
         keep: bool = True,
@@ -55,21 +56,16 @@ class Channels:
         self,
         activations: Tensor,
         head: Head,
-        mask: Tensor,
+        mask: Any,
         target: Tensor | None = None,
         *,
         keep: bool = True,
         fill: float | Tensor = 0.0,
     ) -> Tensor:
         """Run what lies above the layer with some of its channels."""
-        channels = activations.shape[1]
-        if mask.dtype != torch.bool or mask.ndim not in (1, 2) or mask.shape[-1] != channels:
-            raise ValueError(
-                f"{self._where}: expected a boolean mask ({channels},) or (output, {channels}), "
-                f"got {mask.dtype} {tuple(mask.shape)}. Make one with ifa.select."
-            )
         space = (1,) * (activations.ndim - 2)
-        chosen = (mask if keep else ~mask).to(activations.device)
+        table = self._rows(mask, activations.shape[1], target).to(activations.device)
+        chosen = table if keep else ~table
         filled = torch.as_tensor(fill, device=activations.device).to(activations.dtype)
         filled = filled.reshape(filled.shape + space) if filled.ndim else filled
 
@@ -77,24 +73,45 @@ class Channels:
             with torch.no_grad():
                 return head(torch.where(rows.reshape(*rows.shape, *space), activations, filled))
 
-        if mask.ndim == 1:
+        if chosen.ndim == 1:
             return run(chosen[None])
         if target is not None:
             return run(chosen[target.to(chosen.device)])
         outputs = [run(row[None]) for row in chosen]
-        if outputs[0].ndim != 2 or outputs[0].shape[1] != len(mask):
+        if outputs[0].ndim != 2 or outputs[0].shape[1] != len(chosen):
             raise ValueError(
-                f"{self._where}: expected one row of the mask for each output, got {len(mask)} "
+                f"{self._where}: expected one row of the mask for each output, got {len(chosen)} "
                 f"rows for outputs {tuple(outputs[0].shape)}. Give target=, or one mask."
             )
         return torch.stack([output[:, index] for index, output in enumerate(outputs)], dim=1)
+
+    def _rows(self, mask: Any, channels: int, target: Tensor | None) -> Tensor:
+        """Return a mask as a boolean tensor whose rows, if it has them, are the outputs."""
+        plain = as_tensor(mask)
+        if plain.dtype != torch.bool or plain.ndim not in (1, 2) or plain.shape[-1] != channels:
+            raise ValueError(
+                f"{self._where}: expected a boolean mask ({channels},) or (output, {channels}), "
+                f"got {plain.dtype} {tuple(plain.shape)}. Make one with ifa.select."
+            )
+        if plain.ndim == 1:
+            return plain
+        table = by_output(mask)  # NaN where no row is given
+        known = (~table.isnan().any(1)).tolist()
+        wanted = range(len(known)) if target is None else target.unique().tolist()
+        missing = [index for index in wanted if not (0 <= index < len(known) and known[index])]
+        if missing:
+            raise ValueError(
+                f"{self._where}: expected a row of the mask for each output that is asked for, got "
+                f"none for {missing}. Analyze these targets too, or give one mask for all."
+            )
+        return table.nan_to_num().bool()
 
 
 def feature_perturbation(
     model: nn.Module,
     layer: str | None,
     inputs: Tensor,
-    mask: Tensor,
+    mask: Any,
     target: Tensor | None = None,
     *,
     keep: bool = True,
@@ -113,8 +130,9 @@ def feature_perturbation(
     inputs : (sample, \*input)
         A batch.
     mask : (channel,) or (output, channel)
-        Boolean. With one row for each output and no `target`, every output is computed with its own
-        channels: neither a label nor the unmasked prediction chooses the mask.
+        Boolean, a tensor or as a rule of `ifa.select` returns it; the rows of a labeled one are
+        found by `target`. With one row for each output and no `target`, every output is computed
+        with its own channels: neither a label nor the unmasked prediction chooses the mask.
     target : (sample,), optional
         With one row for each output, the row each sample takes, for all its outputs.
     keep
@@ -130,7 +148,8 @@ def feature_perturbation(
     Raises
     ------
     ValueError
-        If the mask is not boolean, its channels are not the layer's, or its rows not the outputs.
+        If the mask is not boolean, its channels are not the layer's, its rows not the outputs, or
+        an output has no row.
 
     References
     ----------
@@ -177,7 +196,7 @@ def feature_curve(
     importance : (channel,) or (target, channel)
         What ranks the channels, such as ``statistics["importance_overall"]`` or `ifa.difference`.
         With one row for each output, every output, or with `target` every sample, has its own
-        channels.
+        channels; rows of a DataArray are found by its coordinate `target`.
     ratios
         Shares of the channels, in (0, 1], counted as in `ifa.select`.
     keep
@@ -198,7 +217,8 @@ def feature_curve(
     Raises
     ------
     ValueError
-        If an option is none of its choices, or importances are not of the layer's channels.
+        If an option is none of its choices, importances are not of the layer's channels, or an
+        output has none.
 
     References
     ----------

@@ -19,7 +19,6 @@ def save_mask(
     mask: Any,
     *,
     rule: Any,
-    like: Any = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
     """Write a mask of channels as a labeled Zarr store, which must not be there yet.
@@ -29,13 +28,11 @@ def save_mask(
     path
         Directory to make.
     mask : (channel,) or (target, channel)
-        What a rule of `ifa.select` returned.
+        What a rule of `ifa.select` returned. Of a labeled one the labels are kept: `ifa.keep`
+        finds the row of each target by them, also where only some were analyzed.
     rule
         The rule with its options, such as ``functools.partial(ifa.select.largest, ratio=0.25)``, or
         words that say what was done.
-    like
-        What the mask was selected from, a DataArray of the same shape, whose labels it gets: then
-        `ifa.keep` finds the row of each target, also where only some were analyzed.
     attrs
         More of where it comes from, such as the run: anything JSON can hold.
 
@@ -49,7 +46,7 @@ def save_mask(
     FileExistsError
         If there is something already; it is left alone.
     ValueError
-        If the mask has another shape than these, or than `like`.
+        If the mask has another shape than these.
 
     Examples
     --------
@@ -68,18 +65,15 @@ def save_mask(
             f"ifa.store.save_mask: expected nothing at {home}. Nothing was touched."
         )
     values = np.asarray(mask).astype(bool)
-    if values.ndim not in (1, 2) or (like is not None and like.shape != values.shape):
-        wanted = "(channel,) or (target, channel)" if like is None else f"{like.shape}"
+    if values.ndim not in (1, 2):
         raise ValueError(
-            f"ifa.store.save_mask: expected a mask {wanted}, got {values.shape}. "
-            "Select from the values given as like=."
+            "ifa.store.save_mask: expected a mask (channel,) or (target, channel), got "
+            f"{values.shape}. Make one with ifa.select."
         )
-    dims = ("target", "channel")[-values.ndim :]
-    coords = {} if like is None else {str(name): like[name] for name in like.coords}
     array = xr.DataArray(
         values,
-        coords,
-        dims,
+        getattr(mask, "coords", None),
+        getattr(mask, "dims", ("target", "channel")[-values.ndim :]),
         name="mask",
         attrs={
             "long_name": "channels that are kept",

@@ -15,7 +15,7 @@ from ifa.testing.assertions import (
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[Any], Any]
-Select = Callable[..., Tensor]
+Select = Callable[..., Any]
 Drawn = SearchStrategy[Any] | None
 
 

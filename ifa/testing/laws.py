@@ -113,6 +113,7 @@ from ifa.testing.select_laws import (
     a_selection_is_the_complement_of as a_selection_is_the_complement_of,
 )
 from ifa.testing.select_laws import exactly_k_channels_are_kept as exactly_k_channels_are_kept
+from ifa.testing.select_laws import labels_are_kept as labels_are_kept
 from ifa.testing.select_laws import selecting_leaves_the_values as selecting_leaves_the_values
 from ifa.testing.select_laws import (
     strongest_are_kept_and_ties_go_to_the_lower as strongest_are_kept_and_ties_go_to_the_lower,

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 import torch
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ifa.stages import keep
 from ifa.testing import strategies
 from ifa.testing.holding import Select, assert_same, hold
+from ifa.types import Weighted
 
 _ratios = st.one_of(st.floats(0.0, 1.0), st.sampled_from([0.0, 0.05, 0.25, 0.3, 0.5, 1.0]))
 
@@ -73,11 +76,31 @@ def selecting_leaves_the_values(select: Select, *, examples: int | None = None) 
     hold(law, examples)
 
 
+def labels_are_kept(select: Select, *, examples: int | None = None) -> None:
+    """Of labeled importances the mask has the same labels, by which `ifa.keep` finds its rows."""
+
+    @given(strategies.importances(rows=True), _ratios, st.data())
+    def law(values: Tensor, ratio: float, data: st.DataObject) -> None:
+        targets = data.draw(st.permutations(range(len(values) + 1)))[: len(values)]
+        table = xr.DataArray(values.numpy(), {"target": targets}, ("target", "channel"))
+        plain, mask = select(values, ratio=ratio), select(table, ratio=ratio)
+        assert isinstance(mask, xr.DataArray), f"expected a DataArray, got {type(mask).__name__}"
+        found, expected = (mask.dims, mask["target"].values.tolist()), (table.dims, targets)
+        assert found == expected, f"expected dims and targets {expected}, got {found}"
+        ones = torch.ones(values.shape[1])
+        for target, row in zip(targets, plain, strict=True):
+            one = Weighted(ones, ones[:, None], torch.tensor(target))
+            assert_same(keep(mask)(one).weights, row.to(ones))
+
+    hold(law, examples)
+
+
 SELECT = (
     exactly_k_channels_are_kept,
     strongest_are_kept_and_ties_go_to_the_lower,
     a_ratio_of_one_keeps_all,
     selecting_leaves_the_values,
+    labels_are_kept,
 )
 
 
