@@ -244,14 +244,14 @@ def _map_correlation(
     return result
 
 
-def _choices(difference: xr.DataArray, ratio: float) -> dict[str, list[Tensor]]:
+def _choices(difference: xr.DataArray, ratio: float) -> dict[str, list[Any]]:
     return {
         "difference": [ifa.select.largest_absolute(difference, ratio=ratio)],
         "random": [ifa.select.random(difference, ratio=ratio, seed=seed) for seed in RANDOM_SEEDS],
     }
 
 
-def _masked_maps(features: ifa.Features, mask: Tensor | None, *steps: Any) -> Tensor:
+def _masked_maps(features: ifa.Features, mask: Any, *steps: Any) -> Tensor:
     kept = () if mask is None else (ifa.keep(mask),)
     explain = ifa.chain(ifa.weigh(ifa.weight.fullcam), *kept, ifa.combine, *steps)
     return ifa.batched(explain)(features).values

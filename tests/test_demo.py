@@ -64,7 +64,7 @@ def test_masked_accuracy_is_what_the_network_says_without_those_channels(demo):
     mask = ifa.select.largest_absolute(ifa.difference(ifa.open(home / "run")), ratio=0.25)
     with torch.no_grad():
         pooled = net.conv3(net.conv2(net.conv1(images))).mean((2, 3))
-        logits = pooled @ (net.head.weight * mask).T + net.head.bias
+        logits = pooled @ (net.head.weight * torch.tensor(mask.values)).T + net.head.bias
     accuracy = (logits.argmax(1) == labels).double().mean()
     assert findings["kept"]["own, difference"]["0.25"][0] == pytest.approx(float(accuracy))
 
