@@ -1,6 +1,5 @@
 """The stages of a map: lift array kernels to steps from `Features` to `Weighted` to `Map`."""
 
-import inspect
 from functools import partial
 from typing import Any
 
@@ -8,10 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ifa.types import Features, Map, Step, Weighted
+from ifa.chains import Chain, describe
+from ifa.declared import declare, declared
+from ifa.types import Builder, Features, Kernel, Map, Method, Step, Weighted
 
 
-def weigh(kernel: Any) -> Step:
+def weigh(kernel: Kernel) -> Step:
     r"""Make a step that weighs the channels of `Features` with an array kernel.
 
     Parameters
@@ -26,6 +27,11 @@ def weigh(kernel: Any) -> Step:
     callable
         `Features` -> `Weighted`.
 
+    Raises
+    ------
+    TypeError
+        If it is no kernel.
+
     Examples
     --------
     >>> import ifa, torch
@@ -33,15 +39,22 @@ def weigh(kernel: Any) -> Step:
     >>> ifa.weigh(ifa.weight.gradcam)(ifa.Features(ones, 3 * ones, torch.tensor(0))).weights
     tensor([3., 3.])
     """
-    if not callable(kernel):
+    check_method("ifa.weigh", "kernel", kernel)
+    kind = declared(kernel, "kind", "kernel")
+    if kind != "kernel":
+        advice = {
+            "step": "It weighs already: put it in the chain as it is.",
+            "builder": "It needs the network: give it as weight= of ifa.explain or ifa.analyze.",
+        }[kind]
         raise TypeError(
-            f"ifa.weigh: expected a kernel (activations, gradients) -> weights, got {kernel!r}. "
-            "Take one of ifa.weight, e.g. ifa.weight.gradcam."
+            "ifa.weigh: expected a kernel (activations, gradients) -> weights, got the "
+            f"{kind} {describe(kernel)}. {advice}"
         )
     return partial(_weigh, kernel=kernel)
 
 
-def _weigh(features: Features, *, kernel: Any) -> Weighted:
+@declare(kind="step")
+def _weigh(features: Features, *, kernel: Kernel) -> Weighted:
     expect("ifa.weigh", features, Features, "Give it what a tap returns.")
     activations, gradients, target = features
     weights = kernel(activations, gradients)
@@ -55,19 +68,61 @@ def _weigh(features: Features, *, kernel: Any) -> Weighted:
     return Weighted(weights, activations, target)
 
 
-def weighing(weight: Any, where: str) -> Step:
-    """Accept a kernel, of two arguments, or a step `Features` -> `Weighted`, of one."""
-    if not callable(weight):
+def step(function: Step) -> Step:
+    """Declare a function `Features` -> `Weighted` a step, so that ``weight=`` takes it as one.
+
+    What `ifa.weigh`, `ifa.chain` and `ifa.weight.cam` return is declared already. A function that
+    is not declared is a kernel.
+
+    Examples
+    --------
+    >>> import ifa
+    >>> @ifa.step
+    ... def evenly(features):
+    ...     return ifa.Weighted(*features._replace(gradients=features.activations * 0 + 1))
+    """
+    return declare(kind="step")(function)
+
+
+def builder(function: Builder) -> Builder:
+    """Declare a function a builder, so that ``weight=`` gives it the network.
+
+    It is called once with ``(model, layer, example, *, score, grid, output)`` and returns
+    ``(inputs, target) -> Weighted``, of a batch, as those of `ifa.perturb` do.
+
+    Examples
+    --------
+    >>> import ifa
+    >>> @ifa.builder
+    ... def mine(model, layer, example, *, score, grid, output):
+    ...     return ifa.perturb.scorecam(model, layer, example, score=score, softmax=False)
+    """
+    return declare(kind="builder", reads="inputs")(function)
+
+
+def check_method(where: str, name: str, method: Any) -> None:
+    """Raise unless a weighting can be called."""
+    if not callable(method) or isinstance(method, type):
+        named = f" For a method by name: ifa.weight.{method}." if isinstance(method, str) else ""
         raise TypeError(
-            f"{where}: expected weight to be a kernel of ifa.weight or a step, got {weight!r}."
+            f"{where}: expected {name} to be a kernel of ifa.weight, a step or a builder of "
+            f"ifa.perturb, got {method!r}.{named or ' Take ifa.weight.fullcam, for one.'}"
         )
-    needed = [
-        parameter
-        for parameter in inspect.signature(weight).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        and parameter.default is parameter.empty
-    ]
-    return weight if len(needed) == 1 else weigh(weight)
+
+
+def reads_gradients(method: Method) -> bool:
+    """Tell whether a weighting looks at gradients: those that do not are declared."""
+    if isinstance(method, Chain):
+        return any(map(reads_gradients, method.steps))
+    if isinstance(method, partial) and method.func is _weigh:
+        return reads_gradients(method.keywords["kernel"])
+    return declared(method, "gradients", True)
+
+
+def weighing(weight: Any, where: str) -> Step:
+    """Make a step of a kernel; a step is one already."""
+    check_method(where, "weight", weight)
+    return weight if declared(weight, "kind", "kernel") == "step" else weigh(weight)
 
 
 def keep(mask: Any) -> Step:
@@ -264,6 +319,12 @@ def _spread(factor: Tensor, like: Tensor) -> Tensor:
 
 
 def expect(where: str, record: Any, kind: type, advice: str) -> None:
-    """Raise unless a record is of the kind a stage reads; the advice ends the message."""
+    """Raise unless a record is of the kind a stage reads, of one example; advice ends the error."""
     if not isinstance(record, kind):
         raise TypeError(f"{where}: expected {kind.__name__}, got {type(record).__name__}. {advice}")
+    target = getattr(record, "target", None)
+    if isinstance(target, Tensor) and target.ndim:
+        raise ValueError(
+            f"{where}: expected {kind.__name__} of one example, got a batch with targets "
+            f"{tuple(target.shape)}. Lift the chain over samples: ifa.batched(chain)(features)."
+        )

@@ -15,6 +15,10 @@ Output = Callable[[Any], Any] | str | int | None
 Step = Callable[[Any], Any]
 # (activations, gradients) of one example -> weights
 Kernel = Callable[[Tensor, Tensor], Tensor]
+# (model, layer, example, *, score, grid, output) -> (inputs, target) -> Weighted
+Builder = Callable[..., Any]
+# what `weight=` takes: a kernel, or what is declared a step or a builder
+Method = Kernel | Step | Builder
 # (inputs, target) -> maps at the inputs' size
 Explain = Callable[..., Tensor]
 # a tensor, or any tree of tensors, with one leading sample axis

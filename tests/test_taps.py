@@ -337,7 +337,7 @@ def test_no_gradient_of_a_parameter_is_computed():
     assert not asked
     assert all(parameter.grad is None for parameter in net.parameters())
     assert all(tensor.grad_fn is None for tensor in features)
-    replica = ifa.tap(net, "0", inputs)._replicas.get().module
+    replica = ifa.tap(net, "0", inputs)._prepared.replicas.get().module
     assert not any(parameter.requires_grad for parameter in replica.parameters())
 
 

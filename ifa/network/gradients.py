@@ -8,6 +8,7 @@ leaves cost nothing, where no transform is at work.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -91,16 +92,20 @@ def pulled(
     size
         Bytes of the gradients of one target.
     """
-    if target.ndim == 1:
-        scores, cotangents = _differentiated(where, score, output, target)
+    for span in spans(target, size):
+        scores, cotangents = _differentiated(where, score, output, target[span])
         graph = _traced(scores)
-        yield Pulled(slice(None), scores, pull(cotangents, graph, graph))
+        each = pull if target.ndim == 1 else partial(_mapped, pull)
+        yield Pulled(span, scores, each(cotangents, graph, graph))
+
+
+def spans(target: Tensor, size: int) -> Iterator[slice]:
+    """Cut targets into chunks, of `size` bytes for each target; (sample,) is one chunk."""
+    if target.ndim == 1:
+        yield slice(None)
         return
     chunk = max(1, budget(target.device) // size)
-    for start in range(0, len(target), chunk):
-        span = slice(start, start + chunk)
-        scores, cotangents = _differentiated(where, score, output, target[span])
-        yield Pulled(span, scores, _mapped(pull, cotangents, _traced(scores)))
+    yield from (slice(start, start + chunk) for start in range(0, len(target), chunk))
 
 
 def joined(parts: Sequence[Any]) -> Any:
@@ -155,7 +160,7 @@ def _checked(where: str, score: Score) -> Score:
     return one
 
 
-def _mapped(pull: Pull, cotangents: list[Tensor], graph: bool) -> Sequence[Tensor]:
+def _mapped(pull: Pull, cotangents: list[Tensor], _: bool, graph: bool) -> Sequence[Tensor]:
     with warnings.catch_warnings():
         # operations that vmap must loop over, such as fused attention and LSTM, are right as well
         warnings.filterwarnings("ignore", message="There is a performance drop")
@@ -191,7 +196,7 @@ _CHECKPOINTED = (
 )
 
 
-class Seen(NamedTuple):
+class Pass(NamedTuple):
     """What a forward pass saw."""
 
     activations: tuple[Tensor, ...]  # of each layer, as the model has it
@@ -200,10 +205,10 @@ class Seen(NamedTuple):
 
 
 # (inputs, what goes on from each layer) -> what can be differentiated of the output, everything
-Forward = Callable[[Tensor, Edit], tuple[list[Tensor], Seen]]
+Forward = Callable[[Tensor, Edit], tuple[list[Tensor], Pass]]
 
 
-def by_leaves(inputs: Tensor, calls: Sequence[str], forward: Forward) -> tuple[Seen, Pull] | None:
+def by_leaves(inputs: Tensor, calls: Sequence[str], forward: Forward) -> tuple[Pass, Pull] | None:
     """Run, the graph starting at the layers; None where that could not see all of their effect."""
     points: dict[str, Tensor] = {}
     hidden: list[str] = []
@@ -227,7 +232,7 @@ def by_leaves(inputs: Tensor, calls: Sequence[str], forward: Forward) -> tuple[S
         with _said("checkpoint", _CHECKPOINTED):
             return back(cotangents, retain_graph, create_graph)
 
-    return Seen(*map_tensors(tuple(seen), Tensor.detach)), pull
+    return Pass(*map_tensors(tuple(seen), Tensor.detach)), pull
 
 
 def by_perturbation(
@@ -236,7 +241,7 @@ def by_perturbation(
     shapes: Sequence[tuple[int, ...]],
     dtypes: list[torch.dtype],
     forward: Forward,
-) -> tuple[Seen, Pull]:
+) -> tuple[Pass, Pull]:
     """Run as a function of zeros added to the layers. Mends the `dtypes` of these."""
 
     def run(*deltas: Tensor) -> Any:

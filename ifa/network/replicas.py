@@ -116,8 +116,10 @@ class Replicas(threading.local):
         watched: bool = False,
         where: str = "ifa.tap",
         prepare: Callable[[Replica], None] | None = None,
+        weak: bool = False,
     ):
-        self.model, self.layers, self.modes = model, layers, modes
+        self._model = weakref.ref(model) if weak else model
+        self.layers, self.modes, self.weak = layers, modes, weak
         self.watched, self.where, self.prepare = watched, where, prepare
         self.replica: Replica | None = None
         # what it was made from, held so that no object made later can have the same identity
@@ -125,27 +127,37 @@ class Replicas(threading.local):
         self.tensors: list[Tensor] = []
         self.identities: list[Any] = []
 
+    @property
+    def model(self) -> nn.Module:
+        """The model; where it is held weakly, whoever asks holds it."""
+        return self._model() if self.weak else self._model  # pyright: ignore
+
     def __reduce__(self) -> Any:
         given = self.model, self.layers, self.modes, self.watched, self.where, self.prepare
         return Replicas, given
 
     def get(self) -> Replica:
         """Return this thread's replica of the model as it is now."""
-        if self.replica is None or self._identities() != self.identities:
+        # where it is held weakly, whoever keeps it looks for changes: see `ifa.taps.memory`
+        if self.replica is None or (not self.weak and self._identities() != self.identities):
             self.replica = None  # an error below must not leave an old one behind
-            self.modules = list(self.model.modules())
-            self.tensors = [*self.model.parameters(), *self.model.buffers()]
-            self.identities = self._identities()
-            replica = Replica(self.model, self.layers, watched=self.watched, where=self.where)
-            modules = list(replica.module.modules())
-            if len(modules) == len(self.modes):  # otherwise it was rebuilt, and they say nothing
-                for module, mode in zip(modules, self.modes, strict=True):
-                    module.training = mode
-            refuse_random_or_coupled(replica.module, self.where)
-            if self.prepare is not None:
-                self.prepare(replica)
-            self.replica = replica
+            if not self.weak:
+                self.modules = list(self.model.modules())
+                self.tensors = [*self.model.parameters(), *self.model.buffers()]
+                self.identities = self._identities()
+            self.replica = self._made()
         return self.replica
+
+    def _made(self) -> Replica:
+        replica = Replica(self.model, self.layers, watched=self.watched, where=self.where)
+        modules = list(replica.module.modules())
+        if len(modules) == len(self.modes):  # otherwise it was rebuilt, and they say nothing
+            for module, mode in zip(modules, self.modes, strict=True):
+                module.training = mode
+        refuse_random_or_coupled(replica.module, self.where)
+        if self.prepare is not None:
+            self.prepare(replica)
+        return replica
 
     def _identities(self) -> list[Any]:
         found = _identities(self.modules)
@@ -161,11 +173,12 @@ def replicas(
     watched: bool = False,
     where: str = "ifa.tap",
     prepare: Callable[[Replica], None] | None = None,
+    weak: bool = False,
 ) -> Replicas:
     """Make replicas of a model as it is now, with hooks where the addressed calls happen."""
     layers = tuple(dict.fromkeys(address.split("#")[0] for address in addresses))
     modes = [module.training for module in model.modules()]
-    return Replicas(model, layers, modes, watched, where, prepare)
+    return Replicas(model, layers, modes, watched, where, prepare, weak)
 
 
 def plain(model: nn.Module) -> nn.Module:

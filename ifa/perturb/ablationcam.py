@@ -13,9 +13,11 @@ from ifa.noise import chunks
 from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
+from ifa.stages import builder
 from ifa.types import Grid, Output, Score
 
 
+@builder
 def ablationcam(
     model: nn.Module,
     layer: Any,

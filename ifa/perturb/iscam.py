@@ -11,6 +11,7 @@ from ifa.perturb.perturbation import Network, Perturbation, each_layer
 from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
 from ifa.score import logit
+from ifa.stages import builder
 from ifa.types import Grid, Output, Score
 
 _SCHEDULES = {
@@ -20,6 +21,7 @@ _SCHEDULES = {
 }
 
 
+@builder
 def iscam(
     model: nn.Module,
     layer: Any,

@@ -13,12 +13,14 @@ from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, eac
 from ifa.progress import Progress
 from ifa.resizing import resized
 from ifa.score import logit
+from ifa.stages import builder
 from ifa.types import Grid, Output, Score
 
 # (masks (variant, *space), their channels, their draws) -> the masks to use
 Alter = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+@builder
 def scorecam(
     model: nn.Module,
     layer: Any,

@@ -12,10 +12,12 @@ from ifa.noise import chunks, noise
 from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
+from ifa.stages import builder
 from ifa.taps.features import Tap, tap
 from ifa.types import Grid, Output, Score
 
 
+@builder
 def smooth_gradcam_plus_plus(
     model: nn.Module,
     layer: Any,

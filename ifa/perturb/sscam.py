@@ -12,9 +12,11 @@ from ifa.perturb.perturbation import Network, Perturbation, each_layer
 from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
 from ifa.score import logit
+from ifa.stages import builder
 from ifa.types import Grid, Output, Score
 
 
+@builder
 def sscam(
     model: nn.Module,
     layer: Any,

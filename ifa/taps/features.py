@@ -1,6 +1,6 @@
 """Model and inputs to `Features`: activations and gradients of layers, by zero perturbation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,19 +9,22 @@ from torch import Tensor, nn
 
 from ifa.chains import batched, describe
 from ifa.network.gradients import (
+    Pass,
     Pull,
-    Seen,
+    Pulled,
     by_leaves,
     by_perturbation,
     check_score,
     differentiable,
     joined,
     pulled,
+    score_all,
+    spans,
     transformed,
 )
 from ifa.network.inputs import check_inputs
 from ifa.network.outputs import pick
-from ifa.network.replicas import Edit, Replica, plain, replicas
+from ifa.network.replicas import Edit, Replica, Replicas, plain, replicas
 from ifa.network.sites import Site, address, examine, find
 from ifa.network.targets import as_targets, predicted
 from ifa.score import logit
@@ -39,44 +42,91 @@ class Observation(NamedTuple):
     target: Tensor  # the same, int64
 
 
+class Prepared(NamedTuple):
+    """A network as one example showed it: what a tap needs whatever the score and the step."""
+
+    kind: str  # name of its class
+    tensors: frozenset[str]  # names of its parameters and buffers
+    single: bool  # one layer was asked for, not several
+    sites: tuple[Site, ...]
+    grids: tuple[Grid | None, ...]  # what lays each layer out
+    shape: tuple[int, ...]  # of one input
+    calls: tuple[str, ...]  # the address of each site
+    output: tuple[int, ...] | None  # of one example's output; None where it is no tensor
+    writes_input: bool
+    replicas: Replicas
+    compiled: Replicas
+
+
+def prepare(
+    model: nn.Module,
+    layers: Any,
+    example: Tensor,
+    *,
+    grid: Grid | None = None,
+    output: Output = None,
+    compile: bool = False,
+    weak: bool = False,
+) -> Prepared:
+    """Trace a network with an example, find the layers asked for, and make replicas ready."""
+    model = plain(model)
+    traced = examine(model, example, output, "ifa.tap")
+    single = layers is None or isinstance(layers, str | nn.Module)
+    asked: tuple[Any, ...] = (layers,) if single else tuple(layers)  # pyright: ignore
+    names = [find(model, traced, layer, example, "ifa.tap") for layer in asked]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"ifa.tap: expected distinct layers, at least one, got {asked}.")
+    sites, shape = tuple(traced.sites[name] for name in names), tuple(example.shape[1:])
+    grids = tuple(grid or infer_grid(model, traced.sites, s, shape, "ifa.tap") for s in sites)
+    calls = tuple(map(address, names))
+    plain_ones = replicas(model, calls, weak=weak)
+    compiled = plain_ones
+    if compile:
+        below = partial(compile_pieces, wanted=pieces(model, calls, example))
+        compiled = replicas(model, calls, prepare=below)
+    tensors = {*dict(model.named_parameters(remove_duplicate=False))}
+    tensors |= {*dict(model.named_buffers(remove_duplicate=False))}
+    known = type(model).__name__, frozenset(tensors), single, sites, grids, shape
+    return Prepared(*known, calls, traced.output, traced.writes_input, plain_ones, compiled)
+
+
 class Tap:
-    """A pure function ``(inputs, target=None, params=None) -> Features``. Build it with `tap`."""
+    """A pure function ``(inputs, target=None, params=None) -> Features``. Build it with `tap`.
+
+    Parameters
+    ----------
+    prepared
+        The network, from `prepare`.
+    score, output, step
+        As in `tap`.
+    gradients
+        Whether they are computed. Where a weighting does not look at them they are zeros that take
+        no memory.
+    """
 
     def __init__(
         self,
-        model: nn.Module,
-        layers: Any,
-        example: Tensor,
+        prepared: Prepared,
         score: Score,
-        grid: Grid | None,
         output: Output,
         step: Step | None = None,
-        compile: bool = False,
+        gradients: bool = True,
     ):
-        model = plain(model)
         check_score("ifa.tap", score)
-        traced = examine(model, example, output, "ifa.tap")
-        self._single = layers is None or isinstance(layers, str)
-        asked = (layers,) if layers is None or isinstance(layers, str) else tuple(layers)
-        names = [find(model, traced, layer, example, "ifa.tap") for layer in asked]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"ifa.tap: expected distinct layers, at least one, got {asked}.")
-        self.sites: tuple[Site, ...] = tuple(traced.sites[name] for name in names)
-        self._addresses = tuple(map(address, names))
-        self._unexpected = {f"{name}#2" for name in names if "#" not in name}
-        self._dtypes = [site.dtype for site in self.sites]  # as of the last call
-        self.output_shape = traced.output
-        self._model, self._writes_input = model, traced.writes_input
-        self._input_shape = tuple(example.shape[1:])
-        self._score, self._output, self._step = score, output, step
-        self.grids: tuple[Grid | None, ...] = tuple(
-            grid or infer_grid(model, traced.sites, site, self._input_shape, "ifa.tap")
-            for site in self.sites
-        )
-        self._replicas = self._compiled = replicas(model, self._addresses)
-        if compile:
-            below = partial(compile_pieces, wanted=pieces(model, self._addresses, example))
-            self._compiled = replicas(model, self._addresses, prepare=below)
+        self._prepared, self._score, self._output, self._step = prepared, score, output, step
+        self._gradients = gradients
+        self._unexpected = {f"{s.layer}#2" for s in prepared.sites if "#" not in s.layer}
+        self._dtypes = [site.dtype for site in prepared.sites]  # as of the last call
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Where it taps."""
+        return self._prepared.sites
+
+    @property
+    def grids(self) -> tuple[Grid | None, ...]:
+        """What lays each layer's output out; None where it is as it should be."""
+        return self._prepared.grids
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(site.layer) for site in self.sites)
@@ -84,7 +134,7 @@ class Tap:
         options = f", score={describe(self._score)}"
         options += f", grid={', '.join(dict.fromkeys(grids))}" if grids else ""
         options += "" if self._step is None else f", step={describe(self._step)}"
-        return f"tap({type(self._model).__name__}, {layers}{options})"
+        return f"tap({self._prepared.kind}, {layers}{options})"
 
     @property
     def unit(self) -> str:
@@ -96,7 +146,12 @@ class Tap:
     @property
     def outputs(self) -> int | None:
         """How many outputs an example has; None where the output is no tensor."""
-        return None if self.output_shape is None else (*self.output_shape, 1)[0]
+        return None if self._prepared.output is None else (*self._prepared.output, 1)[0]
+
+    @property
+    def output_shape(self) -> tuple[int, ...] | None:
+        """Of one example; None where the output is no tensor."""
+        return self._prepared.output
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -114,28 +169,48 @@ class Tap:
         return self.observe(inputs, target, params).result
 
     def observe(
-        self, inputs: Tensor, target: Any = None, params: Mapping[str, Tensor] | None = None
+        self,
+        inputs: Tensor,
+        target: Any = None,
+        params: Mapping[str, Tensor] | None = None,
+        *,
+        step: Step | None = None,
     ) -> Observation:
-        """Return what the call returns, together with the model's output, the score and target."""
-        check_inputs("ifa.tap", inputs, self._input_shape, "tap")
+        """Return what the call returns, together with the model's output, the score and target.
+
+        `step` takes the place of the one that the tap was made with.
+        """
+        check_inputs("ifa.tap", inputs, self._prepared.shape, "tap")
         chosen = as_targets("ifa.tap", target, len(inputs), self.outputs, inputs.device)
         seen, pull = self._run(inputs, chosen, self._detached(params))
+        step = self._step if step is None else step
         activations = [
             _laid_out(tensor, grid)
             for tensor, grid in zip(seen.activations, self.grids, strict=True)
         ]
         size = sum(tensor.numel() * tensor.element_size() for tensor in activations)
         scores, made = [], []
-        for part in pulled("ifa.tap", self._score, seen.output, seen.target, pull, size):
+        for part in self._pulled(seen, pull, size):
             scores.append(part.scores)
             made.append(part.gradients)
-            if self._step is not None:  # now, so that the gradients of all targets never exist
+            if step is not None:  # now, so that the gradients of all targets never exist
                 records = self._records(activations, part.gradients, seen.target[part.span])
-                made[-1] = batched(self._step)(records)
+                made[-1] = batched(step)(records)
         result = joined(made)
-        if self._step is None:
+        if step is None:
             result = self._records(activations, result, seen.target)
         return Observation(result, seen.output, joined(scores), seen.target)
+
+    def _pulled(self, seen: Pass, pull: Pull | None, size: int) -> Iterator[Pulled]:
+        if pull is not None:
+            yield from pulled("ifa.tap", self._score, seen.output, seen.target, pull, size)
+            return
+        for span in spans(seen.target, size):
+            target = seen.target[span]
+            scores = score_all("ifa.tap", self._score, seen.output, target)
+            lead = target.shape[:-1]
+            nothing = [one.new_zeros(()).expand(*lead, *one.shape) for one in seen.activations]
+            yield Pulled(span, scores, nothing)
 
     def _records(
         self, activations: Sequence[Tensor], gradients: Sequence[Tensor], target: Tensor
@@ -144,24 +219,28 @@ class Tap:
             Features(a, _laid_out(g, grid, target.ndim == 2), target)
             for a, g, grid in zip(activations, gradients, self.grids, strict=True)
         )
-        return features[0] if self._single else features
+        return features[0] if self._prepared.single else features
 
     def _run(
         self, inputs: Tensor, target: Tensor | None, params: dict[str, Tensor] | None
-    ) -> tuple[Seen, Pull]:
+    ) -> tuple[Pass, Pull | None]:
+        if not self._gradients:
+            forward = partial(self._forward, self._prepared.compiled.get(), target, params)
+            with torch.no_grad():
+                return forward(inputs, lambda call, tensor: tensor.clone())[1], None
         if not transformed(inputs):
-            replica = (self._replicas if params else self._compiled).get()
+            replica = (self._prepared.replicas if params else self._prepared.compiled).get()
             if "hidden" not in replica.known:
                 forward = partial(self._forward, replica, target, params)
-                found = by_leaves(inputs, self._addresses, forward)
+                found = by_leaves(inputs, self._prepared.calls, forward)
                 if found is not None:
                     return found
                 replica.known["hidden"] = True  # so that the next call does not run twice
-        forward = partial(self._forward, self._replicas.get(), target, params)
+        forward = partial(self._forward, self._prepared.replicas.get(), target, params)
         shapes = [site.shape for site in self.sites]
         # a list of this call's own: other threads may see other dtypes, under autocast
         dtypes = list(self._dtypes)
-        found = by_perturbation(inputs, self._addresses, shapes, dtypes, forward)
+        found = by_perturbation(inputs, self._prepared.calls, shapes, dtypes, forward)
         self._dtypes = dtypes
         return found
 
@@ -172,9 +251,11 @@ class Tap:
         params: dict[str, Tensor] | None,
         inputs: Tensor,
         insert: Edit,
-    ) -> tuple[list[Tensor], Seen]:
+    ) -> tuple[list[Tensor], Pass]:
         """Run a pass in which `insert` says what goes on from each layer."""
-        shapes = {call: site.shape for call, site in zip(self._addresses, self.sites, strict=True)}
+        shapes = {
+            call: site.shape for call, site in zip(self._prepared.calls, self.sites, strict=True)
+        }
         seen: dict[str, Tensor] = {}
 
         def edit(call: str, tensor: Tensor) -> Tensor:
@@ -188,14 +269,14 @@ class Tap:
             return insert(call, tensor)
 
         # a clone of our own, because torch.func refuses writing to a tensor from outside
-        inputs = inputs.clone() if self._writes_input else inputs
+        inputs = inputs.clone() if self._prepared.writes_input else inputs
         output = pick(replica.run(inputs, edit, params), self._output)
         for call in shapes:
             if call not in seen:
                 raise ValueError(self._differs(call, "none"))
         target = predicted("ifa.tap", output) if target is None else target
         layers = tuple(seen[call] for call in shapes)
-        return differentiable(output), Seen(layers, output, target)
+        return differentiable(output), Pass(layers, output, target)
 
     def _differs(self, call: str, came: str) -> str:
         layer = call if any(site.layer == call for site in self.sites) else call.rpartition("#")[0]
@@ -207,12 +288,10 @@ class Tap:
     def _detached(self, params: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
         if params is None:
             return None
-        known = {*dict(self._model.named_parameters(remove_duplicate=False))}
-        known |= {*dict(self._model.named_buffers(remove_duplicate=False))}
-        unknown = [name for name in params if name not in known]
+        unknown = [name for name in params if name not in self._prepared.tensors]
         if unknown:
             raise LookupError(
-                f"ifa.tap: expected params named like those of {type(self._model).__name__}, got "
+                f"ifa.tap: expected params named like those of {self._prepared.kind}, got "
                 f"{unknown[0]!r} and {len(unknown) - 1} more it does not have. "
                 "Take the names of model.named_parameters()."
             )
@@ -303,7 +382,8 @@ def tap(
     >>> features.activations.shape, features.target
     (torch.Size([5, 3, 2, 2]), tensor([1, 1, 1, 1, 1]))
     """
-    return Tap(model, layer, example, score, grid, output, step, compile)
+    prepared = prepare(model, layer, example, grid=grid, output=output, compile=compile)
+    return Tap(prepared, score, output, step)
 
 
 def _laid_out(values: Tensor, grid: Grid | None, targets: bool = False) -> Tensor:

@@ -4,10 +4,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ifa.declared import declare
 from ifa.stages import expect, row
 from ifa.types import Features, Step, Weighted
 
 
+@declare(kind="builder", reads="model")
 def cam(model: nn.Module, *, classifier: str | None = None) -> Step:
     r"""Make a step that weighs each channel by the classifier's weight for the example's target.
 
@@ -77,6 +79,7 @@ def cam(model: nn.Module, *, classifier: str | None = None) -> Step:
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+@declare(kind="step", gradients=False)
 def _cam(features: Features, *, matrix: Tensor) -> Weighted:
     expect("ifa.weight.cam", features, Features, "Give it what a tap returns.")
     activations, _, target = features

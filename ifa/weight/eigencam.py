@@ -4,7 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ifa.declared import declare
 
+
+@declare(gradients=False)
 def eigencam(
     activations: Float[Tensor, "channel *space"],
     gradients: Float[Tensor, "channel *space"],

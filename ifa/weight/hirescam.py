@@ -3,6 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from ifa.declared import declare
+
 
 def hirescam(
     activations: Float[Tensor, "channel *space"], gradients: Float[Tensor, "channel *space"]
@@ -12,7 +14,7 @@ def hirescam(
     .. math:: w_{ki} = \frac{\partial y}{\partial A_{ki}}
 
     The map :math:`\sum_k w_k \odot A_k` sums to the score less its bias wherever what lies above
-    the layer is linear in it. `fullcam` is another name of this kernel.
+    the layer is linear in it. `fullcam` is this kernel under IFA's own name.
 
     Parameters
     ----------
@@ -44,4 +46,32 @@ def hirescam(
     return gradients
 
 
-fullcam = hirescam
+@declare(same_as=hirescam)
+def fullcam(
+    activations: Float[Tensor, "channel *space"], gradients: Float[Tensor, "channel *space"]
+) -> Float[Tensor, "channel *space"]:
+    r"""Weigh each channel, at each position, by the gradient there: `hirescam` by IFA's own name.
+
+    .. math:: w_{ki} = \frac{\partial y}{\partial A_{ki}}
+
+    Parameters
+    ----------
+    activations, gradients : (channel, \*space)
+        As in `hirescam`.
+
+    Returns
+    -------
+    (channel, \*space)
+        The same weights as those of `hirescam`.
+
+    References
+    ----------
+    Li et al. 2024, "Integrated feature analysis". arXiv:2407.01142
+
+    Examples
+    --------
+    >>> import torch
+    >>> fullcam(torch.ones(1, 2), torch.tensor([[1.0, -2.0]]))
+    tensor([[ 1., -2.]])
+    """
+    return hirescam(activations, gradients)

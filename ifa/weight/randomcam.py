@@ -5,7 +5,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ifa.declared import declare
 
+
+@declare(gradients=False)
 def randomcam(
     activations: Float[Tensor, "channel *space"],
     gradients: Float[Tensor, "channel *space"],
