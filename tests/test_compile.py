@@ -65,7 +65,7 @@ def test_a_compiled_tap_sees_what_the_plain_one_sees(net):
 def test_only_what_ends_below_the_layer_is_compiled(net):
     inputs = torch.randn(3, 2, 9, 8)
     tap = ifa.tap(net, ("body.2", "last"), inputs, compile=True)
-    assert list(tap._compiled.prepare.keywords["wanted"]) == ["body.0", "body.1"]
+    assert list(tap._prepared.compiled.prepare.keywords["wanted"]) == ["body.0", "body.1"]
 
 
 def test_a_compiled_analysis_is_the_plain_one_but_for_rounding(net, tmp_path):
