@@ -10,7 +10,7 @@ from ifa.fusion import augmented, cluster, combine_principal, fuse, saturate
 from ifa.reduce.statistics import difference
 from ifa.resizing import resize
 from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
-from ifa.stages import clip, combine, combine_groups, keep, relu, weigh
+from ifa.stages import clip, combine, combine_blocks, keep, relu, weigh
 from ifa.taps import Site, channels_last, cut, patches, tap, tokens, trace
 from ifa.types import Features, Map, Reduction, Weighted
 
@@ -69,7 +69,7 @@ __all__ = [
     "clip",
     "cluster",
     "combine",
-    "combine_groups",
+    "combine_blocks",
     "combine_principal",
     "compare",
     "contest",

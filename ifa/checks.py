@@ -20,9 +20,9 @@ def check_choice(where: str, name: str, value: str, choices: Sequence[str]) -> N
         raise ValueError(f"{where}: expected {name} to be one of {listed}, got {value!r}.")
 
 
-def check_noise(where: str, samples: int, stdev: float, seed: int) -> None:
+def check_noise(where: str, draws: int, stdev: float, seed: int) -> None:
     """Raise unless the options of noise are usable."""
-    check_count(where, "samples", samples)
+    check_count(where, "draws", draws)
     if not 0 <= stdev < math.inf:
         raise ValueError(f"{where}: expected stdev to be finite and not negative, got {stdev!r}.")
     if not isinstance(seed, int) or seed < 0:

@@ -212,7 +212,7 @@ def _accuracy(
             data,
             tree,
             per_target=kind == "own",
-            ratios=RATIOS,
+            ratio=RATIOS,
             seeds=RANDOM_SEEDS,
             progress=progress,
         )

@@ -28,7 +28,7 @@ def resize(size: Sequence[int], *, mode: str = "linear") -> Step:
     Returns
     -------
     callable
-        `Map` -> `Map` with values (\*size), or (group, \*size).
+        `Map` -> `Map` with values (\*size), or (block, \*size).
 
     Raises
     ------

@@ -205,45 +205,45 @@ def combine(weighted: Weighted) -> Map:
     return Map((weights * activations).sum(0), target)
 
 
-def combine_groups(groups: int) -> Step:
+def combine_blocks(blocks: int) -> Step:
     r"""Make a step like `combine` that gives one map for each contiguous block of channels.
 
-    Block g holds the channels g·K/groups to (g+1)·K/groups − 1 of K, as grouped convolutions lay
+    Block b holds the channels b·K/blocks to (b+1)·K/blocks − 1 of K, as grouped convolutions lay
     them out.
 
     Parameters
     ----------
-    groups
+    blocks
         How many blocks. Must divide the number of channels.
 
     Returns
     -------
     callable
-        `Weighted` -> `Map` with values (group, \*space).
+        `Weighted` -> `Map` with values (block, \*space).
 
     Examples
     --------
     >>> import ifa, torch
     >>> four = ifa.Weighted(torch.arange(4.0), torch.ones(4, 2), torch.tensor(0))
-    >>> ifa.combine_groups(2)(four).values
+    >>> ifa.combine_blocks(2)(four).values
     tensor([[1., 1.],
             [5., 5.]])
     """
-    if not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"ifa.combine_groups: expected a positive number of groups, got {groups}.")
-    return partial(_combine_groups, groups=groups)
+    if not isinstance(blocks, int) or blocks < 1:
+        raise ValueError(f"ifa.combine_blocks: expected a positive number of blocks, got {blocks}.")
+    return partial(_combine_blocks, blocks=blocks)
 
 
-def _combine_groups(weighted: Weighted, *, groups: int) -> Map:
-    expect("ifa.combine_groups", weighted, Weighted, "Put ifa.weigh(...) before it.")
+def _combine_blocks(weighted: Weighted, *, blocks: int) -> Map:
+    expect("ifa.combine_blocks", weighted, Weighted, "Put ifa.weigh(...) before it.")
     weights, activations, target = weighted
     channels = activations.shape[0]
-    if channels % groups:
+    if channels % blocks:
         raise ValueError(
-            f"ifa.combine_groups: expected channels divisible by {groups} groups, got {channels}. "
-            "Use a number of groups that the layer was built with."
+            f"ifa.combine_blocks: expected channels divisible by {blocks} blocks, got {channels}. "
+            "Use a number of blocks that the layer was built with."
         )
-    values = (_spread(weights, activations) * activations).unflatten(0, (groups, -1)).sum(1)
+    values = (_spread(weights, activations) * activations).unflatten(0, (blocks, -1)).sum(1)
     return Map(values, target)
 
 

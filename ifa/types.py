@@ -51,7 +51,7 @@ class Weighted(NamedTuple):
 class Map(NamedTuple):
     """A class activation map, with the target it belongs to."""
 
-    values: Tensor  # (*space), or (group, *space) after `ifa.combine_groups`; signed
+    values: Tensor  # (*space), or (block, *space) after `ifa.combine_blocks`; signed
     target: Tensor  # ()
 
 

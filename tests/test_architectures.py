@@ -544,7 +544,7 @@ def test_a_head_is_mapped_and_differentiated(case, net, inputs):
 def test_scan_directions_have_maps_of_their_own():
     case = CASES["two scans"]
     net, inputs = made(case), batch(case)
-    explain = ifa.batched(ifa.chain(ifa.weigh(ifa.weight.hirescam), ifa.combine_groups(2)))
+    explain = ifa.batched(ifa.chain(ifa.weigh(ifa.weight.hirescam), ifa.combine_blocks(2)))
     tap = ifa.tap(net, "conv1", inputs)
     maps = explain(tap(inputs, ONE)).values
     assert maps.shape == (3, 2, 10, 7)

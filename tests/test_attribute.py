@@ -199,10 +199,10 @@ def test_guided_integrated_gradients_by_a_loop(space, fraction, distance):
 
 def test_gradient_shap_draws_alike_for_every_sample():
     net, inputs = smooth_network("1-D"), images(1, 2, 9).expand(3, 2, 9)
-    shap = attribute.gradient_shap(net, baselines=images(5, 2, 9), samples=4, stdev=0.2, seed=2)
+    shap = attribute.gradient_shap(net, baselines=images(5, 2, 9), draws=4, stdev=0.2, seed=2)
     first, *others = shap(inputs, 1)
     assert all(torch.equal(first, other) for other in others)
-    again = attribute.gradient_shap(net, baselines=images(5, 2, 9), samples=4, stdev=0.2, seed=3)
+    again = attribute.gradient_shap(net, baselines=images(5, 2, 9), draws=4, stdev=0.2, seed=3)
     assert not torch.allclose(again(inputs, 1)[0], first)
 
 
@@ -328,7 +328,7 @@ def occlusion_by_a_loop(net, image, target, window, stride, value):
 def test_occlusion_by_a_loop(space, window, stride):
     net, inputs = smooth_network(space), images(3, 2, *SPACES[space])
     value = ifa.baseline.mean
-    found = attribute.occlusion(net, window=window, stride=stride, value=value)(inputs, TARGET)
+    found = attribute.occlusion(net, window=window, stride=stride, baseline=value)(inputs, TARGET)
     for one, fill, target, values in zip(inputs, value(inputs), TARGET, found, strict=True):
         expected = occlusion_by_a_loop(net, one, int(target), window, stride, fill)
         torch.testing.assert_close(values, expected)
@@ -538,7 +538,7 @@ def test_noise_is_a_part_of_each_samples_own_range():
     span = inputs.flatten(1)
     span = (span.amax(1) - span.amin(1)).reshape(2, 1, 1)
     noisy = inputs + 0.3 * span * drawn
-    options = {"samples": 6, "stdev": 0.3, "seed": 4}
+    options = {"draws": 6, "stdev": 0.3, "seed": 4}
     for name, expected in {
         "smooth": noisy.mean(0),
         "squared": noisy.square().mean(0),
@@ -550,7 +550,7 @@ def test_noise_is_a_part_of_each_samples_own_range():
 
 def test_noise_explains_the_prediction_without_it():
     net, inputs = smooth_network("1-D"), images(3, 2, 9)
-    smooth = attribute.smooth(attribute.gradient(net), samples=4, stdev=3.0)
+    smooth = attribute.smooth(attribute.gradient(net), draws=4, stdev=3.0)
     assert torch.equal(smooth(inputs), smooth(inputs, net(inputs).argmax(1)))
     with pytest.raises(ValueError, match=r"ifa.attribute.smooth: expected a target.*itself"):
         attribute.smooth(itself)(inputs)
@@ -596,7 +596,7 @@ def test_a_sample_that_is_no_number_spoils_only_itself():
         attribute.integrated_gradients,
         partial(attribute.guided_integrated_gradients, steps=3),
         partial(attribute.occlusion, window=3),
-        lambda net: attribute.smooth(attribute.gradient(net), samples=2),
+        lambda net: attribute.smooth(attribute.gradient(net), draws=2),
     ):
         before, after = build(net)(inputs, TARGET), build(net)(spoilt, TARGET)
         torch.testing.assert_close(after[[0, 2]], before[[0, 2]])
@@ -652,7 +652,7 @@ WRONG = {
         lambda: attribute.guided_integrated_gradients(NET, fraction=0),
         r"guided_integrated_gradients: expected fraction in",
     ),
-    "draws": (lambda: attribute.gradient_shap(NET, samples=0), r"expected samples"),
+    "draws": (lambda: attribute.gradient_shap(NET, draws=0), r"expected draws"),
     "no baseline": (
         lambda: attribute.gradient_shap(NET, baselines=torch.ones(0, 6)),
         r"at least one baseline",

@@ -18,7 +18,7 @@ MODELS = {
     "transformer": models.small_vit(),
 }
 CONVOLUTIONAL = ("1-D", "2-D, in place", "3-D")
-SAMPLES = {"samples": 3, "stdev": 0.1, "seed": 5}
+SAMPLES = {"draws": 3, "stdev": 0.1, "seed": 5}
 
 
 class Case(NamedTuple):
@@ -61,11 +61,11 @@ ATTRIBUTIONS = {
         chunk=True,
     ),
     "gradient_shap-many": Case(
-        partial(attribute.gradient_shap, baselines=[0.0, 1.0], samples=3),
+        partial(attribute.gradient_shap, baselines=[0.0, 1.0], draws=3),
         chunk=True,
     ),
     "gradient_shap-one": Case(
-        partial(attribute.gradient_shap, baselines=0.5, samples=3),
+        partial(attribute.gradient_shap, baselines=0.5, draws=3),
         linear=lambda row, inputs: row * (inputs - 0.5),
     ),
     "guided_backprop": Case(attribute.guided_backprop),
@@ -95,7 +95,7 @@ ATTRIBUTIONS = {
     ),
     "legrad": Case(attribute.legrad, ("transformer",)),
     "occlusion": Case(
-        partial(attribute.occlusion, window=4, stride=3, value=ifa.baseline.mean),
+        partial(attribute.occlusion, window=4, stride=3, baseline=ifa.baseline.mean),
         (*CONVOLUTIONAL, "transformer"),
         chunk=True,
     ),
@@ -163,7 +163,7 @@ def test_chunk(name):
 # What sums to a difference of scores, on a network of kinks, and how well for so many steps.
 COMPLETE = {
     "blur_integrated_gradients": ({"steps": 100, "sigma": 2.0}, 0.01),
-    "gradient_shap": ({"samples": 400, "stdev": 0.2, "baselines": [0.0, 0.5]}, 0.1),
+    "gradient_shap": ({"draws": 400, "stdev": 0.2, "baselines": [0.0, 0.5]}, 0.1),
     "guided_integrated_gradients": ({"steps": 200}, 0.01),
     "integrated_gradients": ({"steps": 100}, 0.02),
 }
@@ -202,7 +202,7 @@ LIMITS = {
 @pytest.mark.parametrize("name", LIMITS)
 def test_no_noise(name):
     transform, limit = LIMITS[name]
-    still = partial(transform, samples=3, stdev=0.0)
+    still = partial(transform, draws=3, stdev=0.0)
     laws.a_transform_without_noise_is_its_limit(still, MODELS["1-D"], limit=limit, examples=5)
 
 

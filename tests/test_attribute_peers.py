@@ -109,7 +109,7 @@ def test_occlusion(name):
         baselines=0.5,
         target=ONE,
     )
-    ours = ifa.attribute.occlusion(net, window=window, stride=stride, value=0.5, chunk=5)
+    ours = ifa.attribute.occlusion(net, window=window, stride=stride, baseline=0.5, chunk=5)
     close(ours(inputs, ONE), expected)
 
 
@@ -119,7 +119,7 @@ def test_gradient_shap_in_expectation():
     baselines = 0.5 * torch.randn(6, *inputs.shape[1:])
     draws = {"n_samples": 400, "stdevs": 0.1}
     theirs = attr.GradientShap(net).attribute(inputs, baselines, target=ONE, **draws)
-    ours = partial(ifa.attribute.gradient_shap, net, baselines=baselines, samples=400, stdev=0.1)
+    ours = partial(ifa.attribute.gradient_shap, net, baselines=baselines, draws=400, stdev=0.1)
     several = torch.stack([ours(seed=seed)(inputs, ONE) for seed in range(5)])
     scatter = several.std(0)
     offset = (several.mean(0) - theirs) / (scatter * (1 + 1 / 5) ** 0.5).clamp(min=1e-9)

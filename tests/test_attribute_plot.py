@@ -43,7 +43,7 @@ def test_a_signed_map_has_two_sides():
 
 def test_clipping_is_said():
     values = torch.arange(-50.0, 51.0).reshape(1, 101)
-    axes = ifa.plot.attribution(torch.rand(1, 101), values, percentile=90)
+    axes = ifa.plot.attribution(torch.rand(1, 101), values, quantile=0.9)
     assert axes[1].images[-1].get_clim() == (-45, 45)
     assert "(90 %)" in axes[1].get_title()
     whole = ifa.plot.attribution(torch.rand(1, 101), values)
@@ -74,5 +74,5 @@ def test_what_does_not_fit_is_refused():
         ifa.plot.attribution(image, values, map=torch.rand(3, 2))
     with pytest.raises(ValueError, match="expected 4 axes, got 2"):
         ifa.plot.attribution(image, values, axes=plt.subplots(1, 2)[1])
-    with pytest.raises(ValueError, match="expected percentile"):
-        ifa.plot.attributions(image, {"one": values}, percentile=0)
+    with pytest.raises(ValueError, match="expected quantile"):
+        ifa.plot.attributions(image, {"one": values}, quantile=0)

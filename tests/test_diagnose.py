@@ -215,8 +215,7 @@ def test_a_real_valued_nuisance_is_found_too(confounded):
 
 def test_false_alarms_are_as_rare_as_promised(clean):
     found = [
-        ifa.diagnose.confounders(clean, random_labels(clean, seed), permutations=199)
-        for seed in range(20)
+        ifa.diagnose.confounders(clean, random_labels(clean, seed), draws=199) for seed in range(20)
     ]
     # of 20, more than 4 would be a chance of 1 in 400 at a rate of 5 %
     assert sum(bool(one["alarm"].any()) for one in found) <= 4
@@ -241,7 +240,7 @@ def test_corrections_by_hand():
     np.testing.assert_allclose(
         corrected(p, "benjamini-hochberg", "here"), [0.03, np.nan, 0.04, 0.04]
     )
-    with pytest.raises(ValueError, match="here: expected correction"):
+    with pytest.raises(ValueError, match="here: expected adjust"):
         corrected(p, "none", "here")
 
 
@@ -274,7 +273,7 @@ def test_bland_and_altman_by_hand():
 @pytest.mark.parametrize("by", ["difference", "importance"])
 def test_the_principal_set_is_enough_and_one_less_is_not(net, held, clean, by):
     few = held[::4]
-    options = {"by": by, "tolerance": 0.05, "ratios": (0.1, 0.5, 0.75), "seeds": range(3)}
+    options = {"by": by, "tolerance": 0.05, "ratio": (0.1, 0.5, 0.75), "seeds": range(3)}
     found = ifa.diagnose.principal_features(net, "conv3", few, clean, **options)
     count = int(found["chosen"].sum())
     assert count == found.attrs["channels_chosen"]
@@ -292,7 +291,7 @@ def test_the_principal_set_is_enough_and_one_less_is_not(net, held, clean, by):
 
 def test_greedy_beats_the_ranking_and_a_linear_network_keeps_what_it_reads():
     net, data, tree = simulated(1)
-    options = {"ratios": (0.25, 0.5), "seeds": range(3), "metric": "auroc"}
+    options = {"ratio": (0.25, 0.5), "seeds": range(3), "metric": "auroc"}
     greedy, ranked = (
         ifa.diagnose.principal_features(
             net, "conv2", data[::3] + data[1::3], tree, by=by, **options

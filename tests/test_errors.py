@@ -399,9 +399,9 @@ SCALE = ifa.Scale(torch.tensor(0.0), torch.tensor(1.0))
         ),
         (ifa.combine, FEATURES, "ifa.combine: expected Weighted, got Features. Put ifa.weigh(...)"),
         (
-            ifa.combine_groups(1),
+            ifa.combine_blocks(1),
             MAP,
-            "ifa.combine_groups: expected Weighted, got Map. Put ifa.weigh",
+            "ifa.combine_blocks: expected Weighted, got Map. Put ifa.weigh",
         ),
         (ifa.relu, WEIGHTED, "ifa.relu: expected Map, got Weighted. Put ifa.combine before it."),
         (ifa.clip(0, 1), WEIGHTED, "ifa.clip: expected Map, got Weighted. Put ifa.combine before"),
@@ -456,12 +456,12 @@ def test_weights_of_another_shape():
 def test_groups_and_limits():
     with says(
         ValueError,
-        "ifa.combine_groups: expected channels divisible by 2 groups, got 3. "
-        "Use a number of groups that the layer was built with.",
+        "ifa.combine_blocks: expected channels divisible by 2 blocks, got 3. "
+        "Use a number of blocks that the layer was built with.",
     ):
-        ifa.combine_groups(2)(WEIGHTED)
-    with says(ValueError, "ifa.combine_groups: expected a positive number of groups, got 0."):
-        ifa.combine_groups(0)
+        ifa.combine_blocks(2)(WEIGHTED)
+    with says(ValueError, "ifa.combine_blocks: expected a positive number of blocks, got 0."):
+        ifa.combine_blocks(0)
     with says(ValueError, "ifa.clip: expected low <= high, got 1 and 0."):
         ifa.clip(1, 0)
 

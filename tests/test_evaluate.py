@@ -69,7 +69,7 @@ def test_the_interval_equals_scipy(samples, confidence):
     level, score = pairs((samples,), seed=samples)
     oracle = stats.pearsonr(level.numpy(), score.numpy())
     want = oracle.confidence_interval(confidence)
-    found = correlation_interval(float(oracle.statistic), samples, confidence=confidence)
+    found = correlation_interval(float(oracle.statistic), samples, level=confidence)
     np.testing.assert_allclose(found, want, rtol=1e-9)
     assert found[0] < oracle.statistic < found[1]
 
@@ -131,7 +131,7 @@ def by_hand(model, inputs, mask, fill):
 @pytest.mark.parametrize("fill", FILLS, ids=["zero", "number", "channel"])
 @pytest.mark.parametrize("keep", [True, False], ids=["keep", "drop"])
 def test_one_mask_for_all(model, inputs, keep, fill):
-    found = feature_perturbation(model, "conv", inputs, MASK, keep=keep, fill=fill)
+    found = feature_perturbation(model, "conv", inputs, MASK, keep=keep, baseline=fill)
     mask = (MASK if keep else ~MASK).expand(6, -1)
     torch.testing.assert_close(found, by_hand(model, inputs, mask, fill))
 
@@ -139,7 +139,7 @@ def test_one_mask_for_all(model, inputs, keep, fill):
 @pytest.mark.parametrize("fill", FILLS, ids=["zero", "number", "channel"])
 @pytest.mark.parametrize("keep", [True, False], ids=["keep", "drop"])
 def test_every_output_with_its_own_channels(model, inputs, keep, fill):
-    found = feature_perturbation(model, "conv", inputs, ROWS, keep=keep, fill=fill)
+    found = feature_perturbation(model, "conv", inputs, ROWS, keep=keep, baseline=fill)
     for output, row in enumerate(ROWS if keep else ~ROWS):
         want = by_hand(model, inputs, row.expand(6, -1), fill)[:, output]
         torch.testing.assert_close(found[:, output], want)
@@ -180,3 +180,15 @@ def test_rows_that_are_not_the_outputs_are_refused(model, inputs):
 def test_an_unknown_layer_is_refused(model, inputs):
     with pytest.raises(LookupError, match="'conv2'"):
         feature_perturbation(model, "conv2", inputs, MASK)
+
+
+def test_a_baseline_of_means_is_each_channels_over_the_batch(model, inputs):
+    means = model.conv(inputs).transpose(0, 1).flatten(1).mean(1)
+    found = feature_perturbation(model, "conv", inputs, MASK, baseline="mean")
+    torch.testing.assert_close(found, by_hand(model, inputs, MASK.expand(6, -1), means))
+
+
+@pytest.mark.parametrize("baseline", ["median", torch.zeros(4)], ids=["word", "channels"])
+def test_a_baseline_that_is_none_is_refused(model, inputs, baseline):
+    with pytest.raises(ValueError, match=r"feature_perturbation: expected baseline to be .*'mean'"):
+        feature_perturbation(model, "conv", inputs, MASK, baseline=baseline)

@@ -21,9 +21,9 @@ MASKING = {
     "confidence": evaluate.confidence,
     "deletion": partial(evaluate.deletion, steps=4),
     "insertion": partial(evaluate.insertion, steps=4),
-    "retention": partial(evaluate.retention, shares=(0.3, 0.6)),
-    "infidelity": partial(evaluate.infidelity, samples=4),
-    "faithfulness_correlation": partial(evaluate.faithfulness_correlation, samples=5),
+    "retention": partial(evaluate.retention, fraction=(0.3, 0.6)),
+    "infidelity": partial(evaluate.infidelity, draws=4),
+    "faithfulness_correlation": partial(evaluate.faithfulness_correlation, draws=5),
 }
 
 
@@ -197,7 +197,7 @@ def test_a_curve_has_as_many_points_as_was_asked_for(steps):
 def test_retention_equals_brute_force(groups, by, keep):
     model, (inputs, maps) = network(), case(groups=groups)
     shares = [0.1, 0.35, 0.8]
-    found = evaluate.retention(model, inputs, maps, 0, by=by, keep=keep, shares=shares, chunk=4)
+    found = evaluate.retention(model, inputs, maps, 0, by=by, keep=keep, fraction=shares, chunk=4)
     value = {"positive": maps, "negative": -maps, "absolute": maps.abs()}[by]
     value = value[:, None] if groups is None else value
     points = [0.0, *shares, 1.0]
@@ -238,8 +238,8 @@ def test_retention_takes_accuracy_as_its_score():
 
 @pytest.mark.parametrize("shares", [(), (0.5, 0.2), (0.0, 1.0), (0.5, 1.2)])
 def test_retention_refuses_shares_out_of_order(shares):
-    with pytest.raises(ValueError, match=r"ifa\.evaluate\.retention: expected shares that rise"):
-        evaluate.retention(network(), *case(), shares=shares)
+    with pytest.raises(ValueError, match=r"ifa\.evaluate\.retention: expected fraction to rise"):
+        evaluate.retention(network(), *case(), fraction=shares)
 
 
 # ---- confidence
@@ -329,7 +329,7 @@ def test_infidelity_equals_captum_for_the_same_perturbations(space, groups, norm
         normalize=normalized,
     )
     found = evaluate.infidelity(
-        model, inputs, maps, target, samples=samples, stdev=0.3, seed=5, baseline=0.2,
+        model, inputs, maps, target, draws=samples, stdev=0.3, seed=5, baseline=0.2,
         normalized=normalized, chunk=4,
     )  # fmt: skip
     torch.testing.assert_close(found, want.detach())
@@ -348,7 +348,7 @@ def test_a_gradient_is_faithful_to_a_linear_network_up_to_scale_when_normalized(
 def test_a_map_for_all_channels_counts_for_each():
     model, (inputs, maps) = network(), case()
     spread = maps[:, None].expand(-1, 4, -1, -1)
-    same = [evaluate.infidelity(model, inputs, one, samples=5) for one in (maps, spread)]
+    same = [evaluate.infidelity(model, inputs, one, draws=5) for one in (maps, spread)]
     torch.testing.assert_close(*same)
 
 
@@ -359,7 +359,7 @@ def test_a_map_for_all_channels_counts_for_each():
 def test_faithfulness_correlation_equals_brute_force(groups):
     model, (inputs, maps) = network(), case(groups=groups)
     found = evaluate.faithfulness_correlation(
-        model, inputs, maps, 1, samples=12, size=3, seed=4, baseline=0.5, chunk=5
+        model, inputs, maps, 1, draws=12, size=3, seed=4, baseline=0.5, chunk=5
     )
     maps = maps[:, None] if groups is None else maps
     count = maps[0].numel()
@@ -385,7 +385,7 @@ def test_faithfulness_correlation_reaches_both_bounds():
     torch.testing.assert_close(measure(-3 * added, 0), -torch.ones(3).double())
 
 
-@pytest.mark.parametrize("options", [{"size": 20}, {"size": 0}, {"samples": 1}], ids=str)
+@pytest.mark.parametrize("options", [{"size": 20}, {"size": 0}, {"draws": 1}], ids=str)
 def test_faithfulness_correlation_refuses_sets_that_cannot_differ(options):
     with pytest.raises(ValueError, match="expected at least 2 sets, of at least 1 position"):
         evaluate.faithfulness_correlation(network(), *case(), **options)
@@ -396,9 +396,7 @@ def test_faithfulness_correlation_refuses_sets_that_cannot_differ(options):
 
 def test_sensitivity_of_a_linear_map_is_the_relative_size_of_the_noise():
     inputs = case()[0]
-    found = evaluate.sensitivity(
-        lambda x, t: -3 * x, inputs, radius=0.1, samples=6, seed=2, chunk=4
-    )
+    found = evaluate.sensitivity(lambda x, t: -3 * x, inputs, radius=0.1, draws=6, seed=2, chunk=4)
     noise = 0.1 * torch.erf(drawn(inputs, 2, torch.arange(6)) / 2**0.5)
     assert 0.09 < noise.abs().amax() <= 0.1
     assert abs(float(noise.abs().mean()) - 0.05) < 0.003  # uniform
@@ -598,7 +596,7 @@ def test_a_feature_curve_is_one_perturbation_for_each_ratio(keep, rows):
     importance = torch.stack([importance, importance.flip(0), -importance]) if rows else importance
     with ifa.testing.assert_leaves_model_untouched(model):
         found = evaluate.feature_curve(
-            model, "0", inputs, importance, ratios=(0.2, 0.6), keep=keep, fill=0.1, seed=3
+            model, "0", inputs, importance, ratio=(0.2, 0.6), keep=keep, baseline=0.1, seed=3
         )
     assert found.ratio.tolist() == [0.2, 0.6]
     for ratio, outputs in zip((0.2, 0.6), found.outputs, strict=True):
@@ -606,7 +604,7 @@ def test_a_feature_curve_is_one_perturbation_for_each_ratio(keep, rows):
         if keep == "random":
             mask = ifa.select.random(importance, ratio=ratio, seed=3)
         want = evaluate.feature_perturbation(
-            model, "0", inputs, mask, keep=keep != "dropped", fill=0.1
+            model, "0", inputs, mask, keep=keep != "dropped", baseline=0.1
         )
         torch.testing.assert_close(outputs, want)
 
@@ -615,7 +613,7 @@ def test_a_feature_curve_ranks_by_absolute_value_when_asked():
     model, importance = network(), torch.tensor([0.1, -3.0, 0.2, 0.7, 0.3])
     found = [
         evaluate.feature_curve(
-            model, "0", case()[0], importance, ratios=(0.2,), absolute=absolute
+            model, "0", case()[0], importance, ratio=(0.2,), absolute=absolute
         ).outputs[0]
         for absolute in (False, True)
     ]
@@ -629,6 +627,6 @@ def test_a_feature_curve_refuses_unknown_options_by_name():
     with pytest.raises(ValueError, match=r"ifa\.evaluate\.feature_curve: expected keep to be one"):
         call(torch.rand(5), keep="all")
     with pytest.raises(ValueError, match="expected at least one ratio, got none"):
-        call(torch.rand(5), ratios=())
+        call(torch.rand(5), ratio=())
     with pytest.raises(ValueError, match=r"expected a boolean mask \(5,\) or \(output, 5\)"):
         call(torch.rand(4))

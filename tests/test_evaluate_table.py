@@ -42,7 +42,7 @@ METRICS = {
     "deletion": partial(evaluate.deletion, steps=3),
     "confidence": evaluate.confidence,
     "complexity": evaluate.complexity,
-    "sensitivity": partial(evaluate.sensitivity, samples=2),
+    "sensitivity": partial(evaluate.sensitivity, draws=2),
 }
 COLUMNS = [
     "deletion",
@@ -73,7 +73,7 @@ def test_every_value_is_what_the_metric_says_of_the_method(found):
             evaluate.deletion(MODEL, INPUTS, maps, target, steps=3).auc,
             *evaluate.confidence(MODEL, INPUTS, maps, target),
             vmap(evaluate.complexity)(maps),
-            *evaluate.sensitivity(explain, INPUTS, target, samples=2),
+            *evaluate.sensitivity(explain, INPUTS, target, draws=2),
         ]
         np.testing.assert_allclose(
             found["value"].sel({"method": name}), torch.stack(want), rtol=1e-4
@@ -182,14 +182,14 @@ def test_another_evaluation_is_refused_by_name(change, named, tmp_path):
     table(store=tmp_path / "table")
     before = contents(tmp_path)
     asked = {"model": MODEL, "data": DATA, "methods": METHODS, "metrics": METRICS, "shard": 3}
-    with pytest.raises(ValueError, match=rf"ifa\.evaluate\.table: expected .* another: {named}"):
+    with pytest.raises(ValueError, match=rf"ifa\.contest\.table: expected .* another: {named}"):
         contest.table(**asked | change, store=tmp_path / "table", progress=False)
     assert contents(tmp_path) == before
 
 
 def test_a_directory_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(ValueError, match=r"ifa\.evaluate\.table: expected .* new, empty or a run"):
+    with pytest.raises(ValueError, match=r"ifa\.contest\.table: expected .* new, empty or a run"):
         table(store=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -212,7 +212,7 @@ def test_a_directory_with_other_files_is_left_alone(tmp_path):
 )
 def test_wrong_calls_are_refused_by_name(change, error, text):
     asked = {"methods": METHODS, "metrics": METRICS, "shard": 3, "progress": False} | change
-    with pytest.raises(error, match=rf"ifa\.evaluate\.table: .*{text}"):
+    with pytest.raises(error, match=rf"ifa\.contest\.table: .*{text}"):
         contest.table(MODEL, DATA, **asked)
 
 
@@ -278,7 +278,7 @@ def made_up():
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
 def test_means_and_intervals_equal_scipy(confidence):
     made = made_up()
-    said = contest.summary(made, confidence=confidence)
+    said = contest.summary(made, level=confidence)
     for method in range(3):
         for metric in range(3):
             one = made["value"].values[method, metric]
@@ -314,8 +314,8 @@ def test_a_column_without_a_value_has_no_best():
     assert not said["best"].values[:, 0].any()
     assert said["mean"].values[:, 0].tolist() == pytest.approx([np.nan] * 3, nan_ok=True)
     assert "nan" in written(said)
-    with pytest.raises(ValueError, match=r"ifa\.evaluate\.summary: expected a confidence between"):
-        contest.summary(made, confidence=95)
+    with pytest.raises(ValueError, match=r"ifa\.contest\.summary: expected a level between"):
+        contest.summary(made, level=95)
 
 
 def test_a_summary_in_writing_has_a_row_for_each_method():

@@ -68,7 +68,7 @@ def test_captum_targets(net):
     both = attribution(inputs, torch.tensor([[0, 0, 0], [3, 1, 2]]))
     assert both.shape == (2, *inputs.shape)
     torch.testing.assert_close(both[1], attribution(inputs, torch.tensor([3, 1, 2])))
-    with pytest.raises(ValueError, match=r"ifa\.evaluate\.captum: expected targets in 0\.\.3"):
+    with pytest.raises(ValueError, match=r"ifa\.interop\.captum: expected targets in 0\.\.3"):
         attribution(inputs, 4)
     volumes = models.regression()
     examples = models.inputs(volumes, 2)

@@ -133,7 +133,7 @@ REDUCTIONS = {
     ),
     "top_samples": (reduce.top_samples(3), ranked_batches()),
     "weighted_moments": (reduce.weighted_moments(), weighted_batches()),
-    "zipped": (reduce.zipped(moments=reduce.moments(correction=0), extrema=reduce.extrema()), None),
+    "zipped": (reduce.zipped(moments=reduce.moments(ddof=0), extrema=reduce.extrema()), None),
 }
 NOT_REDUCTIONS = {"difference", "fold", "histogram_quantiles", "quantiles", "summarize"}
 
@@ -187,7 +187,7 @@ STEPS = {
     "unscale": ifa.unscale(SCALE),
 }
 # Steps of other records, and what is no step.
-OTHERS = {"combine", "combine_groups", "keep", "weigh"} | {
+OTHERS = {"combine", "combine_blocks", "keep", "weigh"} | {
     *("as_tensor", "by_output", "expect", "resized", "row", "weighing")
 }
 
@@ -504,7 +504,7 @@ def gradients_sensitivity(model, inputs, maps, target, chunk=None):
         lambda inputs, target: scorer.gradients(inputs, target)[0],
         inputs,
         target,
-        samples=3,
+        draws=3,
         chunk=chunk,
     )
 
@@ -519,9 +519,9 @@ METRICS = {
     ),
     "deletion": (lambda *a, **k: evaluate.deletion(*a, steps=4, **k)[1:], ()),
     "insertion": (lambda *a, **k: evaluate.insertion(*a, steps=4, window=3, **k)[1:], ()),
-    "retention": (lambda *a, **k: evaluate.retention(*a, shares=(0.2, 0.5), **k)[1:], ()),
-    "infidelity": (partial(evaluate.infidelity, samples=3), ()),
-    "faithfulness_correlation": (partial(evaluate.faithfulness_correlation, samples=4), ()),
+    "retention": (lambda *a, **k: evaluate.retention(*a, fraction=(0.2, 0.5), **k)[1:], ()),
+    "infidelity": (partial(evaluate.infidelity, draws=3), ()),
+    "faithfulness_correlation": (partial(evaluate.faithfulness_correlation, draws=4), ()),
     "sensitivity": (gradients_sensitivity, (laws.a_silent_map_has_no_value,)),
 }
 

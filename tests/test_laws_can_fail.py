@@ -394,7 +394,7 @@ def confidence_of(model, inputs, maps, target, chunk=None):
 
 
 def noise_by_the_portion(model, inputs, maps, target, chunk=None):
-    return ifa.evaluate.infidelity(model, inputs, maps, target, samples=2, seed=chunk or 0)
+    return ifa.evaluate.infidelity(model, inputs, maps, target, draws=2, seed=chunk or 0)
 
 
 def first_row_of_targets(model, inputs, maps, target, chunk=None):
@@ -504,7 +504,7 @@ RED = [
     (laws.a_reduction_leaves_its_arguments, merging_in_place),
     (
         laws.a_statistic_equals_its_definition,
-        ifa.reduce.moments(correction=0),
+        ifa.reduce.moments(ddof=0),
         lambda data: (np.asarray(len(data)), data.mean(0), data.var(0, ddof=1)),
     ),
     (laws.a_variance_survives_far_from_zero, sums_of_squares),

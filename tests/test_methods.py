@@ -39,10 +39,10 @@ def kernel(name):
 METHODS = {
     **{name: kernel(name) for name in ifa.weight.__all__},
     "scorecam": ifa.perturb.scorecam,
-    "sscam": partial(ifa.perturb.sscam, samples=2),
-    "iscam": partial(ifa.perturb.iscam, samples=2),
+    "sscam": partial(ifa.perturb.sscam, draws=2),
+    "iscam": partial(ifa.perturb.iscam, draws=2),
     "ablationcam": ifa.perturb.ablationcam,
-    "smooth_gradcam_plus_plus": partial(ifa.perturb.smooth_gradcam_plus_plus, samples=2),
+    "smooth_gradcam_plus_plus": partial(ifa.perturb.smooth_gradcam_plus_plus, draws=2),
 }
 
 
@@ -110,7 +110,7 @@ class TestMethod:
     def test_groups_sum_to_the_whole(self, method, case):
         net, inputs = case
         weighted = method(net, "second", inputs)(inputs)
-        grouped = maps(weighted, ifa.combine_groups(2))
+        grouped = maps(weighted, ifa.combine_blocks(2))
         assert grouped.shape[:2] == (SAMPLES, 2)
         torch.testing.assert_close(grouped.sum(1), maps(weighted), rtol=1e-5, atol=1e-6)
 

@@ -102,46 +102,46 @@ def scorecam(*args, **options):
     return masked_reference(*args, alter=lambda mask, k: [mask], **options)
 
 
-def sscam(*args, samples=35, stdev=2.0, seed=0, **options):
+def sscam(*args, draws=35, stdev=2.0, seed=0, **options):
     def alter(mask, k):
-        return [mask + stdev * noise(mask.shape, mask, seed, k, i) for i in range(samples)]
+        return [mask + stdev * noise(mask.shape, mask, seed, k, i) for i in range(draws)]
 
     return masked_reference(*args, alter=alter, **options)
 
 
-def iscam(*args, samples=10, schedule="linear", **options):
+def iscam(*args, draws=10, schedule="linear", **options):
     def alter(mask, k):
         strengths = {"linear": [], "paper": [], "torchcam": []}
-        for i in range(1, samples + 1):
-            strengths["linear"].append(i / samples)
-            strengths["paper"].append(sum(j / samples for j in range(i)))
-            strengths["torchcam"].append(sum(j / samples for j in range(i + 1)))
+        for i in range(1, draws + 1):
+            strengths["linear"].append(i / draws)
+            strengths["paper"].append(sum(j / draws for j in range(i)))
+            strengths["torchcam"].append(sum(j / draws for j in range(i + 1)))
         return [strength * mask for strength in strengths[schedule]]
 
     return masked_reference(*args, alter=alter, **options)
 
 
-def ablationcam(net, layer, image, target, *, score, normalize=True, fill="zero"):
+def ablationcam(net, layer, image, target, *, score, normalize=True, baseline=0.0):
     activations = layer_output(net, layer, image)
     clean = score_of(net, image, target, score)
     weights = []
     for k in range(4):
         without = activations.clone()
-        without[k] = activations[k].mean() if fill == "mean" else 0
+        without[k] = activations[k].mean() if baseline == "mean" else baseline
         without_score = score_of(net[int(layer) + 1 :], without, target, score)
         weights.append((clean - without_score) / (abs(clean) if normalize else 1))
     return torch.tensor(weights, dtype=torch.float64)
 
 
-def smooth(net, layer, image, target, *, score, samples=4, stdev=0.3, seed=0, numerator="second"):
+def smooth(net, layer, image, target, *, score, draws=4, stdev=0.3, seed=0, numerator="second"):
     activations = layer_output(net, layer, image)
     gradients = []
-    for i in range(samples):
+    for i in range(draws):
         noisy = image + stdev * noise(image.shape, image, seed, i)
         inner = layer_output(net, layer, noisy).requires_grad_()
         value = score(net[int(layer) + 1 :](inner[None])[0], target)
         gradients.append(torch.autograd.grad(value, inner)[0])
-    first, second, third = (sum(g**m for g in gradients) / samples for m in (1, 2, 3))
+    first, second, third = (sum(g**m for g in gradients) / draws for m in (1, 2, 3))
     weights = []
     for k in range(4):
         total = 0.0
@@ -169,7 +169,7 @@ def contrast(output: Tensor, target: Tensor) -> Tensor:
 
 
 # the options are few draws, for speed; the defaults are in the signatures
-FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 3}}
+FEW = {"sscam": {"draws": 2}, "iscam": {"draws": 3}}
 OPTIONS = [
     *((name, FEW.get(name, {})) for name in REFERENCES),
     *((name, {"score": contrast} | FEW.get(name, {})) for name in REFERENCES),
@@ -177,14 +177,14 @@ OPTIONS = [
     ("scorecam", {"softmax": False}),
     ("scorecam", {"top": 2}),
     ("scorecam", {"top": 2, "softmax": False}),
-    ("sscam", {"samples": 3, "stdev": 0.2, "seed": 7, "softmax": False}),
-    ("sscam", {"samples": 2, "top": 2, "softmax": False}),
-    ("iscam", {"samples": 4, "schedule": "paper", "softmax": False}),
-    ("iscam", {"samples": 4, "schedule": "torchcam", "softmax": False, "top": 3}),
+    ("sscam", {"draws": 3, "stdev": 0.2, "seed": 7, "softmax": False}),
+    ("sscam", {"draws": 2, "top": 2, "softmax": False}),
+    ("iscam", {"draws": 4, "schedule": "paper", "softmax": False}),
+    ("iscam", {"draws": 4, "schedule": "torchcam", "softmax": False, "top": 3}),
     ("ablationcam", {"normalize": False}),
-    ("ablationcam", {"fill": "mean"}),
+    ("ablationcam", {"baseline": "mean"}),
     ("smooth_gradcam_plus_plus", {"numerator": "first", "seed": 5}),
-    ("smooth_gradcam_plus_plus", {"samples": 7, "stdev": 2.0}),
+    ("smooth_gradcam_plus_plus", {"draws": 7, "stdev": 2.0}),
 ]
 
 
@@ -243,7 +243,7 @@ def test_many_targets_share_a_pass_and_equal_single_ones(name, space):
 def test_groups_of_channels(name, space):
     net, inputs = network(space), images(space)
     weighted = build(name, net, "1", inputs)(inputs, MANY)
-    maps = ifa.batched(ifa.combine_groups(2))(weighted).values
+    maps = ifa.batched(ifa.combine_blocks(2))(weighted).values
     spread = weighted.weights.reshape(*weighted.weights.shape, *(1,) * len(SPACES[space]))
     product = spread * weighted.activations
     expected = torch.stack([product[:, :, :2].sum(2), product[:, :, 2:].sum(2)], 2)
@@ -347,15 +347,15 @@ def test_no_gradient_is_computed_where_none_is_needed(name):
 
 
 @SPACE
-@pytest.mark.parametrize("fill", ["zero", "mean"])
-def test_ablation_is_known_in_closed_form_under_pooling_and_a_linear_layer(space, fill):
+@pytest.mark.parametrize("baseline", [0.0, "mean"])
+def test_ablation_is_known_in_closed_form_under_pooling_and_a_linear_layer(space, baseline):
     model = models.pooled_linear(len(SPACES[space])).double()
     inputs = models.inputs(model, SAMPLES)
     every = torch.arange(4)[:, None].expand(-1, SAMPLES)
-    found = ifa.perturb.ablationcam(model, "relu2", inputs, fill=fill)(inputs, every)
+    found = ifa.perturb.ablationcam(model, "relu2", inputs, baseline=baseline)(inputs, every)
     pooled = found.activations[0].flatten(2).mean(2)
     expected = model.linear.weight[:, None] * pooled / model(inputs).T.abs()[..., None]
-    expected = expected if fill == "zero" else torch.zeros_like(expected)
+    expected = expected if baseline == 0.0 else torch.zeros_like(expected)
     torch.testing.assert_close(found.weights, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -528,12 +528,12 @@ REFUSED = [
     ("scorecam", {"layer": "9"}, LookupError, "can be tapped, got '9'"),
     ("scorecam", {"layer": ()}, ValueError, "distinct layers"),
     ("scorecam", {"layer": "4"}, ValueError, r"Choose a layer with a grid"),
-    ("sscam", {"samples": 0}, ValueError, "samples to be a whole number"),
+    ("sscam", {"draws": 0}, ValueError, "draws to be a whole number"),
     ("sscam", {"stdev": -1.0}, ValueError, "stdev to be finite and not negative, got -1.0"),
     ("sscam", {"seed": -1}, ValueError, "seed to be a whole number"),
-    ("iscam", {"samples": 1.5}, ValueError, "samples to be a whole number"),
+    ("iscam", {"draws": 1.5}, ValueError, "draws to be a whole number"),
     ("iscam", {"schedule": "cubic"}, ValueError, "schedule to be one of 'linear', .*'cubic'"),
-    ("ablationcam", {"fill": "nan"}, ValueError, "fill to be one of 'zero', 'mean', got 'nan'"),
+    ("ablationcam", {"baseline": "nan"}, ValueError, "baseline to be one of 'mean', got 'nan'"),
     ("smooth_gradcam_plus_plus", {"numerator": 3}, ValueError, "numerator to be one of"),
 ]
 
@@ -627,8 +627,8 @@ def ours(name, net, inputs, **options):
     [
         ("scorecam", {}, "ScoreCAM", {}),
         # their distribution refuses a deviation of zero
-        ("sscam", {"samples": 2, "stdev": 0.0}, "SSCAM", {"num_samples": 2, "std": 1e-9}),
-        ("iscam", {"samples": 3, "schedule": "torchcam"}, "ISCAM", {"num_samples": 3}),
+        ("sscam", {"draws": 2, "stdev": 0.0}, "SSCAM", {"num_samples": 2, "std": 1e-9}),
+        ("iscam", {"draws": 3, "schedule": "torchcam"}, "ISCAM", {"num_samples": 3}),
     ],
 )
 def test_torchcam_agrees(name, options, peer, their_options):
@@ -644,7 +644,7 @@ def test_torchcam_smooths_alike_within_chance():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         expected = theirs("SSCAM", net, inputs, num_samples=300, std=0.3)
-    found = ours("sscam", net, inputs, samples=300, stdev=0.3, chunk=100)
+    found = ours("sscam", net, inputs, draws=300, stdev=0.3, chunk=100)
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.02)
 
 
@@ -663,7 +663,7 @@ def test_torchcam_does_not_follow_the_printed_schedule():
     """D1-3: its strengths are i(i + 1)/2N, where the paper prints i(i − 1)/2N."""
     net, inputs = network("non-square"), images("non-square")
     expected = theirs("ISCAM", net, inputs, num_samples=3)
-    found = ours("iscam", net, inputs, samples=3, schedule="paper")
+    found = ours("iscam", net, inputs, draws=3, schedule="paper")
     assert (found - expected).abs().amax() > 1e-3
 
 

@@ -52,7 +52,7 @@ def test_the_bootstrap_is_seeded_ordered_and_about_as_wide_as_theory_says(tree):
         2 * 1.96 * ifa.population.standard_error(tree).sel(target=seen) * np.sqrt((n - 1) / n)
     )
     assert abs(float((width / expected).mean()) - 1) < 0.06
-    narrow = ifa.population.bootstrap(tree, confidence=0.5, seed=1)
+    narrow = ifa.population.bootstrap(tree, level=0.5, seed=1)
     assert ((narrow.high - narrow.low).sel(target=seen) < width).all()
 
 
@@ -61,7 +61,7 @@ def test_the_bootstrap_resamples_each_target_by_itself():
     data = measured(model)
     options = {**OPTIONS, "task": "regression"}
     many = ifa.analyze(model, data, targets=(5, 2), **options)
-    low, high = ifa.population.bootstrap(many, resamples=50)
+    low, high = ifa.population.bootstrap(many, draws=50)
     assert low["target"].values.tolist() == [5, 2]
     values = many["samples/conv2"]["importance"].isel(target=1).values.astype(np.float64)
     rng = np.random.default_rng((0, 1))
@@ -74,20 +74,20 @@ def test_the_bootstrap_resamples_each_target_by_itself():
 @pytest.mark.parametrize("of", ["importance", "difference"])
 def test_stability_lies_between_none_and_all(tree, of):
     select = partial(ifa.select.largest_absolute, ratio=0.4)
-    found = ifa.population.stability(tree, select, of=of, resamples=50)
+    found = ifa.population.stability(tree, select, of=of, draws=50)
     assert found.dims == ("target",)
     assert np.isnan(found.sel(target=2))
     rest = found.drop_sel(target=2)
     assert ((rest > 0.3) & (rest <= 1)).all()
-    everything = ifa.population.stability(tree, ifa.select.every, of=of, resamples=5)
+    everything = ifa.population.stability(tree, ifa.select.every, of=of, draws=5)
     assert (everything.drop_sel(target=2) == 1).all()
 
 
 def test_stability_of_a_random_choice_is_low(tree):
     choose = partial(ifa.select.random, ratio=0.4, seed=0)  # 2 of 5: 0.1 · 1 + 0.6 / 3 + 0.3 · 0
-    found = ifa.population.stability(tree, choose, resamples=2000)
+    found = ifa.population.stability(tree, choose, draws=2000)
     assert abs(float(found.drop_sel(target=2).mean()) - 0.3) < 0.2
-    real = ifa.population.stability(tree, partial(ifa.select.largest, ratio=0.4), resamples=200)
+    real = ifa.population.stability(tree, partial(ifa.select.largest, ratio=0.4), draws=200)
     assert float(real.mean()) > float(found.mean())
 
 
@@ -100,9 +100,9 @@ def test_what_cannot_be_resampled_is_refused(tree):
         ifa.population.bootstrap(summary)
     with pytest.raises(ValueError, match="Analyze with keep_samples='full'"):
         ifa.population.bootstrap(summary, layer="conv1")
-    with pytest.raises(ValueError, match=r"a confidence in \(0, 1\), got 95"):
-        ifa.population.bootstrap(tree, confidence=95)
-    with pytest.raises(ValueError, match="at least one resample, got 0"):
-        ifa.population.stability(tree, ifa.select.every, resamples=0)
+    with pytest.raises(ValueError, match=r"a level in \(0, 1\), got 95"):
+        ifa.population.bootstrap(tree, level=95)
+    with pytest.raises(ValueError, match="at least one draw, got 0"):
+        ifa.population.stability(tree, ifa.select.every, draws=0)
     with pytest.raises(ValueError, match="of to be 'importance' or 'difference'"):
         ifa.population.stability(tree, ifa.select.every, of="variance")

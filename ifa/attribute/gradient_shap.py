@@ -23,7 +23,7 @@ def gradient_shap(
     score: Score = logit,
     output: Output = None,
     baselines: Any = 0.0,
-    samples: int = 50,
+    draws: int = 50,
     stdev: float = 0.0,
     seed: int = 0,
     chunk: int | None = None,
@@ -47,7 +47,7 @@ def gradient_shap(
     baselines
         What is drawn from: a tensor (baseline, \*input), such as a part of the training data, or
         one baseline or a list of them as in `ifa.attribute.integrated_gradients`.
-    samples
+    draws
         Number n of draws, each a forward and a backward pass.
     stdev
         Standard deviation s of the noise, in the input's own unit.
@@ -83,15 +83,15 @@ def gradient_shap(
     tensor([[12., -6.]])
     """
     scorer = scorer_of("gradient_shap", model, score, output)
-    check_noise(scorer.where, samples, stdev, seed)
+    check_noise(scorer.where, draws, stdev, seed)
     listed = list(baselines) if isinstance(baselines, Tensor) else several(scorer.where, baselines)
     if not listed:
         raise ValueError(f"{scorer.where}: expected at least one baseline, got none. Take 0.0.")
-    places, draws = (np.random.default_rng((seed, 0, use)) for use in (1, 2))
-    nodes = Quadrature(places.random(samples).tolist(), [1 / samples] * samples)
-    starts = draws.integers(len(listed), size=samples).tolist()
+    places, rng = (np.random.default_rng((seed, 0, use)) for use in (1, 2))
+    nodes = Quadrature(places.random(draws).tolist(), [1 / draws] * draws)
+    starts = rng.integers(len(listed), size=draws).tolist()
     make = partial(_random, starts=starts, stdev=stdev, seed=seed)
-    options = f"baselines={describe(baselines)}, {samples=}, {stdev=}, {seed=}"
+    options = f"baselines={describe(baselines)}, {draws=}, {stdev=}, {seed=}"
     return path_attribution(scorer, make, nodes, listed, chunk, options)
 
 

@@ -13,7 +13,7 @@ from ifa.noise import noise
 
 
 def smooth(
-    attribution: Attribute, *, samples: int = 25, stdev: float = 0.15, seed: int = 0
+    attribution: Attribute, *, draws: int = 25, stdev: float = 0.15, seed: int = 0
 ) -> Transformed:
     r"""Average an attribution over noisy inputs.
 
@@ -28,8 +28,8 @@ def smooth(
     ----------
     attribution
         ``(inputs, target) -> attribution``. It is called once for each draw, with the whole batch:
-        memory does not grow with `samples`.
-    samples
+        memory does not grow with `draws`.
+    draws
         Number n of draws.
     stdev
         Standard deviation σ of the noise, as a part of the sample's range.
@@ -54,14 +54,14 @@ def smooth(
     Examples
     --------
     >>> import ifa, torch
-    >>> ifa.attribute.smooth(ifa.attribute.gradient(torch.nn.Linear(2, 1)), samples=10)
-    smooth(gradient(Linear, score=logit), samples=10, stdev=0.15, seed=0)
+    >>> ifa.attribute.smooth(ifa.attribute.gradient(torch.nn.Linear(2, 1)), draws=10)
+    smooth(gradient(Linear, score=logit), draws=10, stdev=0.15, seed=0)
     """
-    return _noisy("smooth", attribution, samples, stdev, seed)
+    return _noisy("smooth", attribution, draws, stdev, seed)
 
 
 def squared(
-    attribution: Attribute, *, samples: int = 25, stdev: float = 0.15, seed: int = 0
+    attribution: Attribute, *, draws: int = 25, stdev: float = 0.15, seed: int = 0
 ) -> Transformed:
     r"""Average the square of an attribution over noisy inputs.
 
@@ -69,7 +69,7 @@ def squared(
 
     Parameters
     ----------
-    attribution, samples, stdev, seed
+    attribution, draws, stdev, seed
         As in `ifa.attribute.smooth`.
 
     Returns
@@ -96,11 +96,11 @@ def squared(
     >>> ifa.attribute.squared(ifa.attribute.gradient(net))(torch.rand(1, 2), target=0)
     tensor([[9., 1.]])
     """
-    return _noisy("squared", attribution, samples, stdev, seed)
+    return _noisy("squared", attribution, draws, stdev, seed)
 
 
 def variance(
-    attribution: Attribute, *, samples: int = 25, stdev: float = 0.15, seed: int = 0
+    attribution: Attribute, *, draws: int = 25, stdev: float = 0.15, seed: int = 0
 ) -> Transformed:
     r"""Take the variance of an attribution over noisy inputs.
 
@@ -108,7 +108,7 @@ def variance(
 
     Parameters
     ----------
-    attribution, samples, stdev, seed
+    attribution, draws, stdev, seed
         As in `ifa.attribute.smooth`.
 
     Returns
@@ -134,13 +134,13 @@ def variance(
     >>> ifa.attribute.variance(steady)(torch.rand(1, 2), target=0)
     tensor([[0., 0.]])
     """
-    return _noisy("variance", attribution, samples, stdev, seed)
+    return _noisy("variance", attribution, draws, stdev, seed)
 
 
-def _noisy(name: str, attribution: Attribute, samples: int, stdev: float, seed: int) -> Transformed:
-    check_noise(f"ifa.attribute.{name}", samples, stdev, seed)
-    change = partial(_over_noise, name=name, samples=samples, stdev=stdev, seed=seed)
-    return Transformed(name, attribution, change, f"{samples=}, {stdev=}, {seed=}")
+def _noisy(name: str, attribution: Attribute, draws: int, stdev: float, seed: int) -> Transformed:
+    check_noise(f"ifa.attribute.{name}", draws, stdev, seed)
+    change = partial(_over_noise, name=name, draws=draws, stdev=stdev, seed=seed)
+    return Transformed(name, attribution, change, f"{draws=}, {stdev=}, {seed=}")
 
 
 def _over_noise(
@@ -149,14 +149,14 @@ def _over_noise(
     targets: Any,
     *,
     name: str,
-    samples: int,
+    draws: int,
     stdev: float,
     seed: int,
 ) -> Tensor:
     axes = tuple(range(1, inputs.ndim))
     width = stdev * (inputs.amax(axes, keepdim=True) - inputs.amin(axes, keepdim=True))
     mean = squares = torch.zeros((), dtype=torch.float64)
-    for draw in range(samples):
+    for draw in range(draws):
         found = base(inputs + width * noise(inputs.shape[1:], inputs, seed, draw), targets)
         values = wide(found.square() if name == "squared" else found)
         # running means: of equal values exactly the value
@@ -164,4 +164,4 @@ def _over_noise(
         change = values - mean
         mean = mean + change / (draw + 1)
         squares = squares + change * (values - mean)
-    return (squares / samples if name == "variance" else mean).to(found.dtype)
+    return (squares / draws if name == "variance" else mean).to(found.dtype)

@@ -27,7 +27,7 @@ def occlusion(
     output: Output = None,
     window: Extent,
     stride: Extent = 1,
-    value: Baseline = 0.0,
+    baseline: Baseline = 0.0,
     chunk: int | None = None,
 ) -> Attribution:
     r"""Give each position the mean loss of score over the windows that cover it.
@@ -47,8 +47,8 @@ def occlusion(
         Extent in positions, of every space axis or of each.
     stride
         From one window to the next, likewise; at most the window.
-    value
-        What v is: a number, a tensor like the inputs, or a function of them, see `ifa.baseline`.
+    baseline
+        v: a number, a tensor like the inputs, or a function of them, see `ifa.baseline`.
     chunk
         How many covered inputs run at once: bounds the memory and changes no result. None: as many
         as are fast.
@@ -78,8 +78,8 @@ def occlusion(
     tensor([[[3., 3., 6.]]])
     """
     scorer = scorer_of("occlusion", model, score, output)
-    method = partial(_occlusion, window=window, stride=stride, value=value, chunk=chunk)
-    options = f"{window=}, {stride=}, value={describe(value)}"
+    method = partial(_occlusion, window=window, stride=stride, baseline=baseline, chunk=chunk)
+    options = f"{window=}, {stride=}, baseline={describe(baseline)}"
     return Attribution(scorer, method, options, chunked=True, chunk=chunk)
 
 
@@ -90,7 +90,7 @@ def _occlusion(
     *,
     window: Extent,
     stride: Extent,
-    value: Baseline,
+    baseline: Baseline,
     chunk: int | None,
 ) -> Tensor:
     space = [inputs.shape[axis] for axis in space_axes(inputs)]
@@ -99,10 +99,10 @@ def _occlusion(
     covers = [
         _covers(*extents).to(inputs.device) for extents in zip(space, windows, strides, strict=True)
     ]
-    fill = baseline_of(scorer.where, value, inputs)
+    hidden = baseline_of(scorer.where, baseline, inputs)
     rows = at_once(scorer, inputs, chunk)
     found = [
-        _losses(scorer, inputs[here], fill[here], targets[..., here], covers, rows)
+        _losses(scorer, inputs[here], hidden[here], targets[..., here], covers, rows)
         for here in (slice(span.start, span.stop) for span in chunks(len(inputs), rows))
     ]
     losses = torch.cat(found, targets.ndim - 1)
@@ -117,7 +117,7 @@ def _occlusion(
 def _losses(
     scorer: Scorer,
     inputs: Tensor,
-    fill: Tensor,
+    hidden: Tensor,
     targets: Tensor,
     covers: Sequence[Tensor],
     rows: int,
@@ -134,7 +134,7 @@ def _losses(
             )
         # (window, sample, *input), the same for every channel
         lead = (1,) * (inputs.ndim - len(counts))
-        covered = torch.where(masks.reshape(len(span), *lead, *masks.shape[1:]), fill, inputs)
+        covered = torch.where(masks.reshape(len(span), *lead, *masks.shape[1:]), hidden, inputs)
         asked = targets.repeat(*(1,) * axis, len(span))
         scored = scorer.scores(covered.flatten(0, 1), asked)
         scores.append(wide(scored).unflatten(axis, (len(span), len(inputs))))

@@ -8,7 +8,7 @@ import xarray as xr
 _SAME = 1e-4
 
 
-def summary(table: Any, *, confidence: float = 0.95) -> xr.Dataset:
+def summary(table: Any, *, level: float = 0.95) -> xr.Dataset:
     r"""Average a table over samples, and tell which method is best by each metric.
 
     .. math:: \bar v \pm t_{n-1} \, s / \sqrt{n}
@@ -17,7 +17,7 @@ def summary(table: Any, *, confidence: float = 0.95) -> xr.Dataset:
     ----------
     table
         What `ifa.contest.table` returns.
-    confidence
+    level
         Of the two-sided intervals.
 
     Returns
@@ -33,7 +33,7 @@ def summary(table: Any, *, confidence: float = 0.95) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If the confidence is not between 0 and 1.
+        If the level is not between 0 and 1.
 
     Examples
     --------
@@ -46,12 +46,10 @@ def summary(table: Any, *, confidence: float = 0.95) -> xr.Dataset:
     >>> found["mean"].values.tolist(), found["count"].values.tolist()
     ([[2.0], [2.5]], [[3], [2]])
     """
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"ifa.contest.summary: expected a confidence between 0 and 1, got {confidence!r}."
-        )
+    if not 0 < level < 1:
+        raise ValueError(f"ifa.contest.summary: expected a level between 0 and 1, got {level!r}.")
     value = table["value"].transpose("method", "metric", "sample").values
-    mean, half, count = _averages(value, confidence)
+    mean, half, count = _averages(value, level)
     best, tied = np.zeros(mean.shape, bool), np.zeros(mean.shape, bool)
     for column, way in enumerate(table["better"].values):
         known = np.isfinite(mean[:, column])
@@ -59,17 +57,15 @@ def summary(table: Any, *, confidence: float = 0.95) -> xr.Dataset:
             sign = 1 if way == "higher" else -1
             first = int(np.argmax(np.where(known, sign * mean[:, column], -np.inf)))
             best[first, column] = True
-            behind, width, _ = _averages(
-                sign * (value[first, column] - value[:, column]), confidence
-            )
+            behind, width, _ = _averages(sign * (value[first, column] - value[:, column]), level)
             least = _SAME * abs(mean[first, column])
             tied[:, column] = (behind - width <= least) & ~best[:, column]
     dims = ("method", "metric")
     return xr.Dataset(
         {
             "mean": (dims, mean, {"long_name": "mean over samples"}),
-            "low": (dims, mean - half, {"long_name": f"lower limit, {confidence:.0%}"}),
-            "high": (dims, mean + half, {"long_name": f"upper limit, {confidence:.0%}"}),
+            "low": (dims, mean - half, {"long_name": f"lower limit, {level:.0%}"}),
+            "high": (dims, mean + half, {"long_name": f"upper limit, {level:.0%}"}),
             "count": (dims, count, {"long_name": "samples with a value"}),
             "best": (dims, best, {"long_name": "best mean"}),
             "tied": (dims, tied, {"long_name": "not told apart from the best"}),
@@ -82,7 +78,7 @@ def summary(table: Any, *, confidence: float = 0.95) -> xr.Dataset:
     )
 
 
-def _averages(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _averages(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, half of the interval and count over the last axis, of what is not NaN."""
     from scipy.stats import t
 
@@ -92,7 +88,7 @@ def _averages(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np.nda
         mean = np.where(known, values, 0).sum(-1) / count
         squares = np.where(known, values - mean[..., None], 0) ** 2
         error = np.sqrt(squares.sum(-1) / (count - 1) / count)
-        half = t.ppf(0.5 + confidence / 2, np.maximum(count - 1, 1)) * error
+        half = t.ppf(0.5 + level / 2, np.maximum(count - 1, 1)) * error
     return mean, np.where(count > 1, half, np.nan), count
 
 

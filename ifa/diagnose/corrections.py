@@ -16,9 +16,7 @@ def corrected(p_values: np.ndarray, how: str, where: str) -> np.ndarray:
     from scipy.stats import false_discovery_control
 
     if how not in ("holm", "benjamini-hochberg"):
-        raise ValueError(
-            f"{where}: expected correction 'holm' or 'benjamini-hochberg', got {how!r}."
-        )
+        raise ValueError(f"{where}: expected adjust 'holm' or 'benjamini-hochberg', got {how!r}.")
     result = np.full(np.shape(p_values), np.nan)
     tested = np.isfinite(p_values)
     values = np.clip(np.asarray(p_values)[tested], 0, 1)

@@ -12,11 +12,11 @@ _WHERE = "ifa.diagnose.redundancy"
 
 
 def redundancy(
-    tree: Any,
+    statistics: Any,
     layer: str | None = None,
     *,
     threshold: float = 0.95,
-    correction: str = "holm",
+    adjust: str = "holm",
     alpha: float = 0.05,
     dead: float = 1e-6,
 ) -> xr.Dataset:
@@ -28,18 +28,18 @@ def redundancy(
 
     .. math:: z = (\operatorname{artanh} |r_{kl}| - \operatorname{artanh} \rho) \sqrt{n - m - 2}.
 
-    Groups are the clusters of average linkage at a distance :math:`1 - |r|` of :math:`1 - \rho`.
+    Clusters are those of average linkage at a distance :math:`1 - |r|` of :math:`1 - \rho`.
     The effective rank is :math:`\exp(-\sum_i p_i \ln p_i)`, p the eigenvalues of r by their sum.
 
     Parameters
     ----------
-    tree
+    statistics
         A run with ``keep_samples="full"``, from `ifa.analyze` or `ifa.open`.
     layer
         Which layer; may be left out where there is one.
     threshold
         The :math:`\rho` in (0, 1) from which on two channels say the same.
-    correction
+    adjust
         ``"holm"`` or ``"benjamini-hochberg"``, over pairs.
     alpha
         Chance of an alarm where no pair is correlated beyond the threshold.
@@ -50,7 +50,7 @@ def redundancy(
     -------
     xarray.Dataset
         `correlation`, `p_value`, `p_adjusted`, `alarm` (channel, channel_b), NaN for dead channels;
-        `cluster`, `dead`, `order` (channel): the group from 0, whether dead (cluster −1), and the
+        `cluster`, `dead`, `order` (channel): the cluster from 0, whether dead (cluster −1), and the
         channels in the order of the dendrogram, dead ones last. Attributes `effective_rank` and
         `clusters`.
 
@@ -70,7 +70,7 @@ def redundancy(
     check_alpha(alpha, _WHERE)
     if not 0 < threshold < 1:
         raise ValueError(f"{_WHERE}: expected a threshold in (0, 1), got {threshold!r}.")
-    table = table_of(tree, layer, _WHERE)
+    table = table_of(statistics, layer, _WHERE)
     largest = np.abs(table.importance).max(axis=0)
     values, freedom = _within(table)
     silent = (largest <= dead * largest.max()) | (values.std(axis=0) == 0)
@@ -85,7 +85,7 @@ def redundancy(
     z = (np.arctanh(certain) - np.arctanh(threshold)) * np.sqrt(freedom)
     pairs = np.triu(np.ones_like(r, dtype=bool), 1)
     p_value = np.where(pairs, norm.sf(z), np.nan)
-    p_value, p_adjusted = (_both(p) for p in (p_value, corrected(p_value, correction, _WHERE)))
+    p_value, p_adjusted = (_both(p) for p in (p_value, corrected(p_value, adjust, _WHERE)))
     cluster, order = _clusters(r, silent, threshold)
     square = ("channel", "channel_b")
     return xr.Dataset(
@@ -95,7 +95,7 @@ def redundancy(
             "p_adjusted": (
                 square,
                 p_adjusted,
-                {"long_name": f"p-value after {correction}", "units": "1"},
+                {"long_name": f"p-value after {adjust}", "units": "1"},
             ),
             "alarm": (square, p_adjusted <= alpha, {"long_name": f"says the same at {alpha:g}"}),
             "cluster": ("channel", cluster, {"long_name": "group of channels; −1 is dead"}),
@@ -151,12 +151,12 @@ def _clusters(r: np.ndarray, silent: np.ndarray, threshold: float) -> tuple[np.n
         return cluster, np.concatenate([alive, np.flatnonzero(silent)])
     apart = np.clip(1 - np.abs(r[np.ix_(alive, alive)]), 0, None)
     np.fill_diagonal(apart, 0)
-    tree = linkage(squareform(apart, checks=False), "average", optimal_ordering=len(alive) < 500)
-    labels = fcluster(tree, 1 - threshold, "distance")
+    joined = linkage(squareform(apart, checks=False), "average", optimal_ordering=len(alive) < 500)
+    labels = fcluster(joined, 1 - threshold, "distance")
     # numbered by the first channel of each, so that the numbers say nothing of the method
     first = {label: index for index, label in enumerate(dict.fromkeys(labels.tolist()))}
     cluster[alive] = [first[label] for label in labels.tolist()]
-    return cluster, np.concatenate([alive[leaves_list(tree)], np.flatnonzero(silent)])
+    return cluster, np.concatenate([alive[leaves_list(joined)], np.flatnonzero(silent)])
 
 
 def _effective_rank(r: np.ndarray) -> float:

@@ -12,12 +12,12 @@ _WHERE = "ifa.diagnose.agreement"
 
 
 def agreement(
-    tree_a: Any,
-    tree_b: Any,
+    statistics: Any,
+    other: Any,
     layer: str | None = None,
     *,
-    confidence: float = 0.95,
-    correction: str = "holm",
+    level: float = 0.95,
+    adjust: str = "holm",
     alpha: float = 0.05,
 ) -> xr.Dataset:
     r"""Compare the importances of two runs by Bland and Altman: bias and limits of agreement.
@@ -36,14 +36,14 @@ def agreement(
 
     Parameters
     ----------
-    tree_a, tree_b
+    statistics, other
         Two runs of the same layer and targets, such as two sites, folds or checkpoints; or one
         layer's dataset of each. They need no sample table.
     layer
         Which layer; may be left out where there is one.
-    confidence
+    level
         Of the limits of agreement and of the intervals.
-    correction
+    adjust
         ``"holm"`` or ``"benjamini-hochberg"``, over targets.
     alpha
         Chance of an alarm, at most, on two runs over samples of one population.
@@ -78,15 +78,15 @@ def agreement(
     (1.0, 1.0)
     """
     check_alpha(alpha, _WHERE)
-    check_alpha(1 - confidence, _WHERE)
-    one, other = (statistics_of(tree, layer, _WHERE) for tree in (tree_a, tree_b))
+    check_alpha(1 - level, _WHERE)
+    one, other = (statistics_of(run, layer, _WHERE) for run in (statistics, other))
     _check(one, other)
     a, b = (np.asarray(run["importance"].values, dtype=np.float64) for run in (one, other))
     difference, p_value = b - a, _p_values(one, other)
-    p_adjusted = corrected(p_value, correction, _WHERE)
+    p_adjusted = corrected(p_value, adjust, _WHERE)
     unit = one["importance"].attrs.get("units", "1")
-    limits = _limits(difference, confidence)
-    percent = f"{100 * confidence:g} %"
+    limits = _limits(difference, level)
+    percent = f"{100 * level:g} %"
     names = {
         "bias": "mean difference over channels",
         "lower": f"lower limit of agreement, {percent}",
@@ -124,7 +124,7 @@ def agreement(
         "p_adjusted": (
             "target",
             p_adjusted,
-            {"long_name": f"p-value after {correction}", **one_attrs},
+            {"long_name": f"p-value after {adjust}", **one_attrs},
         ),
         "alarm": ("target", p_adjusted <= alpha, {"long_name": f"biased at {alpha:g}"}),
     }
@@ -132,7 +132,7 @@ def agreement(
     return xr.Dataset(
         variables,
         {**coords, "bound": ["low", "high"]},
-        {"diagnosis": "agreement", "confidence": confidence, "alpha": alpha},
+        {"diagnosis": "agreement", "level": level, "alpha": alpha},
     )
 
 
@@ -154,15 +154,15 @@ def _check(one: Any, other: Any) -> None:
 
 
 def _limits(
-    difference: np.ndarray, confidence: float
+    difference: np.ndarray, level: float
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Each of bias, lower and upper with its interval."""
     from scipy.stats import norm, t
 
     channels = difference.shape[1]
     bias, spread = difference.mean(axis=1), difference.std(axis=1, ddof=1)
-    z = norm.ppf(0.5 + confidence / 2)
-    student = t.ppf(0.5 + confidence / 2, channels - 1)
+    z = norm.ppf(0.5 + level / 2)
+    student = t.ppf(0.5 + level / 2, channels - 1)
     narrow = student * spread / np.sqrt(channels)
     wide = student * spread * np.sqrt(1 / channels + z**2 / (2 * (channels - 1)))
     return {

@@ -12,13 +12,13 @@ _WHERE = "ifa.diagnose.outliers"
 
 
 def outliers(
-    tree: Any,
+    statistics: Any,
     layer: str | None = None,
     *,
     method: Literal["covariance", "forest"] = "covariance",
     components: int = 8,
     minimum: int = 20,
-    correction: str = "benjamini-hochberg",
+    adjust: str = "benjamini-hochberg",
     alpha: float = 0.05,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -38,7 +38,7 @@ def outliers(
 
     Parameters
     ----------
-    tree
+    statistics
         A run with ``keep_samples="full"``, from `ifa.analyze` or `ifa.open`.
     layer
         Which layer; may be left out where there is one.
@@ -48,7 +48,7 @@ def outliers(
         Principal components; fewer where there are fewer channels.
     minimum
         Targets with fewer samples are not tested: their rows are NaN and no alarm.
-    correction
+    adjust
         ``"holm"`` or ``"benjamini-hochberg"``, over samples.
     alpha
         Chance of an alarm on a run without outliers.
@@ -78,7 +78,7 @@ def outliers(
     if method not in ("covariance", "forest"):
         raise ValueError(f"{_WHERE}: expected method 'covariance' or 'forest', got {method!r}.")
     check_alpha(alpha, _WHERE)
-    table = table_of(tree, layer, _WHERE)
+    table = table_of(statistics, layer, _WHERE)
     members = [np.flatnonzero(table.target == target) for target in table.targets]
     members = [rows for rows in members if len(rows) >= minimum]
     if not members:
@@ -97,7 +97,7 @@ def outliers(
         features[rows] = _deviation(np.log(distance[rows]))
         level[rows] = _two_sided(table.level[rows])
     p_value = _combined(features, np.abs(level))
-    p_adjusted = corrected(p_value, correction, _WHERE)
+    p_adjusted = corrected(p_value, adjust, _WHERE)
     order = np.lexsort((-np.nan_to_num(features, nan=-np.inf), np.nan_to_num(p_value, nan=2.0)))
     columns = {
         "id": (table.id, "identity of the sample", ""),
@@ -108,7 +108,7 @@ def outliers(
         "level": (table.level, "sum of the map", table.unit),
         "level_z": (level, "deviation of the level", "standard deviation"),
         "p_value": (p_value, "p-value", "1"),
-        "p_adjusted": (p_adjusted, f"p-value after {correction}", "1"),
+        "p_adjusted": (p_adjusted, f"p-value after {adjust}", "1"),
         "alarm": (p_adjusted <= alpha, f"outlier at {alpha:g}", ""),
     }
     return xr.Dataset(

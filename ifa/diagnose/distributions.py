@@ -12,12 +12,12 @@ _WHERE = "ifa.diagnose.shift"
 
 
 def shift(
-    tree_a: Any,
-    tree_b: Any,
+    statistics: Any,
+    other: Any,
     layer: str | None = None,
     *,
     minimum: int = 8,
-    correction: str = "holm",
+    adjust: str = "holm",
     alpha: float = 0.05,
 ) -> xr.Dataset:
     r"""Compare two populations: importance of each channel, level and score, for each target.
@@ -32,14 +32,14 @@ def shift(
 
     Parameters
     ----------
-    tree_a, tree_b
+    statistics, other
         Two runs of the same layer with ``keep_samples="full"``. Every sample of which a target was
         explained counts, right or wrong.
     layer
         Which layer; may be left out where there is one.
     minimum
         Targets with fewer samples in either run are not tested: NaN and no alarm.
-    correction
+    adjust
         ``"holm"`` or ``"benjamini-hochberg"``, over all tests: channels, level, score and
         correctness together.
     alpha
@@ -66,7 +66,7 @@ def shift(
     doi:10.1007/BF02589501
     """
     check_alpha(alpha, _WHERE)
-    a, b = (table_of(tree, layer, _WHERE) for tree in (tree_a, tree_b))
+    a, b = (table_of(run, layer, _WHERE) for run in (statistics, other))
     if a.importance.shape[1] != b.importance.shape[1]:
         raise ValueError(
             f"{_WHERE}: expected two runs of one layer, got {a.importance.shape[1]} and "
@@ -80,7 +80,7 @@ def shift(
             found[:, row] = _compare(_columns(a, target), _columns(b, target))
     right = _right(a, b)
     every = np.append(found[2].ravel(), right[2])
-    adjusted = corrected(every, correction, _WHERE)
+    adjusted = corrected(every, adjust, _WHERE)
     p_adjusted = adjusted[:-1].reshape(found[2].shape)
     variables: dict[str, Any] = {}
     for prefix, column in (("", slice(2, None)), ("level_", 0), ("score_", 1)):
@@ -88,7 +88,7 @@ def shift(
         values = (*(part[:, column] for part in found), p_adjusted[:, column])
         values = (*values, values[-1] <= alpha)
         for (name, what, units), value in zip(_NAMES, values, strict=True):
-            what = what.format(correction=correction, alpha=alpha)
+            what = what.format(adjust=adjust, alpha=alpha)
             variables[prefix + name] = (dims, value, {"long_name": what, **units})
     for index, run in enumerate("ab"):
         variables[f"count_{run}"] = (
@@ -102,7 +102,7 @@ def shift(
         variables["right_p_adjusted"] = (
             (),
             adjusted[-1],
-            {"long_name": f"p-value of correctness after {correction}", "units": "1"},
+            {"long_name": f"p-value of correctness after {adjust}", "units": "1"},
         )
     return xr.Dataset(
         variables,
@@ -116,7 +116,7 @@ _NAMES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("ks", "Kolmogorov and Smirnov's statistic", _ONE),
     ("wasserstein", "Wasserstein distance", {"units": "standard deviation"}),
     ("p_value", "p-value", _ONE),
-    ("p_adjusted", "p-value after {correction}", _ONE),
+    ("p_adjusted", "p-value after {adjust}", _ONE),
     ("alarm", "shifted at {alpha:g}", {}),
 )
 _RIGHT = {

@@ -12,16 +12,16 @@ _WHERE = "ifa.diagnose.confounders"
 
 
 def confounders(
-    tree: Any,
+    statistics: Any,
     nuisance: Any,
     layer: str | None = None,
     *,
     important: float = 0.5,
     bins: int = 4,
     folds: int = 5,
-    permutations: int = 499,
+    draws: int = 499,
     minimum: int = 5,
-    correction: str = "holm",
+    adjust: str = "holm",
     alpha: float = 0.05,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -40,7 +40,7 @@ def confounders(
 
     Parameters
     ----------
-    tree
+    statistics
         A run with ``keep_samples="full"``, from `ifa.analyze` or `ifa.open`.
     nuisance : (sample,)
         Of each sample of the run: labels of any kind, or real values (a float array).
@@ -52,17 +52,17 @@ def confounders(
         Of importance, and of a nuisance with real values.
     folds
         Of the probe's cross-validation.
-    permutations
-        P-values are at least 1 / (permutations + 1): with Holm's correction over many targets take
+    draws
+        P-values are at least 1 / (draws + 1): with Holm's correction over many targets take
         more.
     minimum
         A target is tested if at least two values of the nuisance have so many samples there.
-    correction
+    adjust
         ``"holm"`` or ``"benjamini-hochberg"``, over targets.
     alpha
         Chance of an alarm where the nuisance has no influence; the probe's and the channels' each.
     seed
-        Of permutations and folds.
+        Of draws and folds.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def confounders(
     from ifa.select import largest_absolute
 
     check_alpha(alpha, _WHERE)
-    table = table_of(tree, layer, _WHERE)
+    table = table_of(statistics, layer, _WHERE)
     codes, values = _coded(nuisance, table.samples, bins)
     targets, channels = table.targets, table.importance.shape[1]
     information, p_value, importance = np.full((3, len(targets), channels), np.nan)
@@ -103,7 +103,7 @@ def confounders(
         if (np.bincount(codes[sample]) >= minimum).sum() < 2:
             continue
         rng = np.random.default_rng((seed, int(target)))
-        order = np.stack([rng.permutation(len(rows)) for _ in range(permutations)])
+        order = np.stack([rng.permutation(len(rows)) for _ in range(draws)])
         order = np.concatenate([np.arange(len(rows))[None], order])  # the first is the data's own
         found = _information(_binned(used, bins), codes[sample][order])
         information[row] = found[0]
@@ -118,8 +118,8 @@ def confounders(
         )
     # a channel's p-value holds for all channels of its target; targets are what is left to correct
     tested = np.isfinite(probe_p)
-    factor = _by_target(p_value, correction)
-    probe_adjusted = corrected(probe_p, correction, _WHERE)
+    factor = _by_target(p_value, adjust)
+    probe_adjusted = corrected(probe_p, adjust, _WHERE)
     what = "r of the probe" if codes is not values and values.ndim == 1 else "AUROC of the probe"
     both = ("target", "channel")
     one = {"units": "1"}
@@ -133,7 +133,7 @@ def confounders(
             "importance": (both, importance, {"long_name": "mean importance", "units": table.unit}),
             "important": (both, chosen, {"long_name": f"among the first {important:.0%}"}),
             "p_value": (both, p_value, {"long_name": "p-value, over the target's channels", **one}),
-            "p_adjusted": (both, factor, {"long_name": f"p-value after {correction}", **one}),
+            "p_adjusted": (both, factor, {"long_name": f"p-value after {adjust}", **one}),
             "alarm": (
                 both,
                 (factor <= alpha) & chosen,
@@ -144,7 +144,7 @@ def confounders(
             "probe_p_adjusted": (
                 "target",
                 probe_adjusted,
-                {"long_name": f"p-value of the probe after {correction}", **one},
+                {"long_name": f"p-value of the probe after {adjust}", **one},
             ),
             "probe_alarm": (
                 "target",
@@ -157,7 +157,7 @@ def confounders(
             "diagnosis": "confounders",
             "layer": table.layer,
             "alpha": alpha,
-            "permutations": permutations,
+            "draws": draws,
         },
     )
 

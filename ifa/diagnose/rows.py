@@ -27,23 +27,23 @@ class Table(NamedTuple):
         return np.unique(self.target)
 
 
-def statistics_of(tree: Any, layer: str | None, where: str) -> Any:
-    """One layer's statistics, from a tree or a dataset."""
+def statistics_of(statistics: Any, layer: str | None, where: str) -> Any:
+    """One layer's statistics, from a statistics or a dataset."""
     if layer is None:
-        return one_layer(tree, where)
-    return tree[_known(tree, layer, where)].to_dataset()
+        return one_layer(statistics, where)
+    return statistics[_known(statistics, layer, where)].to_dataset()
 
 
-def table_of(tree: Any, layer: str | None, where: str) -> Table:
+def table_of(statistics: Any, layer: str | None, where: str) -> Table:
     """Lay the samples of a run out as a table with a row for each explained target."""
-    layer = _known(tree, layer, where)
-    if "samples" not in tree.children or "importance" not in tree[f"samples/{layer}"]:
+    layer = _known(statistics, layer, where)
+    if "samples" not in statistics.children or "importance" not in statistics[f"samples/{layer}"]:
         raise ValueError(
             f"{where}: expected the importance of every sample, but this run kept none. Run "
             "ifa.analyze(..., keep_samples='full')."
         )
-    samples, rows = (tree[name].to_dataset() for name in ("samples", f"samples/{layer}"))
-    spec = json.loads(tree.attrs["spec"])
+    samples, rows = (statistics[name].to_dataset() for name in ("samples", f"samples/{layer}"))
+    spec = json.loads(statistics.attrs["spec"])
     importance = np.asarray(rows["importance"].values, dtype=np.float64)
     level, finite = rows["map_sum"].values, rows["finite"].values
     score, label = samples["score"].values, samples["label"].values
@@ -70,8 +70,8 @@ def table_of(tree: Any, layer: str | None, where: str) -> Table:
     )
 
 
-def _known(tree: Any, layer: str | None, where: str) -> str:
-    layers = [name for name in getattr(tree, "children", {}) if name != "samples"]
+def _known(statistics: Any, layer: str | None, where: str) -> str:
+    layers = [name for name in getattr(statistics, "children", {}) if name != "samples"]
     if layer is None and len(layers) == 1:
         return layers[0]
     if layer is not None and layer in layers:
@@ -79,5 +79,5 @@ def _known(tree: Any, layer: str | None, where: str) -> str:
     came = f"layer={layer!r} of" if layer is not None else "no layer= and"
     raise LookupError(
         f"{where}: expected a run as ifa.analyze or ifa.open returns it, and one of its layers, "
-        f"got {came} {layers or type(tree).__name__}."
+        f"got {came} {layers or type(statistics).__name__}."
     )

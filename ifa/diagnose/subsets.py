@@ -32,7 +32,7 @@ def principal_features(
     metric: Metric = "accuracy",
     per_target: bool = False,
     tolerance: float = 0.01,
-    ratios: Sequence[float] = (0.05, 0.10, 0.25, 0.50),
+    ratio: Sequence[float] = (0.05, 0.10, 0.25, 0.50),
     seeds: Sequence[int] = range(10),
     batch_size: int = 256,
     progress: Progress = False,
@@ -67,7 +67,7 @@ def principal_features(
         Each target's score from its own channels; otherwise one set for all.
     tolerance
         How much performance may be lost, in the metric's unit.
-    ratios
+    ratio
         Shares of the channels, in (0, 1].
     seeds
         Of the random sets.
@@ -93,7 +93,7 @@ def principal_features(
     ----------
     Li et al. 2024, "Integrated feature analysis". arXiv:2407.01142
     """
-    _check(by, metric, per_target, tolerance, ratios)
+    _check(by, metric, per_target, tolerance, ratio)
     batch = collate(data, range(len(data)))
     labels = np.stack([numbers_of(label) for label in batch.labels]).squeeze(1)
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
@@ -106,34 +106,34 @@ def principal_features(
 
     measure = partial(_PERFORMANCE[metric], labels=labels)
     channels = table.sizes["channel"]
-    with reporting(progress, "principal features", len(ratios) * (1 + len(seeds))) as advance:
+    with reporting(progress, "principal features", len(ratio) * (1 + len(seeds))) as advance:
         if by == "greedy":
-            longest = max(_count(ratio, channels) for ratio in ratios)
+            longest = max(_count(one, channels) for one in ratio)
             order = _greedy(model, layer, batch.inputs, labels, metric, longest)
             ranked = xr.DataArray(order, dims="channel")
         else:
             values = table["importance"] if by == "importance" else difference(table)
             ranked = abs(values) if per_target else abs(values).max("target")
         rows = []
-        for ratio in ratios:
-            outputs = run(select.largest(ranked, ratio=ratio))
+        for one in ratio:
+            outputs = run(select.largest(ranked, ratio=one))
             rows.append((measure(outputs), *_interval(metric, outputs, labels)))
             advance(1)
-        for ratio in ratios:
+        for one in ratio:
             found = []
             for seed in seeds:
-                found.append(measure(run(select.random(ranked, ratio=ratio, seed=seed))))
+                found.append(measure(run(select.random(ranked, ratio=one, seed=seed))))
                 advance(1)
             rows.append(_over_seeds(found))
     reference = measure(run(torch.ones(channels, dtype=torch.bool)))
-    points = {_count(r, channels): row[0] for r, row in zip(ratios, rows, strict=False)}
+    points = {_count(r, channels): row[0] for r, row in zip(ratio, rows, strict=False)}
     first = partial(_first, ranked)
     count = _shortest(points, channels, reference - tolerance, lambda k: measure(run(first(k))))
     chosen = first(count)
     kind = "own" if per_target else "common"
     what = ({"accuracy": "accuracy", "auroc": "AUROC", "r": "Pearson's r"}[metric],)
     what = (*what, "lower limit, 95 %", "upper limit, 95 %")
-    cells = np.array(rows).reshape(2, len(ratios), 3)
+    cells = np.array(rows).reshape(2, len(ratio), 3)
     return xr.Dataset(
         {
             **{
@@ -146,7 +146,7 @@ def principal_features(
         },
         {
             "rule": np.array([f"{kind}, {by}", f"{kind}, random"], dtype=object),
-            "ratio": list(ratios),
+            "ratio": list(ratio),
         },
         {
             "diagnosis": "principal features",
@@ -260,7 +260,7 @@ def _over_seeds(found: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _check(
-    by: str, metric: str, per_target: bool, tolerance: float, ratios: Sequence[float]
+    by: str, metric: str, per_target: bool, tolerance: float, ratio: Sequence[float]
 ) -> None:
     for name, value, allowed in (
         ("by", by, ("importance", "difference", "greedy")),
@@ -272,8 +272,8 @@ def _check(
         raise ValueError(
             f"{_WHERE}: expected one set for all targets with by='greedy', got per_target=True."
         )
-    if tolerance < 0 or not len(ratios) or not all(0 < ratio <= 1 for ratio in ratios):
+    if tolerance < 0 or not len(ratio) or not all(0 < one <= 1 for one in ratio):
         raise ValueError(
-            f"{_WHERE}: expected a tolerance of at least 0 and ratios in (0, 1], got "
-            f"{tolerance!r} and {list(ratios)}."
+            f"{_WHERE}: expected a tolerance of at least 0 and ratio in (0, 1], got "
+            f"{tolerance!r} and {list(ratio)}."
         )

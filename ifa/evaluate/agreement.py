@@ -59,9 +59,9 @@ def consistency(level: Tensor, score: Tensor) -> Consistency:
 
 
 def correlation_interval(
-    correlation: float, samples: int, *, confidence: float = 0.95
+    correlation: float, samples: int, *, level: float = 0.95
 ) -> tuple[float, float]:
-    r"""Give the confidence interval of a Pearson correlation, by Fisher's transform.
+    r"""Give the level interval of a Pearson correlation, by Fisher's transform.
 
     .. math:: \tanh\left(\operatorname{artanh} r \pm z \, / \sqrt{n - 3}\right)
 
@@ -71,7 +71,7 @@ def correlation_interval(
         r in [−1, 1].
     samples
         n, at least 4.
-    confidence
+    level
         Of the two-sided interval.
 
     Returns
@@ -98,5 +98,5 @@ def correlation_interval(
         )
     if abs(correlation) >= 1:
         return correlation, correlation
-    spread = float(norm.ppf(0.5 + confidence / 2)) / sqrt(samples - 3)
+    spread = float(norm.ppf(0.5 + level / 2)) / sqrt(samples - 3)
     return tanh(atanh(correlation) - spread), tanh(atanh(correlation) + spread)

@@ -15,7 +15,7 @@ def complexity(map: Tensor) -> Tensor:
 
     Parameters
     ----------
-    map : (\*space) or (group, \*space)
+    map : (\*space) or (block, \*space)
         Any number of axes.
 
     Returns

@@ -53,8 +53,8 @@ def confidence(
     ----------
     model, inputs, target, chunk, output
         As in `deletion`.
-    maps : (sample, \*space) or (sample, group, \*space)
-        At the inputs' size; see `deletion` for groups and targets. Extremes are those of all groups
+    maps : (sample, \*space) or (sample, block, \*space)
+        At the inputs' size; see `deletion` for blocks and targets. Extremes are those of all groups
         together.
     keep
         Keep what the map shows (drop small: the map is enough), or remove it, with 1 − m instead of

@@ -26,7 +26,7 @@ def coverage(map: Tensor, mask: Tensor) -> Coverage:
 
     Parameters
     ----------
-    map : (\*space) or (group, \*space)
+    map : (\*space) or (block, \*space)
         Any number of axes.
     mask : (\*space)
         Boolean, of the map's shape or of its last axes.

@@ -21,12 +21,12 @@ class Curve(NamedTuple):
 class Ranked(NamedTuple):
     """Positions in the order of their values, in pieces of one position or one window."""
 
-    rank: Tensor  # (row, group, *space), int64: how many pieces come before a position's
+    rank: Tensor  # (row, block, *space), int64: how many pieces come before a position's
     share: Tensor  # (row, piece + 1), float64: of all positions, how many the first pieces hold
 
 
 def ranked(where: str, values: Tensor, window: int | Sequence[int] | None) -> Ranked:
-    r"""Rank the pieces of maps (row, group, \*space) by their sum, the largest first.
+    r"""Rank the pieces of maps (row, block, \*space) by their sum, the largest first.
 
     Windows tile the space from its first corner; those at the far border are as large as what is
     left. Equal sums keep the order of groups and of positions.
@@ -74,7 +74,7 @@ def counts(pieces: int, steps: int) -> Tensor:
 
 
 def _pieces(shape: tuple[int, ...], window: tuple[int, ...]) -> tuple[Tensor, int]:
-    """Return the piece of each position of (group, *space), and how many pieces there are."""
+    """Return the piece of each position of (block, *space), and how many pieces there are."""
     piece, count = torch.zeros((), dtype=torch.int64), 1
     for extent, side in zip(shape, (1, *window), strict=True):
         piece = piece[..., None] * -(-extent // side) + torch.arange(extent) // side

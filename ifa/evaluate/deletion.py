@@ -38,7 +38,7 @@ def deletion(
         The network, in evaluation mode.
     inputs : (sample, \*input)
         A batch: (sample, channel, \*space) or (sample, feature).
-    maps : (sample, \*space) or (sample, group, \*space)
+    maps : (sample, \*space) or (sample, block, \*space)
         At the inputs' size. A group's map hides its own block of channels, one after another; a
         whole attribution has a group for each channel, and all its values are ranked together. With
         targets (target, sample) maps have the target axis first.

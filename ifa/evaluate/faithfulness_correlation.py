@@ -20,7 +20,7 @@ def faithfulness_correlation(
     maps: Tensor,
     target: Any = None,
     *,
-    samples: int = 100,
+    draws: int = 100,
     size: int | None = None,
     seed: int = 0,
     score: Score = probability,
@@ -36,7 +36,7 @@ def faithfulness_correlation(
     ----------
     model, inputs, maps, target, score, chunk, output
         As in `deletion`.
-    samples
+    draws
         How many sets of positions are drawn, at least 2.
     size
         How many positions a set has, of all groups together; None for a tenth of them.
@@ -75,20 +75,20 @@ def faithfulness_correlation(
     tensor([1.], dtype=torch.float64)
     """
     where = "ifa.evaluate.faithfulness_correlation"
-    check_noise(where, samples, 0.0, seed)
+    check_noise(where, draws, 0.0, seed)
     case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
     shape = tuple(case.maps.shape[1:])
     flat = case.maps.flatten(1)
     positions = flat.shape[1]
     size = max(1, positions // 10) if size is None else size
-    if not isinstance(size, int) or not 1 <= size < positions or samples < 2:
+    if not isinstance(size, int) or not 1 <= size < positions or draws < 2:
         raise ValueError(
             f"{where}: expected at least 2 sets, of at least 1 position and less than all "
-            f"{positions}, got samples={samples} and size={size!r}."
+            f"{positions}, got draws={draws} and size={size!r}."
         )
     like = torch.empty((), device=flat.device)
     sets = torch.stack(  # (draw, size)
-        [noise((positions,), like, seed, draw).topk(size).indices for draw in range(samples)]
+        [noise((positions,), like, seed, draw).topk(size).indices for draw in range(draws)]
     )
 
     def left(rows: Tensor, draws: Tensor) -> Tensor:
@@ -96,5 +96,5 @@ def faithfulness_correlation(
         return mask.scatter_(1, sets[draws], False).reshape(-1, *shape)
 
     given = torch.stack([flat[:, chosen].double().sum(1) for chosen in sets], 1)
-    change = case.before()[:, None] - case.shown(samples, left)
+    change = case.before()[:, None] - case.shown(draws, left)
     return case.known(correlation(given, change))

@@ -13,6 +13,7 @@ from ifa.taps import cut
 from ifa.taps.heads import Head
 from ifa.types import Output
 
+Hidden = float | Tensor | Literal["mean"]
 _CURVE = "ifa.evaluate.feature_curve"
 
 
@@ -43,10 +44,10 @@ class Channels:
         target: Tensor | None = None,
         *,
         keep: bool = True,
-        fill: float | Tensor = 0.0,
+        baseline: Hidden = 0.0,
     ) -> Tensor:
         """Run a batch as `feature_perturbation` does."""
-        return self.masked(*self.below(inputs), mask, target, keep=keep, fill=fill)
+        return self.masked(*self.below(inputs), mask, target, keep=keep, baseline=baseline)
 
     def below(self, inputs: Tensor) -> tuple[Tensor, Head]:
         """Run what lies below the layer, once for all masks."""
@@ -60,18 +61,17 @@ class Channels:
         target: Tensor | None = None,
         *,
         keep: bool = True,
-        fill: float | Tensor = 0.0,
+        baseline: Hidden = 0.0,
     ) -> Tensor:
         """Run what lies above the layer with some of its channels."""
         space = (1,) * (activations.ndim - 2)
         table = self._rows(mask, activations.shape[1], target).to(activations.device)
         chosen = table if keep else ~table
-        filled = torch.as_tensor(fill, device=activations.device).to(activations.dtype)
-        filled = filled.reshape(filled.shape + space) if filled.ndim else filled
+        hidden = self._hidden(activations, baseline)
 
         def run(rows: Tensor) -> Tensor:
             with torch.no_grad():
-                return head(torch.where(rows.reshape(*rows.shape, *space), activations, filled))
+                return head(torch.where(rows.reshape(*rows.shape, *space), activations, hidden))
 
         if chosen.ndim == 1:
             return run(chosen[None])
@@ -106,6 +106,19 @@ class Channels:
             )
         return table.nan_to_num().bool()
 
+    def _hidden(self, activations: Tensor, baseline: Hidden) -> Tensor:
+        """What stands for a channel that is not there: a scalar, or (channel, *space)."""
+        if isinstance(baseline, str):
+            check_choice(self._where, "baseline", baseline, ("mean",))
+            baseline = activations.transpose(0, 1).flatten(1).mean(1, dtype=torch.float64)
+        values = torch.as_tensor(baseline, device=activations.device).to(activations.dtype)
+        if values.ndim and values.shape != activations.shape[1:2]:
+            raise ValueError(
+                f"{self._where}: expected baseline to be 'mean', a number or one for each of "
+                f"{activations.shape[1]} channels, got {tuple(values.shape)}."
+            )
+        return values.reshape(values.shape + (1,) * (activations.ndim - 2) * values.ndim)
+
 
 def feature_perturbation(
     model: nn.Module,
@@ -115,7 +128,7 @@ def feature_perturbation(
     target: Tensor | None = None,
     *,
     keep: bool = True,
-    fill: float | Tensor = 0.0,
+    baseline: Hidden = 0.0,
 ) -> Tensor:
     r"""Run a network with only some channels of a layer; the others are set to a value.
 
@@ -137,8 +150,9 @@ def feature_perturbation(
         With one row for each output, the row each sample takes, for all its outputs.
     keep
         Keep the selected channels, or drop them and keep the others.
-    fill
-        What other channels are set to: a number, or one for each channel, such as their mean.
+    baseline
+        What other channels are set to: a number; one for each channel, such as their means over the
+        population; or ``"mean"``, each channel's over these inputs and space.
 
     Returns
     -------
@@ -165,7 +179,7 @@ def feature_perturbation(
     tensor([[1., 6.]])
     """
     run = Channels("ifa.evaluate.feature_perturbation", model, layer, inputs[:1])
-    return run(inputs, mask, target, keep=keep, fill=fill)
+    return run(inputs, mask, target, keep=keep, baseline=baseline)
 
 
 def feature_curve(
@@ -175,10 +189,10 @@ def feature_curve(
     importance: Any,
     target: Tensor | None = None,
     *,
-    ratios: Sequence[float] = (0.05, 0.10, 0.25, 0.50, 1.0),
+    ratio: Sequence[float] = (0.05, 0.10, 0.25, 0.50, 1.0),
     keep: Literal["selected", "dropped", "random"] = "selected",
     absolute: bool = False,
-    fill: float | Tensor = 0.0,
+    baseline: Hidden = 0.0,
     seed: int = 0,
     output: Output = None,
 ) -> FeatureCurve:
@@ -191,13 +205,13 @@ def feature_curve(
 
     Parameters
     ----------
-    model, layer, inputs, target, fill
+    model, layer, inputs, target, baseline
         As in `feature_perturbation`.
     importance : (channel,) or (target, channel)
         What ranks the channels, such as ``statistics["importance_overall"]`` or `ifa.difference`.
         With one row for each output, every output, or with `target` every sample, has its own
         channels; rows of a DataArray are found by its coordinate `target`.
-    ratios
+    ratio
         Shares of the channels, in (0, 1], counted as in `ifa.select`.
     keep
         Keep the ``"selected"`` channels, those of the largest importance; or the others, the
@@ -229,24 +243,24 @@ def feature_curve(
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(4, 1, bias=False))
     >>> _ = net[1].weight.data.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
-    >>> curve = feature_curve(net, "0", torch.ones(1, 4), net[1].weight[0], ratios=(0.25, 0.5))
+    >>> curve = feature_curve(net, "0", torch.ones(1, 4), net[1].weight[0], ratio=(0.25, 0.5))
     >>> curve.outputs.flatten()
     tensor([4., 7.])
     """
     check_choice(_CURVE, "keep", keep, ("selected", "dropped", "random"))
-    if not len(ratios):
+    if not len(ratio):
         raise ValueError(f"{_CURVE}: expected at least one ratio, got none.")
     run = Channels(_CURVE, model, layer, inputs[:1], output)
     activations, head = run.below(inputs)
     outputs = []
-    for ratio in ratios:
+    for one in ratio:
         if keep == "random":
-            mask = select.random(importance, ratio=ratio, seed=seed)
+            mask = select.random(importance, ratio=one, seed=seed)
         elif absolute:
-            mask = select.largest_absolute(importance, ratio=ratio)
+            mask = select.largest_absolute(importance, ratio=one)
         else:
-            mask = select.largest(importance, ratio=ratio)
+            mask = select.largest(importance, ratio=one)
         outputs.append(
-            run.masked(activations, head, mask, target, keep=keep != "dropped", fill=fill)
+            run.masked(activations, head, mask, target, keep=keep != "dropped", baseline=baseline)
         )
-    return FeatureCurve(torch.tensor(ratios, dtype=torch.float64), torch.stack(outputs))
+    return FeatureCurve(torch.tensor(ratio, dtype=torch.float64), torch.stack(outputs))

@@ -24,7 +24,7 @@ def hit_rate(
 
     Parameters
     ----------
-    map : (\*space) or (group, \*space)
+    map : (\*space) or (block, \*space)
         Any number of axes.
     levels : (\*space)
         Whole numbers: the level of each position, of the map's shape or of its last axes.

@@ -18,7 +18,7 @@ def infidelity(
     maps: Tensor,
     target: Any = None,
     *,
-    samples: int = 50,
+    draws: int = 50,
     stdev: float = 0.1,
     seed: int = 0,
     normalized: bool = False,
@@ -38,9 +38,9 @@ def infidelity(
     ----------
     model, inputs, target, score, chunk, output
         As in `deletion`.
-    maps : (sample, \*space) or (sample, group, \*space)
-        At the inputs' size, in score units per input unit; see `deletion` for groups and targets.
-    samples
+    maps : (sample, \*space) or (sample, block, \*space)
+        At the inputs' size, in score units per input unit; see `deletion` for blocks and targets.
+    draws
         How many noisy baselines are drawn.
     stdev
         Of the noise, in the inputs' unit.
@@ -81,16 +81,16 @@ def infidelity(
     True
     """
     where = "ifa.evaluate.infidelity"
-    check_noise(where, samples, stdev, seed)
+    check_noise(where, draws, stdev, seed)
     case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
     foretold, scores = [], []
-    for rows, draws in case.spans(samples):
-        noisy = drawn(case.inputs, seed, draws) * stdev + case.baselines(rows)
+    for rows, numbers in case.spans(draws):
+        noisy = drawn(case.inputs, seed, numbers) * stdev + case.baselines(rows)
         change = (case.inputs[case.samples(rows)] - noisy).double()
         foretold.append((change * case.expanded(case.maps[rows])).flatten(1).sum(1))
         scores.append(case.score(noisy, rows))
-    product = case.gathered(foretold, samples)
-    change = case.before()[:, None] - case.gathered(scores, samples)
+    product = case.gathered(foretold, draws)
+    change = case.before()[:, None] - case.gathered(scores, draws)
     if normalized:
         power = product.square().sum(1, keepdim=True)
         factor = (product * change).sum(1, keepdim=True) / power

@@ -27,7 +27,7 @@ def iou(
 
     Parameters
     ----------
-    map : (\*space) or (group, \*space)
+    map : (\*space) or (block, \*space)
         Any number of axes.
     mask : (\*space)
         Boolean, of the map's shape or of its last axes.

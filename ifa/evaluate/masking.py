@@ -31,7 +31,7 @@ class Case:
         As in `ifa.tap`.
     inputs : (sample, \*input)
         A batch.
-    maps : (\*target's shape, \*space) or (\*target's shape, group, \*space)
+    maps : (\*target's shape, \*space) or (\*target's shape, block, \*space)
         At the input's size.
     target
         As a metric gets it; None is the prediction.
@@ -60,7 +60,7 @@ class Case:
         target = targets_of(self._scorer, self.inputs, target, self.chunk)
         self.shape = tuple(target.shape)  # (sample,) or (target, sample)
         self._target = target.flatten()
-        self.maps = _rows_of(where, self.inputs, maps, self.shape)  # (row, group, *space)
+        self.maps = _rows_of(where, self.inputs, maps, self.shape)  # (row, block, *space)
         flat = self.maps.flatten(1)
         self.silent = ~flat.isfinite().all(1) | (flat.amax(1) == flat.amin(1))  # (row,)
         self._baseline = baseline_of(where, baseline, self.inputs)
@@ -73,7 +73,7 @@ class Case:
     def shown(self, variants: int, mask: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Score inputs of which only what a mask shows is left: (row, variant).
 
-        `mask` takes rows and variants, both (portion,), to (portion, group, *space): boolean, or
+        `mask` takes rows and variants, both (portion,), to (portion, block, *space): boolean, or
         the share of the input that is left.
         """
         parts = [
@@ -102,7 +102,7 @@ class Case:
         return torch.lerp(baseline, inputs, large.to(inputs))
 
     def expanded(self, values: Tensor) -> Tensor:
-        """Give every channel the values of its group: (n, group, *space) to (n, *input)."""
+        """Give every channel the values of its group: (n, block, *space) to (n, *input)."""
         size = tuple(self.inputs.shape[1:])
         channels = size[0] if len(size) > 1 else 1
         block = channels // values.shape[1]
@@ -170,7 +170,7 @@ def drawn(inputs: Tensor, seed: int, draws: Tensor) -> Tensor:
 
 
 def _rows_of(where: str, inputs: Tensor, maps: Any, lead: tuple[int, ...]) -> Tensor:
-    """Return maps as (row, group, *space)."""
+    """Return maps as (row, block, *space)."""
     shape = tuple(maps.shape) if isinstance(maps, Tensor) else None
     space = tuple(inputs.shape[min(2, inputs.ndim - 1) :])
     channels = inputs.shape[1] if inputs.ndim > 2 else 0
@@ -188,7 +188,7 @@ def _rows_of(where: str, inputs: Tensor, maps: Any, lead: tuple[int, ...]) -> Te
         rows = maps.reshape(-1, *maps.shape[len(lead) :])
     else:
         blocks = (
-            f", or {(*lead, 'group', *space)} with a group for each block of " if channels else ""
+            f", or {(*lead, 'block', *space)} with a group for each block of " if channels else ""
         )
         raise ValueError(
             f"{where}: expected maps {plain} at the inputs' size"

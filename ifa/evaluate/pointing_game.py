@@ -16,7 +16,7 @@ def pointing_game(map: Tensor, mask: Tensor, *, tolerance: float = 1e-6) -> Tens
 
     Parameters
     ----------
-    map : (\*space) or (group, \*space)
+    map : (\*space) or (block, \*space)
         Any number of axes.
     mask : (\*space)
         Boolean, of the map's shape or of its last axes. Where near misses are hits, as within 15

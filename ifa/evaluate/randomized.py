@@ -69,7 +69,7 @@ def randomized(
     {'none': [], '2': ['2.weight', '2.bias'], '0': ['2.weight', '2.bias', '0.weight', '0.bias']}
     """
     check_choice(_WHERE, "order", order, ("cascade", "independent"))
-    check_noise(_WHERE, samples=1, stdev=0.0, seed=seed)
+    check_noise(_WHERE, draws=1, stdev=0.0, seed=seed)
     model = plain(model)
     places = {name: place for place, (name, _) in enumerate(_parameters(model))}
     steps: dict[str, Parameters] = {"none": {}}

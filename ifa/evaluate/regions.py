@@ -32,11 +32,11 @@ def maximal(map: Tensor, tolerance: float) -> Tensor:
     return map >= high - tolerance * (high - map.amin())
 
 
-def quantile(values: Tensor, shares: Tensor) -> Tensor:
-    """Return quantiles of (position,), interpolated, in the shape of the shares."""
+def quantile(values: Tensor, fraction: Tensor) -> Tensor:
+    """Return quantiles of (position,), interpolated, in the shape of the fraction."""
     # torch.quantile refuses volumes of more than 2**24 positions
     ordered = values.sort().values
-    place = shares * (len(values) - 1)
+    place = fraction * (len(values) - 1)
     below = place.floor().long()
     low, high = ordered[below], ordered[(below + 1).clamp(max=len(values) - 1)]
     return low + (place - below) * (high - low)

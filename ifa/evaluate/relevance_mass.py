@@ -15,7 +15,7 @@ def relevance_mass(map: Tensor, mask: Tensor) -> Tensor:
 
     Parameters
     ----------
-    map : (\*space) or (group, \*space)
+    map : (\*space) or (block, \*space)
         Any number of axes. What is negative speaks against the target and has no mass; give the
         absolute value where both count.
     mask : (\*space)

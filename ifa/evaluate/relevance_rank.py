@@ -15,7 +15,7 @@ def relevance_rank(map: Tensor, mask: Tensor) -> Tensor:
 
     Parameters
     ----------
-    map : (\*space) or (group, \*space)
+    map : (\*space) or (block, \*space)
         Any number of axes.
     mask : (\*space)
         Boolean, of the map's shape or of its last axes.

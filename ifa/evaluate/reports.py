@@ -10,7 +10,7 @@ import xarray as xr
 _WHERE = "ifa.evaluate.classification_report"
 
 
-def classification_report(tree: Any) -> xr.Dataset:
+def classification_report(statistics: Any) -> xr.Dataset:
     r"""Report accuracy, precision, recall and F1 of the network that a run is of.
 
     .. math:: P_c = \frac{n_{cc}}{\sum_l n_{lc}}, \quad R_c = \frac{n_{cc}}{\sum_p n_{cp}}, \quad
@@ -21,7 +21,7 @@ def classification_report(tree: Any) -> xr.Dataset:
 
     Parameters
     ----------
-    tree
+    statistics
         A run of a classification, from `ifa.analyze` or `ifa.open`, with its samples.
 
     Returns
@@ -43,17 +43,17 @@ def classification_report(tree: Any) -> xr.Dataset:
     """
     from sklearn import metrics
 
-    if "samples" not in getattr(tree, "children", {}):
+    if "samples" not in getattr(statistics, "children", {}):
         raise ValueError(
             f"{_WHERE}: expected a run with its samples, from ifa.analyze or ifa.open, got "
-            f"{type(tree).__name__} without. Run ifa.analyze(..., keep_samples='summary')."
+            f"{type(statistics).__name__} without. Run ifa.analyze(..., keep_samples='summary')."
         )
-    if json.loads(tree.attrs["spec"])["task"] != "classification":
+    if json.loads(statistics.attrs["spec"])["task"] != "classification":
         raise ValueError(
             f"{_WHERE}: expected a run of a classification, got a regression. "
             "Use ifa.evaluate.consistency of level and score."
         )
-    table = tree["samples"].to_dataset()
+    table = statistics["samples"].to_dataset()
     label, prediction = (table[name].values for name in ("label", "prediction"))
     targets = np.union1d(label, prediction)
     confusion = metrics.confusion_matrix(label, prediction, labels=targets)

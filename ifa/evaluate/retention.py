@@ -15,7 +15,7 @@ from ifa.evaluate.masking import Case
 from ifa.score import probability
 from ifa.types import Output, Score
 
-SHARES = tuple(np.geomspace(0.01, 1, 16).tolist())
+FRACTIONS = tuple(np.geomspace(0.01, 1, 16).tolist())
 _SIGNS = {"positive": 1.0, "negative": -1.0}
 
 
@@ -27,7 +27,7 @@ def retention(
     *,
     by: Literal["positive", "negative", "absolute"] = "positive",
     keep: bool = True,
-    shares: Sequence[float] = SHARES,
+    fraction: Sequence[float] = FRACTIONS,
     score: Score = probability,
     baseline: Baseline = 0.0,
     chunk: int | None = None,
@@ -39,21 +39,21 @@ def retention(
               S_k = \{p : \operatorname{rank}(v_p) < \lceil f_k n \rceil,\ v_p > 0\}
 
     with :math:`v = h`, :math:`-h`, or :math:`|h|`, of which zeros are taken as well; to remove is
-    to take :math:`1 - S_k`. Shares are of all n positions, so that curves of different maps can
+    to take :math:`1 - S_k`. Fractions are of all n positions, so that curves of different maps can
     be compared: once a sign is used up, its curve stays where it is.
 
     Parameters
     ----------
     model, inputs, target, chunk, output
         As in `deletion`.
-    maps : (sample, \*space) or (sample, group, \*space)
-        Signed, at the inputs' size; see `deletion` for groups and targets.
+    maps : (sample, \*space) or (sample, block, \*space)
+        Signed, at the inputs' size; see `deletion` for blocks and targets.
     by
         Which evidence is ranked: ``"positive"``, ``"negative"`` or ``"absolute"``.
     keep
         Keep the first of the ranking, or remove them and keep all others.
-    shares
-        Rising, in (0, 1]. 0 is put before them, and 1 after them.
+    fraction
+        Of all positions kept or removed, rising, in (0, 1]. 0 is put before them, and 1 after them.
     score
         ``(output of one example, target) -> scalar``; the softmax probability by default. The
         measures by absolute value are accuracies in the paper: give a score that is 1 where the
@@ -86,7 +86,7 @@ def retention(
     >>> import ifa, torch
     >>> net = torch.nn.Linear(4, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[4.0, -3.0, 2.0, -1.0]]))
-    >>> inputs, options = torch.ones(1, 4), {"score": ifa.score.logit, "shares": (0.25, 0.5)}
+    >>> inputs, options = torch.ones(1, 4), {"score": ifa.score.logit, "fraction": (0.25, 0.5)}
     >>> retention(net, inputs, net.weight.data, 0, **options).score
     tensor([[0., 4., 6., 6.]], dtype=torch.float64)
     >>> retention(net, inputs, net.weight.data, 0, by="negative", keep=False, **options).score
@@ -94,28 +94,28 @@ def retention(
     """
     where = "ifa.evaluate.retention"
     check_choice(where, "by", by, (*_SIGNS, "absolute"))
-    points = _points(where, shares)
+    points = _points(where, fraction)
     case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
     values = case.maps.abs() if by == "absolute" else _SIGNS[by] * case.maps
     usable = torch.ones_like(values, dtype=torch.bool) if by == "absolute" else values > 0
     rank, share = ranked(where, values, None)
-    fraction = torch.tensor(points, dtype=torch.float64, device=rank.device)
+    at = torch.tensor(points, dtype=torch.float64, device=rank.device)
     # rounded first: 0.1 * 30 is a little more than 3
-    taken = (fraction * (share.shape[1] - 1)).round(decimals=6).ceil().long()
+    taken = (at * (share.shape[1] - 1)).round(decimals=6).ceil().long()
     lead = (-1, *(1,) * (rank.ndim - 1))
     scores = case.shown(
         len(points),
         lambda rows, number: ((rank[rows] < taken[number].reshape(lead)) & usable[rows]) == keep,
     )
     silent = case.silent | ~usable.flatten(1).any(1)
-    return curve(case, fraction.expand(len(rank), -1), scores, silent)
+    return curve(case, at.expand(len(rank), -1), scores, silent)
 
 
-def _points(where: str, shares: Sequence[float]) -> list[float]:
-    points = [float(share) for share in shares]
+def _points(where: str, fraction: Sequence[float]) -> list[float]:
+    points = [float(point) for point in fraction]
     rising = all(a < b for a, b in pairwise(points))
     if not points or not rising or not 0 < points[0] <= points[-1] <= 1:
         raise ValueError(
-            f"{where}: expected shares that rise, in (0, 1], at least one, got {points}."
+            f"{where}: expected fraction to rise, in (0, 1], at least one, got {points}."
         )
     return [0.0, *points, *([1.0] if points[-1] < 1 else [])]

@@ -27,7 +27,7 @@ def sensitivity(
     target: Any = None,
     *,
     radius: float = 0.02,
-    samples: int = 10,
+    draws: int = 10,
     seed: int = 0,
     chunk: int | None = None,
 ) -> Sensitivity:
@@ -51,7 +51,7 @@ def sensitivity(
         another output of a noisy input, whose map then differs for that reason alone.
     radius
         r, in the inputs' unit.
-    samples
+    draws
         How many noisy inputs are drawn.
     seed
         Of the noise, which depends on it and on the number of the draw alone: it is the same for
@@ -87,7 +87,7 @@ def sensitivity(
     where = "ifa.evaluate.sensitivity"
     refuse_inference_mode(where)
     check_inputs(where, inputs)
-    check_noise(where, samples, 0.0, seed)
+    check_noise(where, draws, 0.0, seed)
     if not 0 < radius < math.inf:
         raise ValueError(f"{where}: expected a positive, finite radius, got {radius!r}.")
     size, count, inputs = chunk_of(where, chunk, inputs), len(inputs), inputs.detach()
@@ -109,14 +109,14 @@ def sensitivity(
     clean = torch.cat([explained(rows, inputs[rows]) for rows in every.split(size)], -2)
     norm = torch.linalg.vector_norm(clean, dim=-1)
     changes = []
-    for span in chunks(count * samples, size):
+    for span in chunks(count * draws, size):
         place = torch.arange(span.start, span.stop, device=inputs.device)
-        rows, draws = place % count, place // count
+        rows, numbers = place % count, place // count
         # normal to uniform on (-1, 1)
-        noise = torch.erf(drawn(inputs, seed, draws) / 2**0.5)
+        noise = torch.erf(drawn(inputs, seed, numbers) / 2**0.5)
         moved = explained(rows, inputs[rows] + radius * noise)
         change = torch.linalg.vector_norm(moved - clean[..., rows, :], dim=-1)
         changes.append(change / norm[..., rows])  # 0 / 0 where both are zero
-    found = torch.cat(changes, -1).unflatten(-1, (samples, count))
+    found = torch.cat(changes, -1).unflatten(-1, (draws, count))
     found = torch.where(norm[..., None, :] > 0, found, torch.nan)
     return Sensitivity(found.mean(-2), found.amax(-2))

@@ -19,7 +19,7 @@ def pearson(map: Tensor, other: Tensor) -> Tensor:
 
     Parameters
     ----------
-    map, other : (\*space) or (group, \*space)
+    map, other : (\*space) or (block, \*space)
         Two maps of one shape, any number of axes.
 
     Returns
@@ -55,7 +55,7 @@ def spearman(map: Tensor, other: Tensor) -> Tensor:
 
     Parameters
     ----------
-    map, other : (\*space) or (group, \*space)
+    map, other : (\*space) or (block, \*space)
         Two maps of one shape, any number of axes.
 
     Returns

@@ -16,7 +16,7 @@ def sparseness(map: Tensor) -> Tensor:
 
     Parameters
     ----------
-    map : (\*space) or (group, \*space)
+    map : (\*space) or (block, \*space)
         Any number of axes.
 
     Returns

@@ -82,7 +82,12 @@ def simulated_cnn(space: int) -> nn.Sequential:
 
 
 def stamped(
-    data: Sequence[Any], *, target: int, share: float = 0.6, elsewhere: float = 0.05, seed: int = 0
+    data: Sequence[Any],
+    *,
+    target: int,
+    fraction: float = 0.6,
+    elsewhere: float = 0.05,
+    seed: int = 0,
 ) -> tuple[list[Any], np.ndarray]:
     r"""Stamp a bright mark of 2 × 2 pixels in the corner of the images of one class: a confounder.
 
@@ -92,7 +97,7 @@ def stamped(
         ``(image, label, ...)`` with images (channel, y, x).
     target
         The class that is stamped.
-    share, elsewhere
+    fraction, elsewhere
         Share of the images of this class, and of others, that get the mark.
     seed
         Of which.
@@ -104,13 +109,13 @@ def stamped(
 
     Examples
     --------
-    >>> data, stamp = stamped([(torch.zeros(1, 4, 4), 1, "a")], target=1, share=1.0)
+    >>> data, stamp = stamped([(torch.zeros(1, 4, 4), 1, "a")], target=1, fraction=1.0)
     >>> float(data[0][0].sum()), stamp.tolist()
     (4.0, [True])
     """
     rng = np.random.default_rng(seed)
     labels = np.array([item[1] for item in data])
-    stamp = rng.random(len(data)) < np.where(labels == target, share, elsewhere)
+    stamp = rng.random(len(data)) < np.where(labels == target, fraction, elsewhere)
     result = []
     for item, mark in zip(data, stamp, strict=True):
         image = item[0].clone()

@@ -26,7 +26,7 @@ def ablationcam(
     score: Score = logit,
     chunk: int | None = None,
     normalize: bool = True,
-    fill: Literal["zero", "mean"] = "zero",
+    baseline: float | Literal["mean"] = 0.0,
     output: Output = None,
     grid: Grid | None = None,
     progress: Progress = False,
@@ -50,8 +50,8 @@ def ablationcam(
     normalize
         Divide by the size of the score. Without it :math:`w_k = y - y_{\setminus k}`, which is
         defined for scores near 0 as well.
-    fill
-        What a channel is replaced by: ``"zero"``, or its own ``"mean"`` over space.
+    baseline
+        What a channel is replaced by: a number, or its own ``"mean"`` over space.
     progress
         True draws a bar, a callable gets ``(done, total)``, counted in channels of samples.
 
@@ -94,10 +94,13 @@ def ablationcam(
             output=output,
             grid=grid,
         )
-        check_choice(network.where, "fill", fill, ("zero", "mean"))
+        if isinstance(baseline, str):
+            check_choice(network.where, "baseline", baseline, ("mean",))
         mapped = _can_be_mapped(network, example[:1])
-        options = f"{normalize=}, {fill=}" + ("" if mapped else ", one ablation at a time")
-        weigh = partial(_ablated, network=network, normalize=normalize, fill=fill, mapped=mapped)
+        options = f"{normalize=}, {baseline=}" + ("" if mapped else ", one ablation at a time")
+        weigh = partial(
+            _ablated, network=network, normalize=normalize, baseline=baseline, mapped=mapped
+        )
         return Perturbation(network, weigh, network.channels, progress, options)
 
     return each_layer(build, layer)
@@ -109,13 +112,16 @@ def _ablated(
     *,
     network: Network,
     normalize: bool,
-    fill: str,
+    baseline: float | str,
     mapped: bool,
 ) -> Tensor:
     places = network.positions(sample.raw)
     places = places.reshape(len(places), -1)  # (channel, place)
     flat = sample.raw.flatten()
-    new = flat[places].mean(1) if fill == "mean" else flat.new_zeros(len(places))
+    if isinstance(baseline, str):
+        new = flat[places].mean(1)
+    else:
+        new = flat.new_full((len(places),), baseline)
     scores: list[Tensor] = []
     for span in chunks(len(places), network.chunk):
         part = slice(span.start, span.stop)

@@ -29,7 +29,7 @@ def iscam(
     *,
     score: Score = logit,
     chunk: int | None = None,
-    samples: int = 10,
+    draws: int = 10,
     schedule: Literal["linear", "paper", "torchcam"] = "linear",
     softmax: bool = True,
     top: int | None = None,
@@ -53,7 +53,7 @@ def iscam(
     chunk
         How many masked inputs run at once: bounds the memory and changes no result. None
         takes what fits in the cache, on a GPU what fits in 1 GiB.
-    samples
+    draws
         Number N of strengths. The network runs N times as often as in `scorecam`.
     schedule
         Strengths :math:`a_i` for i = 1 … N: ``"linear"`` is i/N, a Riemann sum over [0, 1];
@@ -83,7 +83,7 @@ def iscam(
     >>> import ifa, torch
     >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Flatten())
     >>> signals = torch.tensor([[[1.0, 3.0]]])
-    >>> explain = ifa.perturb.iscam(net, "0", signals, samples=2, softmax=False)
+    >>> explain = ifa.perturb.iscam(net, "0", signals, draws=2, softmax=False)
     >>> explain(signals, target=1).weights  # (3/2 + 3) / 2 - 3
     tensor([[-0.7500]])
     """
@@ -93,12 +93,12 @@ def iscam(
             "iscam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
         )
         network.check_real(example)
-        check_count(network.where, "samples", samples)
+        check_count(network.where, "draws", draws)
         check_choice(network.where, "schedule", schedule, list(_SCHEDULES))
-        strengths = [_SCHEDULES[schedule](i, samples) for i in range(1, samples + 1)]
+        strengths = [_SCHEDULES[schedule](i, draws) for i in range(1, draws + 1)]
         alter = partial(_stronger, strengths=torch.tensor(strengths, dtype=torch.float64))
-        options = f"{samples=}, {schedule=}, "
-        return masked(network, alter, samples, softmax, top, progress, options)
+        options = f"{draws=}, {schedule=}, "
+        return masked(network, alter, draws, softmax, top, progress, options)
 
     return each_layer(build, layer)
 

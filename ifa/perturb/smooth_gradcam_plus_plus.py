@@ -25,7 +25,7 @@ def smooth_gradcam_plus_plus(
     *,
     score: Score = logit,
     chunk: int | None = None,
-    samples: int = 4,
+    draws: int = 4,
     stdev: float = 0.3,
     seed: int = 0,
     numerator: Literal["second", "first"] = "second",
@@ -52,7 +52,7 @@ def smooth_gradcam_plus_plus(
     chunk
         How many noisy inputs run at once: bounds the memory and changes no result. None
         takes what fits in the cache, on a GPU what fits in 1 GiB.
-    samples
+    draws
         Number N of draws.
     stdev
         Standard deviation σ of the noise, in the input's own unit.
@@ -105,7 +105,7 @@ def smooth_gradcam_plus_plus(
             grid=grid,
         )
         network.check_real(example)
-        check_noise(network.where, samples, stdev, seed)
+        check_noise(network.where, draws, stdev, seed)
         check_choice(network.where, "numerator", numerator, ("second", "first"))
         tapped = tap(model, network.layer, example, score=score, grid=grid, output=output)
         noisy = partial(_noisy, stdev=stdev, seed=seed)
@@ -113,12 +113,12 @@ def smooth_gradcam_plus_plus(
             _smooth,
             tapped=tapped,
             noisy=noisy,
-            draws=samples,
+            draws=draws,
             chunk=network.chunk,
             first=numerator == "first",
         )
-        options = f"{samples=}, {stdev=}, {seed=}, {numerator=}"
-        return Perturbation(network, weigh, samples, progress, options)
+        options = f"{draws=}, {stdev=}, {seed=}, {numerator=}"
+        return Perturbation(network, weigh, draws, progress, options)
 
     return each_layer(build, layer)
 

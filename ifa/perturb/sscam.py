@@ -24,7 +24,7 @@ def sscam(
     *,
     score: Score = logit,
     chunk: int | None = None,
-    samples: int = 35,
+    draws: int = 35,
     stdev: float = 2.0,
     seed: int = 0,
     softmax: bool = True,
@@ -51,7 +51,7 @@ def sscam(
     chunk
         How many masked inputs run at once: bounds the memory and changes no result. None
         takes what fits in the cache, on a GPU what fits in 1 GiB.
-    samples
+    draws
         Number N of draws for each channel. The network runs N times as often as in `scorecam`.
     stdev
         Standard deviation σ of the noise. The default, the paper's, is large beside the masks.
@@ -80,7 +80,7 @@ def sscam(
     >>> import ifa, torch
     >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 3, 3), torch.nn.Flatten())
     >>> signals = torch.linspace(-1, 1, 7).reshape(1, 1, 7)
-    >>> ifa.perturb.sscam(net, "0", signals, samples=2)(signals, target=0).weights.shape
+    >>> ifa.perturb.sscam(net, "0", signals, draws=2)(signals, target=0).weights.shape
     torch.Size([1, 3])
     """
 
@@ -89,10 +89,10 @@ def sscam(
             "sscam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
         )
         network.check_real(example)
-        check_noise(network.where, samples, stdev, seed)
+        check_noise(network.where, draws, stdev, seed)
         alter = partial(_noisy, stdev=stdev, seed=seed)
-        options = f"{samples=}, {stdev=}, {seed=}, "
-        return masked(network, alter, samples, softmax, top, progress, options)
+        options = f"{draws=}, {stdev=}, {seed=}, "
+        return masked(network, alter, draws, softmax, top, progress, options)
 
     return each_layer(build, layer)
 

@@ -13,7 +13,7 @@ def attribution(
     values: Any,
     *,
     map: Any = None,
-    percentile: float = 100.0,
+    quantile: float = 1.0,
     axes: Any = None,
 ) -> Any:
     r"""Draw an input, its attribution, what of it is positive and negative, a map and the product.
@@ -31,8 +31,8 @@ def attribution(
     map : (\*space), optional
         A class activation map at the input's size: drawn over the input, in two-sided colours if
         it is signed, and multiplied with the attribution, which is drawn with limits of its own.
-    percentile
-        Of the sizes of the values, where colours end; 100 is the largest. Below it what is larger
+    quantile
+        Of the sizes of the values, where colours end; 1 is the largest. Below it what is larger
         is clipped to the last colour, and the titles say so.
     axes
         An array of 4 axes, or 6 with a map; made if None.
@@ -57,26 +57,26 @@ def attribution(
         values, maps = values[strongest], [one[strongest] for one in maps]
     axes = _row(4 + 2 * len(maps), axes, "attribution")
     _only_image(image, values, axes[0], "input")
-    limit = _limit(values, percentile)
+    limit = _limit(values, quantile)
     for panel, part, name in zip(
         axes[1:4],
         (values, values.clip(min=0), values.clip(max=0)),
         ("attribution", "positive", "negative"),
         strict=True,
     ):
-        _signed(image, part, limit, panel, f"{name}\n{_said(limit, percentile)}")
+        _signed(image, part, limit, panel, f"{name}\n{_said(limit, quantile)}")
     for one in maps:
-        two_sided, high = bool((one < 0).any()), _limit(one, 100)
+        two_sided, high = bool((one < 0).any()), _limit(one, 1.0)
         overlay(image, one, high=high, signed=two_sided, axes=axes[4])
         axes[4].set_title(f"map\n{'±' if two_sided else '0 …'} {high:.2g}", fontsize=8)
         product = values * one
-        own = _limit(product, percentile)
-        _signed(image, product, own, axes[5], f"attribution × map\n{_said(own, percentile)}")
+        own = _limit(product, quantile)
+        _signed(image, product, own, axes[5], f"attribution × map\n{_said(own, quantile)}")
     return axes
 
 
 def attributions(
-    image: Any, values: Mapping[str, Any], *, percentile: float = 100.0, axes: Any = None
+    image: Any, values: Mapping[str, Any], *, quantile: float = 1.0, axes: Any = None
 ) -> Any:
     r"""Draw an input and several attributions of it in one row, each with limits of its own.
 
@@ -86,7 +86,7 @@ def attributions(
         As in `ifa.plot.overlay`.
     values
         Name -> attribution (\*space) or (channel, \*space), whose channels are summed.
-    percentile
+    quantile
         As in `ifa.plot.attribution`.
     axes
         An array of axes, one more than there are attributions; made if None.
@@ -102,8 +102,8 @@ def attributions(
     for panel, (name, one) in zip(axes[1:], named.items(), strict=True):
         one = _summed(one, one.ndim - (one.ndim > 1 and one.shape == image.shape))
         _only_image(image, one, axes[0], "input")
-        limit = _limit(one, percentile)
-        _signed(image, one, limit, panel, f"{name}\n{_said(limit, percentile)}")
+        limit = _limit(one, quantile)
+        _signed(image, one, limit, panel, f"{name}\n{_said(limit, quantile)}")
     return axes
 
 
@@ -133,12 +133,12 @@ def _signed(image: np.ndarray, values: np.ndarray, limit: float, axes: Any, titl
     axes.set_title(title, fontsize=8)
 
 
-def _limit(values: np.ndarray, percentile: float) -> float:
-    if not 0 < percentile <= 100:
-        raise ValueError(f"ifa.plot: expected percentile in (0, 100], got {percentile}.")
+def _limit(values: np.ndarray, quantile: float) -> float:
+    if not 0 < quantile <= 1:
+        raise ValueError(f"ifa.plot: expected quantile in (0, 1], got {quantile}.")
     # of values that are all zero any limit shows nothing
-    return float(np.nanpercentile(np.abs(values), percentile)) or 1.0
+    return float(np.nanquantile(np.abs(values), quantile)) or 1.0
 
 
-def _said(limit: float, percentile: float) -> str:
-    return f"± {limit:.2g}" + ("" if percentile == 100 else f" ({percentile:g} %)")
+def _said(limit: float, quantile: float) -> str:
+    return f"± {limit:.2g}" + ("" if quantile == 1 else f" ({100 * quantile:g} %)")

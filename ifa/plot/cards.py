@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def outliers(
-    found: Any, data: Any, *, maps: Any = None, samples: int = 10, axes: Any = None
+    statistics: Any, data: Any, *, maps: Any = None, samples: int = 10, axes: Any = None
 ) -> Any:
     r"""Draw the strangest samples, the strangest first; those with an alarm in orange.
 
     Parameters
     ----------
-    found
+    statistics
         What `ifa.diagnose.outliers` returns.
     data
         The data set of the run, ``(input, label, ...)``.
@@ -37,7 +37,7 @@ def outliers(
     """
     from matplotlib import pyplot as plt
 
-    rows = found.isel(sample=slice(0, samples))
+    rows = statistics.isel(sample=slice(0, samples))
     count = rows.sizes["sample"]
     if axes is None:
         columns = min(count, 5)
@@ -67,7 +67,7 @@ def outliers(
 
 
 def channel_card(
-    tree: Any,
+    statistics: Any,
     data: Any,
     channel: int,
     *,
@@ -81,7 +81,7 @@ def channel_card(
 
     Parameters
     ----------
-    tree
+    statistics
         A run with ``keep_samples="full"``.
     data
         The data set of the run, ``(input, label, ...)``.
@@ -108,8 +108,8 @@ def channel_card(
 
     if figure is None:
         figure = plt.figure(figsize=(1.4 * max(samples, 5) + 0.6, 5.4), layout="constrained")
-    table = table_of(tree, layer, "ifa.plot.channel_card")
-    statistics = statistics_of(tree, table.layer, "ifa.plot.channel_card")
+    table = table_of(statistics, layer, "ifa.plot.channel_card")
+    means = statistics_of(statistics, table.layer, "ifa.plot.channel_card")
     shown = np.flatnonzero(table.target == target) if target is not None else table.target >= 0
     rows = np.arange(len(table.target))[shown]
     top = rows[np.argsort(-table.importance[rows, channel], kind="stable")][:samples]
@@ -135,9 +135,9 @@ def channel_card(
     of_target = "" if target is None else f" of target {target}"
     upper.suptitle(f"channel {channel} of {table.layer}: its top samples{of_target}", fontsize=10)
     left, right = lower.subplots(1, 2)
-    values = statistics["importance"].isel(channel=channel).values
-    deviation = np.sqrt(statistics["importance_variance"].isel(channel=channel).values)
-    names = statistics["target_name"] if "target_name" in statistics else statistics["target"]
+    values = means["importance"].isel(channel=channel).values
+    deviation = np.sqrt(means["importance_variance"].isel(channel=channel).values)
+    names = means["target_name"] if "target_name" in means else means["target"]
     colours = [ORANGE if value > 0 else BLUE for value in values]
     places = np.arange(len(values))
     left.barh(places, values, xerr=np.nan_to_num(deviation), color=colours, ecolor=GREY)
@@ -146,5 +146,5 @@ def channel_card(
     left.invert_yaxis()
     left.set_xlabel(f"mean importance ± standard deviation ({table.unit})")
     left.set_ylabel("target")
-    distributions(tree, channel, layer=table.layer, axes=right)
+    distributions(statistics, channel, layer=table.layer, axes=right)
     return figure

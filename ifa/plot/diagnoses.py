@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def redundancy(found: Any, *, axes: "Axes | None" = None) -> "Axes":
+def redundancy(statistics: Any, *, axes: "Axes | None" = None) -> "Axes":
     """Draw the correlation of channels in the order of the dendrogram, with alarms marked.
 
     Parameters
     ----------
-    found
+    statistics
         What `ifa.diagnose.redundancy` returns.
     axes
         Where to draw; the current axes if None.
@@ -27,20 +27,20 @@ def redundancy(found: Any, *, axes: "Axes | None" = None) -> "Axes":
     from matplotlib import pyplot as plt
 
     axes = axes if axes is not None else plt.gca()
-    order = found["order"].values
-    values = found["correlation"].values[np.ix_(order, order)]
+    order = statistics["order"].values
+    values = statistics["correlation"].values[np.ix_(order, order)]
     picture = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-    y, x = np.nonzero(found["alarm"].values[np.ix_(order, order)])
+    y, x = np.nonzero(statistics["alarm"].values[np.ix_(order, order)])
     axes.scatter(x, y, s=26, facecolors="none", edgecolors="black", label="says the same")
-    _name_groups(axes, found["cluster"].values[order], order)
+    _name_groups(axes, statistics["cluster"].values[order], order)
     ticks = list(range(0, len(order), max(1, len(order) // 16)))
     axes.set_xticks(ticks, [str(order[tick]) for tick in ticks], fontsize=7, rotation=90)
     axes.set_yticks(ticks, [str(order[tick]) for tick in ticks], fontsize=7)
     axes.set_xlabel("channel, in the order of the dendrogram")
     axes.set_ylabel("channel")
-    rank, dead = found.attrs["effective_rank"], int(found["dead"].sum())
+    rank, dead = statistics.attrs["effective_rank"], int(statistics["dead"].sum())
     axes.set_title(
-        f"{len(order)} channels, {found.attrs['clusters']} groups, {dead} dead; "
+        f"{len(order)} channels, {statistics.attrs['clusters']} groups, {dead} dead; "
         f"effective rank {rank:.1f}",
         fontsize=9,
     )
@@ -63,14 +63,14 @@ def _name_groups(axes: "Axes", cluster: np.ndarray, order: np.ndarray) -> None:
         axes.text(x, places.mean(), names, ha=shift, va="center", fontsize=8, bbox=box)
 
 
-def shift(found: Any, *, axes: "Axes | None" = None) -> "Axes":
+def shift(statistics: Any, *, axes: "Axes | None" = None) -> "Axes":
     """Draw the distance between two populations, by channel and target, with alarms marked.
 
     The first two columns are the map's level and the score.
 
     Parameters
     ----------
-    found
+    statistics
         What `ifa.diagnose.shift` returns.
     axes
         Where to draw; the current axes if None.
@@ -82,13 +82,13 @@ def shift(found: Any, *, axes: "Axes | None" = None) -> "Axes":
     from matplotlib import pyplot as plt
 
     axes = axes if axes is not None else plt.gca()
-    channels = found.sizes["channel"]
+    channels = statistics.sizes["channel"]
     # level and score as wide as can be read beside many channels
     wide = max(1, channels // 16)
-    values = _with_level_and_score(found, "wasserstein", wide)
+    values = _with_level_and_score(statistics, "wasserstein", wide)
     picture = axes.imshow(values, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
     centres = np.array([0.5 * wide - 0.5, 1.5 * wide - 0.5, *(2 * wide + np.arange(channels))])
-    y, x = np.nonzero(_with_level_and_score(found, "alarm", 1))
+    y, x = np.nonzero(_with_level_and_score(statistics, "alarm", 1))
     axes.scatter(centres[x], y, s=22, marker="x", color=ORANGE, label=f"alarm ({len(x)})")
     axes.axvline(2 * wide - 0.5, color="white", linewidth=2)
     ticks = list(range(0, channels, max(1, channels // 8)))
@@ -96,31 +96,35 @@ def shift(found: Any, *, axes: "Axes | None" = None) -> "Axes":
     axes.set_xticks(
         [*centres[:2], *(tick + 2 * wide for tick in ticks)], names, rotation=90, fontsize=8
     )
-    axes.set_yticks(range(len(values)), [str(target) for target in found["target"].values])
+    axes.set_yticks(range(len(values)), [str(target) for target in statistics["target"].values])
     axes.set_xlabel("channel")
     axes.set_ylabel("target")
-    title = f"shift between two runs, tested at {found.attrs['alpha']:g}"
-    if "right_a" in found:
-        title += f"; right {float(found['right_a']):.3f} and {float(found['right_b']):.3f}"
-        title += f" (p = {float(found['right_p_adjusted']):.2g})"
+    title = f"shift between two runs, tested at {statistics.attrs['alpha']:g}"
+    if "right_a" in statistics:
+        title += (
+            f"; right {float(statistics['right_a']):.3f} and {float(statistics['right_b']):.3f}"
+        )
+        title += f" (p = {float(statistics['right_p_adjusted']):.2g})"
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=7, loc="upper right")
-    unit = found["wasserstein"].attrs["units"]
+    unit = statistics["wasserstein"].attrs["units"]
     axes.figure.colorbar(picture, ax=axes, label=f"Wasserstein distance ({unit})")
     return axes
 
 
-def _with_level_and_score(found: Any, name: str, wide: int) -> np.ndarray:
-    first = [found[f"{prefix}_{name}"].values for prefix in ("level", "score") for _ in range(wide)]
-    return np.concatenate([np.stack(first, axis=1), found[name].values], axis=1)
+def _with_level_and_score(statistics: Any, name: str, wide: int) -> np.ndarray:
+    first = [
+        statistics[f"{prefix}_{name}"].values for prefix in ("level", "score") for _ in range(wide)
+    ]
+    return np.concatenate([np.stack(first, axis=1), statistics[name].values], axis=1)
 
 
-def agreement(found: Any, target: int, *, axes: "Axes | None" = None) -> "Axes":
+def agreement(statistics: Any, target: int, *, axes: "Axes | None" = None) -> "Axes":
     """Draw Bland and Altman's plot of the importances of two runs, for one target.
 
     Parameters
     ----------
-    found
+    statistics
         What `ifa.diagnose.agreement` returns.
     target
         Which, by its value.
@@ -134,7 +138,7 @@ def agreement(found: Any, target: int, *, axes: "Axes | None" = None) -> "Axes":
     from matplotlib import pyplot as plt
 
     axes = axes if axes is not None else plt.gca()
-    row = found.sel(target=target)
+    row = statistics.sel(target=target)
     axes.scatter(row["mean"], row["difference"], s=14, color=BLUE, linewidths=0, label="channel")
     axes.axhline(0, color=GREY, linewidth=0.8)
     for name, style in (("bias", "-"), ("lower", "--"), ("upper", "--")):
@@ -155,13 +159,13 @@ def agreement(found: Any, target: int, *, axes: "Axes | None" = None) -> "Axes":
 
 
 def distributions(
-    tree: Any, channel: int, *, layer: str | None = None, axes: "Axes | None" = None
+    statistics: Any, channel: int, *, layer: str | None = None, axes: "Axes | None" = None
 ) -> "Axes":
     """Draw how the importance of one channel is distributed over samples, for each target.
 
     Parameters
     ----------
-    tree
+    statistics
         A run with ``keep_samples="full"``.
     channel
         Which.
@@ -179,7 +183,7 @@ def distributions(
     from ifa.diagnose.rows import table_of
 
     axes = axes if axes is not None else plt.gca()
-    table = table_of(tree, layer, "ifa.plot.distributions")
+    table = table_of(statistics, layer, "ifa.plot.distributions")
     parts = [table.importance[table.target == target, channel] for target in table.targets]
     varied = [index for index, part in enumerate(parts) if np.ptp(part) > 0]
     if varied:
@@ -200,12 +204,12 @@ def distributions(
     return axes
 
 
-def confounders(found: Any, *, axes: "Axes | None" = None) -> "Axes":
+def confounders(statistics: Any, *, axes: "Axes | None" = None) -> "Axes":
     """Draw how much each channel knows of the nuisance over how important it is.
 
     Parameters
     ----------
-    found
+    statistics
         What `ifa.diagnose.confounders` returns.
     axes
         Where to draw; the current axes if None.
@@ -217,8 +221,8 @@ def confounders(found: Any, *, axes: "Axes | None" = None) -> "Axes":
     from matplotlib import pyplot as plt
 
     axes = axes if axes is not None else plt.gca()
-    alarm = found["alarm"].values
-    x, y = (found[name].values for name in ("importance", "information"))
+    alarm = statistics["alarm"].values
+    x, y = (statistics[name].values for name in ("importance", "information"))
     known = np.isfinite(y)
     quiet = known & ~alarm
     axes.scatter(x[quiet], y[quiet], s=9, color=GREY, alpha=0.6, linewidths=0, label="no alarm")
@@ -231,15 +235,15 @@ def confounders(found: Any, *, axes: "Axes | None" = None) -> "Axes":
             s=26,
             color=colours[index % 3],
             marker=markers[index % 6],
-            label=f"target {found['target'].values[row]}: {where.sum()} channels",
+            label=f"target {statistics['target'].values[row]}: {where.sum()} channels",
         )
         for channel in np.flatnonzero(where)[np.argsort(-y[row, where])][:3]:
             axes.annotate(
                 str(channel), (x[row, channel], y[row, channel]), (4, 3),
                 textcoords="offset points", fontsize=7,
             )  # fmt: skip
-    axes.set_xlabel(f"mean importance ({found['importance'].attrs['units']})")
+    axes.set_xlabel(f"mean importance ({statistics['importance'].attrs['units']})")
     axes.set_ylabel("information on the nuisance (nat)")
-    axes.set_title(f"channels that know the nuisance, tested at {found.attrs['alpha']:g}")
+    axes.set_title(f"channels that know the nuisance, tested at {statistics.attrs['alpha']:g}")
     axes.legend(fontsize=7)
     return axes

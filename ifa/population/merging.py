@@ -24,7 +24,7 @@ Path_ = str | os.PathLike[str]
 _FREE = ("data", "groups", "shard", "batch_size", "device", "threads", "parents")
 
 
-def merge(run_a: Path_, run_b: Path_, *, store: Path_ | None = None) -> xr.DataTree:
+def merge(run: Path_, other: Path_, *, store: Path_ | None = None) -> xr.DataTree:
     """Merge two finished runs, such as those of two sites: what one run over both data gives.
 
     Means, variances and covariances agree with those of one run to rounding, 1e-12; counts,
@@ -33,7 +33,7 @@ def merge(run_a: Path_, run_b: Path_, *, store: Path_ | None = None) -> xr.DataT
 
     Parameters
     ----------
-    run_a, run_b
+    run, other
         Directories that ``ifa.analyze(..., store=)`` or this function wrote. They may differ in
         their data, groups, shards, batch size, device and threads, and in nothing else.
     store
@@ -63,7 +63,7 @@ def merge(run_a: Path_, run_b: Path_, *, store: Path_ | None = None) -> xr.DataT
     ...     int(ifa.merge(f"{home}/a", f"{home}/b")["0"]["count"].sum())
     5
     """
-    parts = [_Part.read(run) for run in (run_a, run_b)]
+    parts = [_Part.read(path) for path in (run, other)]
     _check_same(*parts)
     groups = _groups([part.measures.axes.groups for part in parts])
     first = parts[0].measures
@@ -84,20 +84,20 @@ def merge(run_a: Path_, run_b: Path_, *, store: Path_ | None = None) -> xr.DataT
             schema = _longer(parts)
             tree["samples"] = sample_tree(joined(tables, schema), schema, axes)
         return tree
-    run = Run(Path(store))
-    run.begin(spec)
-    if not run.committed:
-        with run.writing():
-            _write(run, parts, measures, states, spec)
-    return open_run(run.path)
+    merged = Run(Path(store))
+    merged.begin(spec)
+    if not merged.committed:
+        with merged.writing():
+            _write(merged, parts, measures, states, spec)
+    return open_run(merged.path)
 
 
-def compare(run_a: Any, run_b: Any) -> xr.DataTree:
+def compare(run: Any, other: Any) -> xr.DataTree:
     """Put the statistics of two runs side by side: folds, checkpoints or sites.
 
     Parameters
     ----------
-    run_a, run_b
+    run, other
         Directories of finished runs, or trees of `ifa.analyze`, with a layer in common.
 
     Returns
@@ -122,8 +122,8 @@ def compare(run_a: Any, run_b: Any) -> xr.DataTree:
     >>> ifa.compare(*half)["0"]["importance"].dims
     ('run', 'target', 'channel')
     """
-    trees = [run if isinstance(run, xr.DataTree) else open_run(run) for run in (run_a, run_b)]
-    names = _names([run_a, run_b])
+    trees = [one if isinstance(one, xr.DataTree) else open_run(one) for one in (run, other)]
+    names = _names([run, other])
     layers = [[name for name in tree.children if name != "samples"] for tree in trees]
     common = [name for name in layers[0] if name in layers[1]]
     if not common:

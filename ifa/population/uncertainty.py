@@ -9,7 +9,7 @@ import torch
 
 from ifa.reduce.statistics import one_layer
 
-# So many resamples are drawn at once: bounds the memory and changes no result.
+# So many draws are made at once: bounds the memory and changes no result.
 _CHUNK = 64
 
 
@@ -58,14 +58,14 @@ def bootstrap(
     statistics: Any,
     *,
     layer: str | None = None,
-    confidence: float = 0.95,
-    resamples: int = 1000,
+    level: float = 0.95,
+    draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
     r"""Percentile bootstrap intervals of the mean importances, over samples.
 
     The accepted samples of each target are drawn anew, as many and with replacement, and averaged.
-    The limits are the quantiles :math:`(1 \mp confidence) / 2` of these averages.
+    The limits are the quantiles :math:`(1 \mp level) / 2` of these averages.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def bootstrap(
         Tree of `ifa.analyze` with ``keep_samples="full"``. Groups are pooled.
     layer
         Which layer; may be left out if there is one.
-    confidence
+    level
         Share of the distribution inside of the interval, in (0, 1).
-    resamples
+    draws
         How often the samples are drawn.
     seed
         The same seed gives the same interval.
@@ -102,22 +102,18 @@ def bootstrap(
     >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
     >>> data = [(torch.ones(1, 4), int(net(torch.ones(1, 1, 4)).argmax()))] * 3
     >>> tree = ifa.analyze(net, data, layer="0", keep_samples="full", progress=False)
-    >>> low, high = ifa.population.bootstrap(tree, resamples=10)
+    >>> low, high = ifa.population.bootstrap(tree, draws=10)
     >>> low.dims, bool((low.dropna("target") == high.dropna("target")).all())
     (('target', 'channel'), True)
     """
-    if not 0 < confidence < 1:
-        raise ValueError(
-            f"ifa.population.bootstrap: expected a confidence in (0, 1), got {confidence}."
-        )
+    if not 0 < level < 1:
+        raise ValueError(f"ifa.population.bootstrap: expected a level in (0, 1), got {level}.")
     like, rows = _accepted("ifa.population.bootstrap", statistics, layer)
     limits = np.full((2, *like.shape), np.nan)
-    for position, means in enumerate(_resampled("ifa.population.bootstrap", rows, resamples, seed)):
+    for position, means in enumerate(_resampled("ifa.population.bootstrap", rows, draws, seed)):
         if len(means):
-            limits[:, position] = np.quantile(
-                means, [(1 - confidence) / 2, (1 + confidence) / 2], 0
-            )
-    said = f"of the {confidence:.6g} bootstrap interval of the importance"
+            limits[:, position] = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], 0)
+    said = f"of the {level:.6g} bootstrap interval of the importance"
     names = ("low", "lower limit"), ("high", "upper limit")
     return Interval(
         *(
@@ -133,7 +129,7 @@ def stability(
     *,
     layer: str | None = None,
     of: Literal["importance", "difference"] = "importance",
-    resamples: int = 200,
+    draws: int = 200,
     seed: int = 0,
 ) -> Any:
     r"""Say how much a selection of channels depends on which samples happened to be seen.
@@ -154,7 +150,7 @@ def stability(
         Which layer; may be left out if there is one.
     of
         Select from the ``"importance"`` or from its ``"difference"`` to that of all samples.
-    resamples, seed
+    draws, seed
         As in `bootstrap`.
 
     Returns
@@ -179,7 +175,7 @@ def stability(
     >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
     >>> data = [(torch.ones(1, 4), int(net(torch.ones(1, 1, 4)).argmax()))] * 3
     >>> tree = ifa.analyze(net, data, layer="0", keep_samples="full", progress=False)
-    >>> float(ifa.population.stability(tree, ifa.select.strongest, resamples=5).max())
+    >>> float(ifa.population.stability(tree, ifa.select.strongest, draws=5).max())
     1.0
     """
     where = "ifa.population.stability"
@@ -189,7 +185,7 @@ def stability(
     seen = [position for position, values in enumerate(rows) if len(values)]
     found = np.full(len(rows), np.nan)
     if seen:
-        means = np.stack(list(_resampled(where, [rows[p] for p in seen], resamples, seed)), 1)
+        means = np.stack(list(_resampled(where, [rows[p] for p in seen], draws, seed)), 1)
         whole = np.stack([rows[position].mean(0) for position in seen])
         table = np.concatenate([whole[None], means])  # (resample, target, channel)
         if of == "difference":
@@ -246,10 +242,10 @@ def _accepted(where: str, statistics: Any, layer: str | None) -> tuple[Any, list
     return like, rows
 
 
-def _resampled(where: str, rows: list[np.ndarray], resamples: int, seed: int) -> Any:
+def _resampled(where: str, rows: list[np.ndarray], draws: int, seed: int) -> Any:
     """Means of each target's samples drawn anew: (resample, channel), or nothing without any."""
-    if not isinstance(resamples, int) or resamples < 1:
-        raise ValueError(f"{where}: expected at least one resample, got {resamples!r}.")
+    if not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"{where}: expected at least one draw, got {draws!r}.")
     for position, values in enumerate(rows):
         # of its own for each target, so that one does not depend on the others
         rng = np.random.default_rng((seed, position))
@@ -257,7 +253,7 @@ def _resampled(where: str, rows: list[np.ndarray], resamples: int, seed: int) ->
         if count == 0:
             yield np.empty((0, values.shape[1]))
             continue
-        spans = [min(_CHUNK, resamples - start) for start in range(0, resamples, _CHUNK)]
+        spans = [min(_CHUNK, draws - start) for start in range(0, draws, _CHUNK)]
         even = np.full(count, 1 / count)
         yield np.concatenate(
             [rng.multinomial(count, even, span) @ values / count for span in spans]

@@ -25,14 +25,14 @@ class Covariance(NamedTuple):
     covariance: Tensor  # (channel, channel), float64; NaN without degrees of freedom
 
 
-def covariance(*, correction: int = 1) -> Reduction:
+def covariance(*, ddof: int = 1) -> Reduction:
     r"""Covariance of every two channels, in one mergeable pass, in float64.
 
-    .. math:: C_{jk} = \frac{1}{n - correction} \sum_i (x_{ij} - \bar x_j)(x_{ik} - \bar x_k)
+    .. math:: C_{jk} = \frac{1}{n - ddof} \sum_i (x_{ij} - \bar x_j)(x_{ik} - \bar x_k)
 
     Parameters
     ----------
-    correction
+    ddof
         Degrees of freedom taken off: 1 for the unbiased covariance.
 
     Returns
@@ -83,7 +83,7 @@ def covariance(*, correction: int = 1) -> Reduction:
         return CovarianceState(count, a.mean + delta * share, a.product + b.product + between)
 
     def finalize(state: CovarianceState) -> Covariance:
-        freedom = (state.count - correction).double()
+        freedom = (state.count - ddof).double()
         mean = torch.where(state.count > 0, state.mean, torch.nan)
         found = torch.where(freedom > 0, state.product / freedom, torch.nan)
         return Covariance(state.count, mean, found)

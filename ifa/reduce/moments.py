@@ -25,20 +25,20 @@ class Moments(NamedTuple):
     variance: Tensor  # (*feature), float64; NaN where there are no degrees of freedom
 
 
-def moments(*, correction: int = 1) -> Reduction:
+def moments(*, ddof: int = 1) -> Reduction:
     r"""Count, mean and variance over the leading axis, in one mergeable pass.
 
     .. math::
 
         \bar x = \frac{1}{n} \sum_i x_i, \qquad
-        s^2 = \frac{1}{n - correction} \sum_i (x_i - \bar x)^2
+        s^2 = \frac{1}{n - ddof} \sum_i (x_i - \bar x)^2
 
     Accumulates in float64 whatever the input: in float32, activations near 1e4 with unit spread
     lose their whole variance to E[x²] − E[x]².
 
     Parameters
     ----------
-    correction
+    ddof
         Degrees of freedom taken off: 1 for the unbiased variance, 0 for the population's.
 
     Returns
@@ -78,7 +78,7 @@ def moments(*, correction: int = 1) -> Reduction:
         return MomentsState(count, a.mean + delta * share, m2)
 
     def finalize(state: MomentsState) -> Moments:
-        freedom = (state.count - correction).double()
+        freedom = (state.count - ddof).double()
         mean = torch.where(state.count > 0, state.mean, torch.nan)
         variance = torch.where(freedom > 0, state.m2 / freedom, torch.nan)
         return Moments(state.count, mean, variance)
