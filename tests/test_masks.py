@@ -104,7 +104,7 @@ def test_a_target_without_a_row_never_gets_another_targets(case):
 def test_a_feature_curve_finds_rows_by_target(case, targeted):
     model, _, images = case
     target = torch.arange(len(images)) % 4 if targeted else None
-    options = {"ratios": (0.2, 0.6), "absolute": True}
+    options = {"ratio": (0.2, 0.6), "absolute": True}
     forward, backward = (
         ifa.evaluate.feature_curve(
             model, "conv2", images, difference(case, targets), target, **options
@@ -138,7 +138,7 @@ def test_principal_features_find_rows_by_target(case):
             data,
             ifa.analyze(model, data, layer="conv2", targets=targets, progress=False),
             per_target=True,
-            ratios=(0.2, 0.6),
+            ratio=(0.2, 0.6),
             seeds=[0],
         )
         for targets in EVERY
