@@ -10,7 +10,7 @@ from ifa.fusion import augmented, cluster, combine_principal, fuse, saturate
 from ifa.reduce.statistics import difference
 from ifa.resizing import resize
 from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
-from ifa.stages import clip, combine, combine_blocks, keep, relu, weigh
+from ifa.stages import builder, clip, combine, combine_blocks, keep, relu, step, weigh
 from ifa.taps import Site, channels_last, cut, patches, tap, tokens, trace
 from ifa.types import Features, Map, Reduction, Weighted
 
@@ -64,6 +64,7 @@ __all__ = [
     "augmented",
     "baseline",
     "batched",
+    "builder",
     "chain",
     "channels_last",
     "clip",
@@ -97,6 +98,7 @@ __all__ = [
     "scale_from",
     "score",
     "select",
+    "step",
     "tap",
     "testing",
     "tokens",

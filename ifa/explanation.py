@@ -5,14 +5,15 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ifa.chains import chain
+from ifa.chains import Chain, chain
+from ifa.network.identity import origin_of
 from ifa.resizing import resize
-from ifa.scaling import Scale, rescale
+from ifa.scaling import Scale, common_scale, rescale
 from ifa.score import logit
-from ifa.stages import combine, keep, relu, weighing
-from ifa.taps import tap
-from ifa.types import Grid, Output, Score, Step
-from ifa.weight import gradcam
+from ifa.stages import combine, keep, relu
+from ifa.taps.weighings import Weighing
+from ifa.types import Grid, Method, Output, Score
+from ifa.weight import fullcam
 
 
 def explain(
@@ -20,11 +21,11 @@ def explain(
     inputs: Tensor,
     target: Any = None,
     *,
-    layer: str | None = None,
-    weight: Any = gradcam,
+    layer: str | nn.Module | None = None,
+    weight: Method = fullcam,
     mask: Any = None,
-    scale: Scale | None = None,
-    rectify: bool = True,
+    scale: Any = None,
+    rectify: bool | None = None,
     size: Sequence[int] | Literal["input"] | None = "input",
     score: Score = logit,
     grid: Grid | None = None,
@@ -33,7 +34,8 @@ def explain(
     r"""Explain a batch in one call: tap, weigh, keep, combine, rectify, rescale, resize.
 
     A short composition of the public functions and nothing more; for maps that can be compared
-    between samples, give the `scale` of a population.
+    between samples, give the `scale` of a population. What was seen of the network is kept for it,
+    weakly, until it changes: in a loop a call costs what a tap's call costs.
 
     Parameters
     ----------
@@ -44,13 +46,18 @@ def explain(
     target
         None for the prediction, an int, (sample,), or (target, sample).
     weight
-        A kernel of `ifa.weight`, or a step `Features` -> `Weighted`.
+        Any method: a kernel of `ifa.weight`, a step `Features` -> `Weighted`, or a builder:
+        `ifa.weight.cam`, one of `ifa.perturb`, its options bound with `functools.partial`. A
+        function of one's own is a kernel, unless declared with `ifa.step` or `ifa.builder`.
     mask
         Channels to keep, see `ifa.keep`.
     scale
-        A common scale, see `ifa.scale_from`. None leaves the score's unit.
+        A common scale, see `ifa.scale_from`; or the statistics or the run to read it from. One of
+        another network, layer, weighting or score is refused; one made by hand has no origin and is
+        taken as it is. None leaves the score's unit.
     rectify
-        Set what speaks against the target to zero.
+        Set what speaks against the target to zero. None is as the scale is, and without a scale
+        yes.
     size
         ``"input"`` for the input's space, a tuple, or None for the layer's own grid.
 
@@ -62,7 +69,7 @@ def explain(
     Raises
     ------
     LookupError, ValueError
-        As `ifa.tap` and the steps.
+        As `ifa.tap` and the steps; or if the scale is of other maps.
 
     Examples
     --------
@@ -85,11 +92,29 @@ def explain(
     >>> ifa.explain(head, images, 0, layer="0.0", score=rather).shape
     torch.Size([5, 9, 7])
     """
-    steps: list[Step] = [weighing(weight, "ifa.explain")]
-    steps += [] if mask is None else [keep(mask)]
+    where = "ifa.explain"
+    made = Weighing(
+        *(where, model, layer, inputs[:2], weight),
+        score=score,
+        grid=grid,
+        output=output,
+        remember=True,
+    )
+    if scale is not None:
+        origin = origin_of(model, made.layers[0], weight, score, grid, output)
+        scale, rectify = common_scale(where, scale, origin, rectify)
+    extent = inputs.shape[2:] if size == "input" else size
+    steps = after_weighing(mask, scale, rectify is not False, extent)
+    return made.observe(inputs, target, step=steps).result[0].values
+
+
+def after_weighing(
+    mask: Any, scale: Scale | None, rectify: bool, size: Sequence[int] | None
+) -> Chain:
+    """Chain what makes a map of `Weighted`: keep, combine, rectify, rescale, resize."""
+    steps = [] if mask is None else [keep(mask)]
     steps += [combine]
     steps += [relu] if rectify else []
     steps += [] if scale is None else [rescale(scale)]
-    steps += [] if size is None else [resize(inputs.shape[2:] if size == "input" else size)]
-    maps = tap(model, layer, inputs[:1], score=score, grid=grid, output=output, step=chain(*steps))
-    return maps(inputs, target).values
+    steps += [] if size is None else [resize(size)]
+    return chain(*steps)

@@ -1,5 +1,6 @@
 """Intensity scales: one for a whole population, applied to maps and taken back; or one per map."""
 
+import os
 from functools import partial
 from math import atanh
 from typing import Any, Literal, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ifa.network.identity import Origin, read_origin
 from ifa.reduce.statistics import one_layer
 from ifa.stages import as_tensor, by_output, expect, row
 from ifa.types import Map, Step
@@ -17,11 +19,50 @@ TANH_LOW, TANH_HIGH = 0.05, 0.95
 How = Literal["affine", "tanh"]
 
 
-class Scale(NamedTuple):
-    """The two limits of a common intensity scale, in the score's unit."""
+class _Limits(NamedTuple):
+    low: Tensor
+    high: Tensor
 
-    low: Tensor  # () for one scale, or (target,)
-    high: Tensor  # the same
+
+class Scale(_Limits):
+    """The two limits of a common intensity scale, in the score's unit.
+
+    Parameters
+    ----------
+    low, high : () or (target,)
+        One pair, or one for each target.
+
+    Attributes
+    ----------
+    origin
+        What the scale was made of: network, layer, weighting, score. `scale_from` fills it in, and
+        `ifa.explain`, `ifa.maps` and the command line refuse a scale of another origin. None for a
+        scale made by hand, which is taken as it is.
+    rectified
+        Whether it is for maps without what speaks against the target; None if made by hand.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> ifa.Scale(torch.tensor(-1.0), torch.tensor(3.0))
+    Scale(low=tensor(-1.), high=tensor(3.))
+    """
+
+    origin: Origin | None = None
+    rectified: bool | None = None
+
+    def __new__(
+        cls,
+        low: Tensor,
+        high: Tensor,
+        *,
+        origin: Origin | None = None,
+        rectified: bool | None = None,
+    ) -> "Scale":
+        """Make a scale."""
+        scale = super().__new__(cls, low, high)
+        scale.origin, scale.rectified = origin, rectified
+        return scale
 
 
 def scale_from(
@@ -94,7 +135,59 @@ def scale_from(
                 "No sample has a finite map: look at `nonfinite`."
             )
         low, high = low[~low.isnan()].amin(), high[~high.isnan()].amax()
-    return Scale(torch.zeros_like(low) if rectified else low, high)
+    low = torch.zeros_like(low) if rectified else low
+    origin = dataset.attrs.get("origin")
+    return Scale(
+        low, high, origin=None if origin is None else read_origin(origin), rectified=rectified
+    )
+
+
+def common_scale(
+    where: str, scale: Any, origin: Origin, rectify: bool | None
+) -> tuple[Scale | None, bool]:
+    """Take a scale, or read one off statistics or a run; refuse one of maps of another origin.
+
+    Parameters
+    ----------
+    where
+        What an error names.
+    scale
+        None, a `Scale`, statistics, or the folder of a run.
+    origin
+        What the maps are made of.
+    rectify
+        What was asked for. None is as the scale is, and without a scale yes.
+
+    Returns
+    -------
+    tuple
+        The scale, and whether to rectify.
+    """
+    if scale is None:
+        return None, rectify is not False
+    if isinstance(scale, str | os.PathLike):
+        from ifa.store import open as open_run
+
+        scale = open_run(scale)
+    if not isinstance(scale, Scale):
+        layers = getattr(scale, "children", {})
+        scale = scale[origin.layer] if origin.layer in layers else scale
+        scale = scale_from(one_layer(scale, where), rectified=rectify is True)
+    if scale.origin is not None:
+        difference = origin.difference(scale.origin)
+        if difference:
+            raise ValueError(
+                f"{where}: expected a scale of these very maps, got one of {difference}. "
+                "Intensities of different maps have no common scale: analyze this network at this "
+                "layer with this weighting, or make the scale by hand: ifa.Scale(low, high)."
+            )
+    made_for = bool(scale.rectified)
+    if rectify is not None and scale.rectified is not None and rectify != made_for:
+        raise ValueError(
+            f"{where}: expected rectify={made_for} as the scale is, got {rectify}. Give "
+            f"ifa.scale_from(statistics, rectified={rectify}), or leave rectify out."
+        )
+    return scale, made_for if rectify is None else rectify
 
 
 def rescale(scale: Scale, how: How = "affine", widen: float = 1.0) -> Step:

@@ -17,9 +17,10 @@ import zarr
 from populations import Counted, contents, digits_like, measured, net
 
 import ifa
+from ifa.network.identity import callable_token, model_token
 from ifa.store.files import locked
 from ifa.store.runs import Run
-from ifa.store.specs import callable_token, data_token, model_token
+from ifa.store.specs import data_token
 
 OPTIONS = {"layer": ["conv2", "conv1"], "shard": 5, "batch_size": 2, "progress": False}
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ifa.checks import check_choice, check_count
 from ifa.contest.metrics import BETTER, Explained, check_maps, columns_of, measuring, takes_model
 from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
+from ifa.network.identity import callable_token, model_token
 from ifa.network.scorers import Scorer
 from ifa.population.options import check_data
 from ifa.population.passes import device_of, loaded
@@ -25,7 +26,7 @@ from ifa.store.items import class_labels, collate
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
-from ifa.store.specs import callable_token, data_token, model_token, versions
+from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
 from ifa.types import Output
 

@@ -14,11 +14,12 @@ from ifa.checks import check_count
 from ifa.contest.driver import table
 from ifa.contest.methods import cam_methods
 from ifa.contest.metrics import default_metrics
+from ifa.network.identity import model_token
 from ifa.population.options import check_data
 from ifa.progress import Progress
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
-from ifa.store.specs import data_token, first_difference, model_token
+from ifa.store.specs import data_token, first_difference
 
 _WHERE = "ifa evaluate"
 

@@ -15,6 +15,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa.chains import chain
+from ifa.network.identity import callable_token
 from ifa.population.options import (
     check_combination,
     check_data,
@@ -45,7 +46,7 @@ from ifa.store.measures import Measures
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
-from ifa.store.specs import callable_token, data_token, versions
+from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
 from ifa.store.tables import Rows
 from ifa.taps.features import Tap

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ifa.chains import batched
+from ifa.network.identity import model_token
 from ifa.reduce.population import Observed, Summary, finite
 from ifa.store.datasets import joined
 from ifa.store.items import Batch, class_labels, reading, real_labels
 from ifa.store.measures import Measures, States, array_of
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
-from ifa.store.specs import model_token
 from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
 from ifa.taps.features import Tap, tap

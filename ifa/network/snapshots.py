@@ -1,0 +1,111 @@
+"""What a private copy of a model depends on: equal snapshots mean that a copy is still right."""
+
+import re
+import types
+from collections import OrderedDict
+from collections.abc import Iterable
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# What is compared by value.
+_PLAIN = frozenset(
+    (str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device, torch.Size)
+)
+# What a deep copy shares, so that the copy keeps it alive and its identity says enough.
+_SHARED = (
+    *(types.FunctionType, types.BuiltinFunctionType, type, Enum, re.Pattern, types.ModuleType),
+    torch.Generator,
+)
+_CONTAINERS = frozenset((dict, OrderedDict, list, tuple, set, frozenset))
+_MOST_BYTES = 4096
+
+
+class Unknown(Exception):
+    """Something in a model cannot be compared."""
+
+
+def snapshot(model: nn.Module, *, versions: bool = False) -> list[Any] | None:
+    """List everything of a model that a copy was made of, tensors by where they lie.
+
+    Parameters
+    ----------
+    model
+        A network.
+    versions
+        Count in-place updates of tensors, too.
+
+    Returns
+    -------
+    list or None
+        Equal to that of another time if nothing was replaced, added or set since: modules, tensors,
+        hooks, training flags and all other attributes, however deep. None where something is in it
+        that cannot be compared, such as a large array.
+    """
+    found: list[Any] = []
+    try:
+        _note((model,), found, {}, versions)
+    except Unknown:
+        return None
+    return found
+
+
+def _note(values: Iterable[Any], found: list[Any], known: dict[int, int], versions: bool) -> None:
+    """Add what values are; most are plain or empty, and this runs before every explanation."""
+    for value in values:
+        kind = type(value)
+        if kind in _PLAIN:
+            found.append(value)
+        elif kind in _CONTAINERS:
+            found.append(kind)
+            if value:
+                found.append(len(value))
+                _note(_parts(value, found), found, known, versions)
+        elif isinstance(value, Tensor):
+            _note_tensor(value, found, versions)
+        elif isinstance(value, _SHARED):
+            found.append(id(value))
+        elif id(value) in known:
+            found.append(known[id(value)])
+        else:
+            known[id(value)] = len(known)
+            found.append(kind)
+            _note(_attributes(value), found, known, versions)
+
+
+def _parts(container: Any, found: list[Any]) -> Iterable[Any]:
+    if isinstance(container, dict):
+        found.extend(container)
+        return container.values()
+    return sorted(map(repr, container)) if isinstance(container, set | frozenset) else container
+
+
+def _attributes(value: Any) -> Iterable[Any]:
+    if isinstance(value, nn.Module) and not isinstance(value, torch.jit.ScriptModule):
+        return (vars(value),)
+    if isinstance(value, types.MethodType):
+        return value.__func__, value.__self__
+    if isinstance(value, partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, np.ndarray) and value.nbytes <= _MOST_BYTES and value.dtype != object:
+        return value.dtype.str, value.shape, value.tobytes()
+    # what a container of its own kind or a C object holds is not all in its attributes
+    plain = hasattr(value, "__dict__") and not isinstance(value, dict | list | tuple | set)
+    if not plain or hasattr(type(value), "__slots__") or isinstance(value, torch.jit.ScriptModule):
+        raise Unknown
+    return (vars(value),)
+
+
+def _note_tensor(tensor: Tensor, found: list[Any], versions: bool) -> None:
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise Unknown
+    try:
+        found += tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, type(tensor)
+    except RuntimeError:  # a tensor of another kind, such as one inside a transform
+        raise Unknown from None
+    if versions:
+        found.append(tensor._version)

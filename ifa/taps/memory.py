@@ -1,0 +1,79 @@
+"""What was seen of a network is kept for it, so that explaining in a loop costs a tap's call.
+
+Nothing is kept alive, and nothing of a network that has changed since is used.
+"""
+
+import threading
+from collections import OrderedDict
+from functools import partial
+from types import FunctionType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from ifa.network.replicas import plain
+from ifa.network.snapshots import snapshot
+from ifa.taps.features import Prepared, prepare
+from ifa.types import Grid, Output, Score
+
+# How many are kept for each network.
+MOST = 8
+
+_KEPT: WeakKeyDictionary[nn.Module, OrderedDict[Any, tuple[list[Any], Prepared]]]
+_KEPT = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+def remembered(
+    model: nn.Module,
+    layers: Any,
+    example: Tensor,
+    *,
+    score: Score,
+    grid: Grid | None,
+    output: Output,
+) -> Prepared:
+    """Return what `prepare` returns; not made anew for a network that is as it was."""
+    model = plain(model)
+    if isinstance(layers, nn.Module):  # by its name, so that a key does not hold it
+        names = (name for name, module in model.named_modules() if module is layers)
+        layers = next(names, layers)
+    key = _key(layers, example, score, grid, output)
+    state = None if key is None else snapshot(model)
+    if state is None:
+        return prepare(model, layers, example, grid=grid, output=output)
+    with _LOCK:
+        found = _KEPT.get(model, {}).get(key)
+    if found is not None and found[0] == state:
+        return found[1]
+    prepared = prepare(model, layers, example, grid=grid, output=output, weak=True)
+    with _LOCK:
+        kept = _KEPT.setdefault(model, OrderedDict())
+        kept[key] = state, prepared
+        kept.move_to_end(key)
+        while len(kept) > MOST:
+            kept.popitem(last=False)
+    return prepared
+
+
+def _key(layers: Any, example: Tensor, *options: Any) -> Any:
+    """Make a key that holds nothing alive; None where that cannot be."""
+    if not all(map(_holds_nothing, (layers, *options))):
+        return None
+    layers = tuple(layers) if isinstance(layers, list) else layers
+    return layers, tuple(example.shape[1:]), example.dtype, example.device, *options
+
+
+def _holds_nothing(value: Any) -> bool:
+    if isinstance(value, FunctionType):
+        return not (value.__closure__ or value.__defaults__ or value.__kwdefaults__)
+    if isinstance(value, tuple | list):
+        return all(map(_holds_nothing, value))
+    if isinstance(value, partial):
+        return False
+    if isinstance(value, str | int | float | bool | None):
+        return True
+    # frozen records of numbers, such as ifa.tokens makes
+    frozen = getattr(type(value), "__dataclass_params__", None)
+    return frozen is not None and frozen.frozen and all(map(_holds_nothing, vars(value).values()))

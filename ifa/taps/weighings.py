@@ -1,0 +1,108 @@
+"""A network, its layers and a method, made ready: what `weight=` means wherever it is taken."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from ifa.chains import batched, chain
+from ifa.declared import declared
+from ifa.network.gradients import joined, spans
+from ifa.score import logit
+from ifa.stages import check_method, reads_gradients, weighing
+from ifa.taps.features import Observation, Tap, prepare
+from ifa.taps.memory import remembered
+from ifa.types import Features, Grid, Output, Score, Step, Weighted
+
+
+class Weighing:
+    """Inputs to what a step makes of the `Weighted` of each layer.
+
+    Parameters
+    ----------
+    where
+        What an error names: the public function.
+    model, layers, example, score, grid, output, compile
+        As in `ifa.tap`.
+    weight
+        A kernel, a step or a builder; what it is is declared, see `ifa.step` and `ifa.builder`. No
+        gradient is computed that it does not read.
+    remember
+        Keep for the network what was seen of it, see `ifa.taps.memory`.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        model: nn.Module,
+        layers: Any,
+        example: Tensor,
+        weight: Any,
+        *,
+        score: Score = logit,
+        grid: Grid | None = None,
+        output: Output = None,
+        compile: bool = False,
+        remember: bool = False,
+    ):
+        check_method(where, "weight", weight)
+        reads = declared(weight, "reads")
+        if reads == "model":
+            weight = weight(model)
+        if remember:
+            prepared = remembered(model, layers, example, score=score, grid=grid, output=output)
+        else:
+            prepared = prepare(model, layers, example, grid=grid, output=output, compile=compile)
+        self._step: Step | None = None
+        self._built: tuple[Any, ...] = ()
+        if reads == "inputs":
+            options = {"score": score, "grid": grid, "output": output}
+            bound = weight.keywords if isinstance(weight, partial) else {}
+            options = {name: value for name, value in options.items() if name not in bound}
+            names = (site.layer for site in prepared.sites)
+            self._built = tuple(weight(model, name, example, **options) for name in names)
+        else:
+            self._step = weighing(weight, where)
+        gradients = self._step is not None and reads_gradients(self._step)
+        self.tap = Tap(prepared, score, output, gradients=gradients)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers."""
+        return tuple(site.layer for site in self.tap.sites)
+
+    def observe(
+        self,
+        inputs: Tensor,
+        target: Any = None,
+        params: Mapping[str, Tensor] | None = None,
+        *,
+        step: Step,
+    ) -> Observation:
+        """Run a batch; the result is a tuple, what `step` makes of each layer's `Weighted`."""
+        if self._step is not None:
+            each = partial(_each, chain(self._step, step))
+            return self.tap.observe(inputs, target, params, step=each)
+        seen = self.tap.observe(inputs, target, step=_nothing)
+        made = tuple(_applied(step, built(inputs, seen.target)) for built in self._built)
+        return seen._replace(result=made)
+
+
+def _each(step: Step, features: Any) -> tuple[Any, ...]:
+    """Apply a step to the features of one example, of one layer or several."""
+    return tuple(map(step, (features,) if isinstance(features, Features) else features))
+
+
+def _nothing(features: Any) -> Tensor:
+    return features.target if isinstance(features, Features) else features[0].target
+
+
+def _applied(step: Step, weighted: Weighted) -> Any:
+    """Apply a step to a batch, of many targets a few at a time."""
+    one = weighted.activations[0]
+    size = one.numel() * one.element_size()
+    parts = (
+        Weighted(*(field[span] for field in weighted)) for span in spans(weighted.target, size)
+    )
+    return joined([batched(step)(part) for part in parts])
