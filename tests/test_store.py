@@ -691,7 +691,7 @@ def test_equal_kernels_have_equal_tokens():
 
 
 TOKEN = """
-from ifa.store.specs import callable_token
+from ifa.network.identity import callable_token
 def kernel(activations, gradients, mode="a"):
     return gradients if mode in {"a", "b", "c", "d"} else kernel(activations, gradients)
 import json
