@@ -131,6 +131,7 @@ def brute(
                     weights_of(kernel, slope) * seen[name].detach()[0].flatten(1).double().numpy()
                 )
                 whole = product.sum(0)
+                correct = task == "regression" or int(item[1]) == prediction
                 right = task == "regression" or int(item[1]) == prediction == target
                 rows.append(
                     {
@@ -138,6 +139,7 @@ def brute(
                         "layer": name,
                         "target": target,
                         "accepted": right,
+                        "correct": correct,
                         "importance": product.sum(1) if reduction == "sum" else product.mean(1),
                         "map_max": whole.max(),
                         "map_min": whole.min(),
@@ -149,12 +151,18 @@ def brute(
         hook.remove()
     listed = list(range(outputs)) if isinstance(targets, str) else list(targets)
     return {
-        name: _statistics([r for r in rows if r["layer"] == name], listed, groups, quantiles)
+        name: _statistics(
+            [r for r in rows if r["layer"] == name],
+            listed,
+            groups,
+            quantiles,
+            task == "classification" and not isinstance(targets, str),
+        )
         for name in layers
     }, (table, rows)
 
 
-def _statistics(rows, targets, groups, levels):
+def _statistics(rows, targets, groups, levels, by_target):
     good = [row for row in rows if row["finite"]]
     channels = len(rows[0]["importance"])
 
@@ -169,14 +177,16 @@ def _statistics(rows, targets, groups, levels):
     labels = [None] if groups is None else sorted(set(groups))
     found = {name: [] for name in ("importance", "importance_variance", "count", "overall")}
     for label in labels:
-        mine = [
-            r for r in good if r["accepted"] and (label is None or groups[r["sample"]] == label)
-        ]
+        here = [row for row in good if label is None or groups[row["sample"]] == label]
+        mine = [row for row in here if row["accepted"]]
         each = [[row for row in mine if row["target"] == t] for t in targets]
         found["importance"].append([over(cell, lambda v: v.mean(0)) for cell in each])
         found["importance_variance"].append([over(c, lambda v: v.var(0, ddof=1), 2) for c in each])
         found["count"].append([len(cell) for cell in each])
-        found["overall"].append(over(mine, lambda v: v.mean(0)))
+        right = [row for row in here if row["correct"]]
+        pools = [[row for row in right if row["target"] == t] for t in targets]
+        overall = [over(pool, lambda v: v.mean(0)) for pool in (pools if by_target else [mine])]
+        found["overall"].append(overall if by_target else overall[0])
     found["importance_overall"] = found.pop("overall")
     result = {k: np.array(v) if groups is not None else np.array(v)[0] for k, v in found.items()}
     lost = [row for row in rows if not row["finite"]]

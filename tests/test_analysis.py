@@ -112,7 +112,8 @@ def test_groups_add_a_leading_dimension(targets):
     assert_statistics(dataset, expected["conv2"], F64)
     assert dataset["group"].values.tolist() == ["a", "b", "c"]
     assert dataset["importance"].dims == ("group", "target", "channel")
-    assert dataset["importance_overall"].dims == ("group", "channel")
+    overall = ("group", "channel") if targets == "predicted" else ("group", "target", "channel")
+    assert dataset["importance_overall"].dims == overall
     assert ifa.difference(dataset).dims == ("group", "target", "channel")
 
 
@@ -371,6 +372,44 @@ def test_the_difference_is_to_the_mean_over_accepted_samples():
     np.testing.assert_allclose(
         weighed / dataset["count"].sum(), dataset["importance_overall"], rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("targets", [[2], [3, 1]], ids=str)
+def test_what_sets_a_target_apart_does_not_depend_on_the_other_targets(targets):
+    model = net(dtype=torch.float64)
+    data = digits_like(model)
+    options = {"layer": "conv2", "progress": False}
+    every = ifa.difference(ifa.analyze(model, data, targets=range(4), **options))
+    found = ifa.difference(ifa.analyze(model, data, targets=targets, **options))
+    np.testing.assert_allclose(found, every.sel(target=targets), **F64)
+    assert (abs(found) > 1e-4).any("channel").all()
+
+
+def test_a_difference_that_is_zero_by_construction_is_an_error():
+    model = net(1, 1)
+    data = measured(model)
+    options = {"layer": "conv2", "progress": False}
+    tree = ifa.analyze(model, data, task="regression", **options)
+    with pytest.raises(ValueError, match=r"ifa\.difference: expected targets .* zero by constr"):
+        ifa.difference(tree)
+    with pytest.raises(ValueError, match=r"ifa\.difference: expected targets .* zero by constr"):
+        ifa.diagnose.principal_features(model, "conv2", data, tree, metric="r")
+    one = ifa.analyze(net(1, 3), measured(net(1, 3)), task="regression", targets=[1], **options)
+    with pytest.raises(ValueError, match="zero by construction"):
+        ifa.difference(one)
+
+
+@pytest.mark.parametrize("targets", ["predicted", "label", [1], [2, 1]], ids=str)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_where_there_is_nothing_to_be_told_apart_from_the_difference_is_nan(targets, grouped):
+    model = net()
+    data = [item for item in digits_like(model, 60, right=1) if item[1] == 1]
+    groups = np.arange(len(data)) % 2 if grouped else None
+    tree = ifa.analyze(
+        model, data, layer="conv2", targets=targets, groups=groups, batch_size=3, progress=False
+    )
+    assert tree["conv2"]["count"].sum() == len(data) > 3
+    assert ifa.difference(tree).isnull().all()
 
 
 @pytest.mark.parametrize("read", [ifa.scale_from, ifa.difference], ids=["scale_from", "difference"])

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from populations import digits_like, measured, net
 
 import ifa
@@ -81,6 +82,24 @@ def test_stability_lies_between_none_and_all(tree, of):
     assert ((rest > 0.3) & (rest <= 1)).all()
     everything = ifa.population.stability(tree, ifa.select.every, of=of, draws=5)
     assert (everything.drop_sel(target=2) == 1).all()
+
+
+def test_the_stability_of_what_sets_a_target_apart_is_of_the_difference_that_is_reported():
+    model = net(dtype=torch.float64)
+    tree = ifa.analyze(model, digits_like(model, 40), targets=[2], **OPTIONS)
+    seen = []
+
+    def largest(values):
+        seen.append(values)
+        return ifa.select.largest_absolute(values, ratio=0.4)
+
+    found = ifa.population.stability(tree, largest, of="difference", draws=50)
+    np.testing.assert_allclose(seen[0][0], ifa.difference(tree)[0], rtol=1e-5)
+    assert 0.3 < float(found[0]) <= 1
+    alone = [item for item in digits_like(model, 40) if item[1] == 1]
+    for targets in ([1], "predicted"):
+        tree = ifa.analyze(model, alone, targets=targets, **OPTIONS)
+        assert ifa.population.stability(tree, largest, of="difference").isnull().all()
 
 
 def test_stability_of_a_random_choice_is_low(tree):

@@ -171,7 +171,9 @@ def analyze(
 
         ========================================  ==================================================
         ``importance(target, channel)``           mean of I over the accepted samples of t
-        ``importance_overall(channel)``           the same over all accepted samples
+        ``importance_overall(channel)``           the same over all accepted samples; of a list of
+                                                  targets ``(target, channel)``: over all correctly
+                                                  predicted samples, whatever their label
         ``importance_variance(target, channel)``  unbiased variance; NaN below two samples
         ``count(target)``                         accepted samples, int64
         ``map_max, map_min(target, quantile)``    exact quantiles of the map's extremes
@@ -244,7 +246,8 @@ def analyze(
     group_names, group = _groups(groups, len(data))
     axes = Axes(*_rows(tap, targets, target_names), group_names, asked)
     channels = tuple(shape[0] for shape in tap.shapes)
-    measures = Measures(engine.layers, channels, axes, extras)
+    listed = task == "classification" and not isinstance(targets, str)
+    measures = Measures(engine.layers, channels, axes, extras, listed)
     _check_size(measures)
     plan = Plan(
         data=data,

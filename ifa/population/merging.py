@@ -68,7 +68,7 @@ def merge(run: Path_, other: Path_, *, store: Path_ | None = None) -> xr.DataTre
     groups = _groups([part.measures.axes.groups for part in parts])
     first = parts[0].measures
     axes = Axes(first.axes.targets, first.axes.target_names, groups, first.axes.quantiles)
-    measures = Measures(first.layers, first.channels, axes, first.extras)
+    measures = Measures(first.layers, first.channels, axes, first.extras, first.listed)
     spec = {
         **parts[0].spec,
         "data": [part.spec["data"] for part in parts],
@@ -168,7 +168,11 @@ class _Part:
             labels["target"] or (), labels["target_name"], labels["group"], labels["quantile"] or ()
         )
         channels = tuple(tree[layer].sizes["channel"] for layer in layers)
-        measures = Measures(layers, channels, axes, tuple(spec.get("reductions") or ()))
+        extras, listed = (
+            tuple(spec.get("reductions") or ()),
+            "target" in one.importance_overall.dims,
+        )
+        measures = Measures(layers, channels, axes, extras, listed)
         table = tree.children.get("samples")
         return cls(run, spec, measures, one["importance"].attrs["units"], table)
 

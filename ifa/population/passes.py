@@ -219,7 +219,7 @@ def _reduced(
     for indices, batch in batches:
         observed, table = _batch(plan, indices, batch)
         for position, one in enumerate(observed):
-            measures.update(states[position], position, one, ("population",))
+            measures.update(states[position], position, one, measures.always)
             if measures.extras:  # their states are large: better updated once than for each batch
                 kept[position].append(one)
         tables.append(table)
@@ -240,17 +240,18 @@ def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[Observed], Ro
     explained, weight = seen.explained, None
     if plan.task == "classification":
         prediction = seen.output.argmax(1)
-        accepted = (prediction == label.to(device)) & (explained == prediction)
+        correct = prediction == label.to(device)
+        accepted = correct & (explained == prediction)
     else:
         prediction = seen.output.squeeze(1)
-        accepted = torch.ones_like(explained, dtype=torch.bool)
+        accepted = correct = torch.ones_like(explained, dtype=torch.bool)
     if plan.confidence:
         weight = seen.output.double().softmax(1).amax(1)
     row = torch.arange(len(every), device=device)[:, None] if plan.many else explained
     group = torch.from_numpy(plan.group[indices.start : indices.stop]).to(device)
     number = torch.arange(indices.start, indices.stop, device=device)
     weight = torch.ones_like(number, dtype=torch.float64) if weight is None else weight
-    cells = [part.expand_as(explained) for part in (row, group, accepted, weight, number)]
+    cells = [part.expand_as(explained) for part in (row, group, accepted, correct, weight, number)]
     rows: Rows = {
         "": {
             "id": np.array(batch.ids, dtype=object),

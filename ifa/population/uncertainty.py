@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from ifa.reduce.statistics import one_layer
+from ifa.reduce.statistics import difference, one_layer
 
 # So many draws are made at once: bounds the memory and changes no result.
 _CHUNK = 64
@@ -108,9 +108,9 @@ def bootstrap(
     """
     if not 0 < level < 1:
         raise ValueError(f"ifa.population.bootstrap: expected a level in (0, 1), got {level}.")
-    like, rows = _accepted("ifa.population.bootstrap", statistics, layer)
+    like, rows, _ = _accepted("ifa.population.bootstrap", statistics, layer)
     limits = np.full((2, *like.shape), np.nan)
-    for position, means in enumerate(_resampled("ifa.population.bootstrap", rows, draws, seed)):
+    for position, means in enumerate(_resampled("ifa.population.bootstrap", rows, draws, (seed,))):
         if len(means):
             limits[:, position] = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], 0)
     said = f"of the {level:.6g} bootstrap interval of the importance"
@@ -137,7 +137,8 @@ def stability(
     .. math:: J_t = \frac{1}{R} \sum_r \frac{|M_t \cap M_t^r|}{|M_t \cup M_t^r|}
 
     where :math:`M_t` is what is selected from all samples, and :math:`M_t^r` what is selected when
-    the accepted samples of each target are drawn anew, as many and with replacement.
+    the accepted samples of each target are drawn anew, as many and with replacement; for a
+    difference with a list of targets so are the correctly predicted samples of other labels.
 
     Parameters
     ----------
@@ -157,12 +158,13 @@ def stability(
     -------
     xarray.DataArray
         (target,), from 0, never the same channels, to 1, always the same; NaN for targets without
-        an accepted sample. A random choice of a share q of many channels has about q / (2 − q).
+        an accepted sample, or without others to differ from. A random choice of a share q of many
+        channels has about q / (2 − q).
 
     Raises
     ------
     ValueError
-        As `bootstrap`, or if `of` is unknown.
+        As `bootstrap` and `ifa.difference`, or if `of` is unknown.
 
     References
     ----------
@@ -181,16 +183,20 @@ def stability(
     where = "ifa.population.stability"
     if of not in ("importance", "difference"):
         raise ValueError(f"{where}: expected of to be 'importance' or 'difference', got {of!r}.")
-    like, rows = _accepted(where, statistics, layer)
-    seen = [position for position, values in enumerate(rows) if len(values)]
+    like, rows, others = _accepted(where, statistics, layer)
+    if of == "difference":
+        difference(statistics if layer is None else statistics[layer])  # refuses where none can be
     found = np.full(len(rows), np.nan)
+    seen = [place for place, values in enumerate(rows) if len(values)]
+    if of == "difference":
+        alone = len(seen) < 2 and others is None
+        seen = [p for p in seen if not alone and (others is None or len(others[p]))]
     if seen:
-        means = np.stack(list(_resampled(where, [rows[p] for p in seen], draws, seed)), 1)
-        whole = np.stack([rows[position].mean(0) for position in seen])
-        table = np.concatenate([whole[None], means])  # (resample, target, channel)
+        own = [rows[place] for place in seen]
+        table = _means(where, own, draws, (seed,))
         if of == "difference":
-            share = np.array([len(rows[position]) for position in seen], dtype=np.float64)
-            table = table - np.einsum("rtk,t->rk", table, share / share.sum())[:, None]
+            rest = None if others is None else [others[place] for place in seen]
+            table = table - _overall(where, table, own, rest, draws, seed)
         masks = _selected(select, table)
         both = (masks[1:] & masks[:1]).sum(2)
         either = (masks[1:] | masks[:1]).sum(2)
@@ -201,13 +207,41 @@ def stability(
     return result.rename("stability")
 
 
+def _means(where: str, rows: list[np.ndarray], draws: int, seeds: tuple[int, ...]) -> np.ndarray:
+    """Mean of each target's samples, then of those drawn anew: (1 + resample, target, channel)."""
+    drawn = np.stack(list(_resampled(where, rows, draws, seeds)), 1)
+    return np.concatenate([np.stack([values.mean(0) for values in rows])[None], drawn])
+
+
+def _overall(
+    where: str,
+    table: np.ndarray,
+    rows: list[np.ndarray],
+    others: list[np.ndarray] | None,
+    draws: int,
+    seed: int,
+) -> np.ndarray:
+    """Mean over all samples for each row of `table`, the means of the targets' own samples."""
+    count = np.array([len(values) for values in rows], dtype=np.float64)
+    if others is None:  # all are some target's own
+        return np.einsum("rtk,t->rk", table, count / count.sum())[:, None]
+    share = count / (count + [len(values) for values in others])
+    rest = _means(where, others, draws, (seed, 1))
+    return table * share[:, None] + rest * (1 - share)[:, None]
+
+
 def _selected(select: Callable[[Any], Any], table: np.ndarray) -> np.ndarray:
     rows = torch.from_numpy(table.reshape(-1, table.shape[-1]))
     return np.asarray(select(rows)).astype(bool).reshape(table.shape)
 
 
-def _accepted(where: str, statistics: Any, layer: str | None) -> tuple[Any, list[np.ndarray]]:
-    """Return the labeled importances of a layer and, for each target, its accepted samples'."""
+def _accepted(
+    where: str, statistics: Any, layer: str | None
+) -> tuple[Any, list[np.ndarray], list[np.ndarray] | None]:
+    """Return the labeled importances of a layer and, for each target, its accepted samples'.
+
+    With a list of targets also those of correctly predicted samples of other labels.
+    """
     children = getattr(statistics, "children", {})
     names = [name for name in children if name != "samples"]
     name = names[0] if layer is None and len(names) == 1 else layer
@@ -231,24 +265,27 @@ def _accepted(where: str, statistics: Any, layer: str | None) -> tuple[Any, list
     like = like.isel(group=0, drop=True) if "group" in like.dims else like
     good, values = table["finite"].values, table["importance"]
     label, prediction = (children["samples"][part].values for part in ("label", "prediction"))
-    rows = []
+    rows: list[np.ndarray] = []
+    many, classes = "target" in values.dims, label.dtype.kind == "i"
+    others: list[np.ndarray] | None = [] if many and classes else None
+    correct = label == prediction if classes else np.True_
     for position, target in enumerate(like["target"].values):
-        many = "target" in values.dims
-        taken = good[position] if many else good
-        if label.dtype.kind == "i":
-            taken = taken & (label == prediction) & (label == target)
-        chosen = values.isel(target=position) if many else values
-        rows.append(chosen.values[taken].astype(np.float64))
-    return like, rows
+        taken = (good[position] if many else good) & correct
+        chosen = (values.isel(target=position) if many else values).values
+        own = label == target if classes else np.ones(len(chosen), dtype=bool)
+        rows.append(chosen[taken & own].astype(np.float64))
+        if others is not None:
+            others.append(chosen[taken & ~own].astype(np.float64))
+    return like, rows, others
 
 
-def _resampled(where: str, rows: list[np.ndarray], draws: int, seed: int) -> Any:
+def _resampled(where: str, rows: list[np.ndarray], draws: int, seeds: tuple[int, ...]) -> Any:
     """Means of each target's samples drawn anew: (resample, channel), or nothing without any."""
     if not isinstance(draws, int) or draws < 1:
         raise ValueError(f"{where}: expected at least one draw, got {draws!r}.")
     for position, values in enumerate(rows):
         # of its own for each target, so that one does not depend on the others
-        rng = np.random.default_rng((seed, position))
+        rng = np.random.default_rng((*seeds, position))
         count = len(values)
         if count == 0:
             yield np.empty((0, values.shape[1]))

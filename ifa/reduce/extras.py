@@ -1,4 +1,4 @@
-"""What can be kept of a population besides its importances, by the names `ifa.analyze` takes."""
+"""What is kept of a population besides the importance of targets, by name."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ from torch import Tensor
 from ifa.reduce.core import grouped, mapped
 from ifa.reduce.covariances import CovarianceState, covariance
 from ifa.reduce.histograms import HistogramState, histogram
-from ifa.reduce.population import Observed, PopulationState, finite
+from ifa.reduce.moments import WeightedState, WeightedValues, weighted_moments
+from ifa.reduce.population import Observed, PopulationState, finite, weighed
 from ifa.reduce.tops import Cooccurrence, Ranked, TopSamples, cooccurrence, top_samples
 from ifa.types import Reduction
 
@@ -15,20 +16,27 @@ from ifa.types import Reduction
 TOP_CHANNELS = 0.1
 TOP_SAMPLES = 10
 
-# Name -> what its state is. The first two are by group and target, the others by group.
+# Name -> what its state is.
 STATES: dict[str, Any] = {
     "population": PopulationState,
+    "overall": WeightedState,
+    "overall_by_target": WeightedState,
     "histogram": HistogramState,
     "top_samples": TopSamples,
     "covariance": CovarianceState,
     "cooccurrence": Cooccurrence,
 }
-BY_TARGET = ("population", "histogram", "top_samples")
-EXTRAS = tuple(name for name in STATES if name != "population")
+# By group and target; the others are by group.
+BY_TARGET = ("population", "overall_by_target", "histogram", "top_samples")
+EXTRAS = tuple(STATES)[3:]
 
 
 def extra(name: str, *, targets: int, groups: int, channels: int) -> Reduction:
-    """Make the reduction of that name: `Observed` batches, of which accepted entries count."""
+    """Make the reduction of that name, over `Observed` batches."""
+    if name == "overall":
+        return mapped(_expected(None), grouped(weighted_moments(), size=groups))
+    if name == "overall_by_target":
+        return mapped(_expected(targets), grouped(weighted_moments(), size=groups * targets))
     if name == "top_samples":
         return mapped(_ranked(targets), grouped(top_samples(TOP_SAMPLES), size=groups * targets))
     if name == "histogram":
@@ -36,6 +44,22 @@ def extra(name: str, *, targets: int, groups: int, channels: int) -> Reduction:
     top = max(1, round(TOP_CHANNELS * channels))
     plain = covariance() if name == "covariance" else cooccurrence(top=top)
     return mapped(_values(None), grouped(plain, size=groups))
+
+
+def _expected(targets: int | None) -> Any:
+    """Take what is expected of a sample whose class is not looked at.
+
+    That is the accepted entries of all targets together; or for each target the entries of every
+    sample that is predicted as its label, whether or not that label is the target.
+    """
+
+    def taken(batch: Observed) -> tuple[WeightedValues, Tensor]:
+        chosen = batch.accepted if targets is None else batch.correct
+        good = chosen & finite(batch.map_max, batch.map_min, batch.importance)
+        cell = batch.group if targets is None else batch.group * targets + batch.target
+        return weighed(batch, good), cell[good]
+
+    return taken
 
 
 def _values(targets: int | None) -> Any:

@@ -1,7 +1,6 @@
 """What integrated feature analysis keeps of a population, as one mergeable reduction."""
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -30,7 +29,8 @@ class Observed(NamedTuple):
     map_min: Tensor  # (entry,)
     target: Tensor  # (entry,), int64, row of the statistics
     group: Tensor  # (entry,), int64
-    accepted: Tensor  # (entry,), bool, whether it counts for the importance
+    accepted: Tensor  # (entry,), bool, whether it counts for the target's importance
+    correct: Tensor  # (entry,), bool, whether the sample is predicted as its label, any label
     weight: Tensor  # (entry,), how much it counts for the mean importance, usually 1
     sample: Tensor  # (entry,), int64, index of the sample
 
@@ -53,7 +53,6 @@ class Population(NamedTuple):
     """The statistic; see `ifa.analyze` for what each field means."""
 
     importance: Tensor  # (group, target, channel)
-    importance_overall: Tensor  # (group, channel)
     importance_variance: Tensor  # (group, target, channel)
     count: Tensor  # (group, target), int64
     nonfinite: Tensor  # (target,), int64
@@ -128,15 +127,15 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     >>> reduction = population(targets=2, levels=[0.5])
     >>> one = torch.ones(1, dtype=torch.int64)
     >>> extremes = torch.ones(1), -torch.ones(1)
-    >>> entry = Observed(torch.ones(1, 3), *extremes, one, 0 * one, one.bool(), one, 0 * one)
+    >>> taken = one.bool(), one.bool()
+    >>> entry = Observed(torch.ones(1, 3), *extremes, one, 0 * one, *taken, one, 0 * one)
     >>> reduction.finalize(ifa.reduce.fold(reduction, [entry])).count
     tensor([[0, 1]])
     """
-    moments = weighted_moments()
-    cells = grouped(moments, size=groups * targets)
+    cells = grouped(weighted_moments(), size=groups * targets)
 
     def init(like: Observed) -> PopulationState:
-        empty = cells.init((_weighed(like, slice(None)), like.target))
+        empty = cells.init((weighed(like, slice(None)), like.target))
         nonfinite = like.target.new_zeros(targets)
         none = like.map_max.new_empty(0)
         return _state(empty, nonfinite, [none, none, like.target.new_empty(0).int()])
@@ -145,7 +144,7 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
         good = finite(batch.map_max, batch.map_min, batch.importance)
         taken = good & batch.accepted
         cell = batch.group * targets + batch.target
-        moved = cells.update(_cells(state), (_weighed(batch, taken), cell[taken]))
+        moved = cells.update(_cells(state), (weighed(batch, taken), cell[taken]))
         lost = torch.bincount(batch.target[~good], minlength=targets)
         new = (batch.map_max[good], batch.map_min[good], batch.target[good].int())
         return _state(moved, state.nonfinite + lost, _appended(state[6:], new))
@@ -157,12 +156,6 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     def finalize(state: PopulationState) -> Population:
         each = cells.finalize(_cells(state))
         shape = (groups, targets)
-        grid = [field.unflatten(0, shape) for field in _cells(state)]
-        pooled = [
-            reduce(moments.merge, (WeightedState(*(f[g, t] for f in grid)) for t in range(targets)))
-            for g in range(groups)
-        ]
-        overall = torch.stack([moments.finalize(state).mean for state in pooled])
         extremes = state.map_max, state.map_min
         by_target = [
             torch.stack([_quantiles(v[state.target == t], levels) for t in range(targets)])
@@ -171,7 +164,6 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
         mean, variance = each.mean.unflatten(0, shape), each.variance.unflatten(0, shape)
         return Population(
             mean,
-            overall,
             variance,
             each.count.unflatten(0, shape),
             state.nonfinite,
@@ -182,7 +174,8 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     return Reduction(init, update, merge, finalize)
 
 
-def _weighed(batch: Observed, taken: Any) -> WeightedValues:
+def weighed(batch: Observed, taken: Any) -> WeightedValues:
+    """Take some entries' importances, with their weights."""
     return WeightedValues(batch.importance[taken], batch.weight[taken])
 
 

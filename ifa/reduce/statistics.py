@@ -18,9 +18,12 @@ def one_layer(statistics: Any, where: str) -> Any:
 
 
 def difference(statistics: Any) -> Any:
-    r"""Importance of each channel for a target, less its importance over all samples.
+    r"""Importance of each channel for a target, less what is expected whatever a sample's class.
 
     .. math:: D_{tk} = \bar I_{tk} - \bar I_k
+
+    where the second is ``importance_overall``: the mean over all accepted samples, or with a list
+    of targets that of target t over all correctly predicted samples.
 
     Parameters
     ----------
@@ -30,8 +33,14 @@ def difference(statistics: Any) -> Any:
     Returns
     -------
     xarray.DataArray
-        (target, channel), in the score's unit; positive where a channel speaks for this target more
-        than for the average one. NaN for targets without an accepted sample.
+        (target, channel), after the groups if there are any, in the score's unit; positive where a
+        channel speaks for this target more than for the average one. NaN for targets without an
+        accepted sample, and where there is no sample but the target's own to set it apart from.
+
+    Raises
+    ------
+    ValueError
+        If the difference is zero by construction, as for the only output of a regression.
 
     References
     ----------
@@ -48,6 +57,17 @@ def difference(statistics: Any) -> Any:
     [[0.5, -1.5], [-0.5, 1.5]]
     """
     dataset = one_layer(statistics, "ifa.difference")
-    result = dataset["importance"] - dataset["importance_overall"]
+    importance, overall = dataset["importance"], dataset["importance_overall"]
+    if importance.sizes["target"] == 1 and "target" not in overall.dims:
+        raise ValueError(
+            "ifa.difference: expected targets that can be told apart, got the only output of a "
+            "network, whose importance is that over all samples: the difference is zero by "
+            "construction. Select from the importance: statistics['importance']."
+        )
+    # where both are means of the same samples they agree to the bit
+    alone = ((importance == overall) | importance.isnull()).all("channel") & importance.any(
+        "channel"
+    )
+    result = (importance - overall).where(~alone).transpose(*importance.dims)
     attrs = {"long_name": "importance less importance over all targets"}
     return result.rename("difference").assign_attrs({**dataset["importance"].attrs, **attrs})

@@ -14,7 +14,7 @@ from ifa.reduce.histograms import histogram_quantiles
 from ifa.reduce.population import Population
 from ifa.store.tables import Rows, Schema
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,6 @@ class Axes:
 # Variable -> dimensions after the group's, what it is, unit; the score's unit is filled in.
 _VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "importance": (("target", "channel"), "mean importance over accepted samples", "score"),
-    "importance_overall": (
-        ("channel",),
-        "mean importance over accepted samples of all targets",
-        "score",
-    ),
     "importance_variance": (
         ("target", "channel"),
         "variance of importance between accepted samples",
@@ -54,7 +49,7 @@ _VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "map_max_overall": (("quantile",), "quantiles of map maxima, all targets pooled", "score"),
     "map_min_overall": (("quantile",), "quantiles of map minima, all targets pooled", "score"),
 }
-_BY_GROUP = ("importance", "importance_overall", "importance_variance", "count")
+_BY_GROUP = ("importance", "importance_variance", "count")
 
 
 def layer_dataset(statistics: Population, axes: Axes, unit: str) -> xr.Dataset:
@@ -76,6 +71,22 @@ def layer_dataset(statistics: Population, axes: Axes, unit: str) -> xr.Dataset:
 
 # Variable of an extra reduction -> its field, dimensions, what it is, unit.
 _EXTRAS: dict[str, dict[str, tuple[str, tuple[str, ...], str, str]]] = {
+    "overall": {
+        "importance_overall": (
+            "mean",
+            ("channel",),
+            "mean importance over accepted samples of all targets",
+            "score",
+        ),
+    },
+    "overall_by_target": {
+        "importance_overall": (
+            "mean",
+            ("target", "channel"),
+            "mean importance over correctly predicted samples of any label",
+            "score",
+        ),
+    },
     "histogram": {
         "importance_histogram": (
             "count",

@@ -28,6 +28,12 @@ class Measures:
     channels: tuple[int, ...]  # of each layer
     axes: Axes
     extras: tuple[str, ...] = ()
+    listed: bool = False  # whether targets are a list, which each sample has all of
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """What is kept in any case."""
+        return ("population", "overall_by_target" if self.listed else "overall")
 
     @property
     def groups(self) -> int:
@@ -39,7 +45,11 @@ class Measures:
         sizes = {"targets": len(self.axes.targets), "groups": self.groups}
         first = {"population": population(**sizes, levels=self.axes.quantiles)}
         return [
-            first | {name: extra(name, **sizes, channels=channels) for name in self.extras}
+            first
+            | {
+                name: extra(name, **sizes, channels=channels)
+                for name in (*self.always[1:], *self.extras)
+            }
             for channels in self.channels
         ]
 
@@ -89,7 +99,7 @@ class Measures:
             dataset = layer_dataset(
                 each["population"].finalize(state["population"]), self.axes, unit
             )
-            for kind in self.extras:
+            for kind in (*self.always[1:], *self.extras):
                 statistic = each[kind].finalize(state[kind])
                 dataset = dataset.assign(extra_variables(kind, statistic, self.axes, unit))
             found[name] = dataset
@@ -114,7 +124,7 @@ class Measures:
                         for key in STATES[name]._fields
                     )
                 )
-                for name in ("population", *self.extras)
+                for name in (*self.always, *self.extras)
             }
             for position in range(len(self.layers))
         ]
@@ -160,4 +170,5 @@ def _nothing(channels: int) -> Observed:
     """Return a batch of no entry."""
     none, whole = torch.empty(0), torch.empty(0, dtype=torch.int64)
     importance = torch.empty(0, channels, dtype=torch.float64)
-    return Observed(importance, none, none, whole, whole, whole.bool(), none.double(), whole)
+    cells = whole, whole, whole.bool(), whole.bool()
+    return Observed(importance, none, none, *cells, none.double(), whole)

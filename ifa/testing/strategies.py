@@ -143,7 +143,8 @@ def observations(draw: Draw, *, targets: int, groups: int = 1) -> Observed:
     high = torch.where(broken, torch.inf, high)
     cells = whole(targets - 1), whole(groups - 1)
     weight = 0.25 + whole(3) / 4
-    return Observed(importance, high, low, *cells, whole(1).bool(), weight, torch.arange(len(high)))
+    taken = whole(1).bool(), whole(1).bool()
+    return Observed(importance, high, low, *cells, *taken, weight, torch.arange(len(high)))
 
 
 @st.composite
