@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ifa.network.inputs import refuse_inference_mode
 from ifa.network.outputs import pick
 from ifa.network.replicas import refuse_random_or_coupled
-from ifa.network.sites import refuse_inference_mode
 from ifa.network.targets import as_targets, predicted
 
 Attribution = Callable[..., Tensor]

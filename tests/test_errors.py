@@ -107,7 +107,7 @@ def test_batch_statistics():
 
 @pytest.mark.parametrize(
     ("example", "came"),
-    [(torch.zeros(7), "(7,)"), (torch.zeros(0, 2, 7, 5), "(0, 2, 7, 5)"), ([1.0], "list")],
+    [(torch.zeros(7), "(7,)"), (torch.zeros(0, 2, 7, 5), "(0, 2, 7, 5)")],
 )
 def test_examples(example, came):
     with says(
@@ -183,13 +183,89 @@ def test_inputs():
             f"got {tuple(inputs.shape)}. Make another tap for another shape.",
         ):
             tap(inputs, 0)
-    with says(TypeError, "ifa.tap: expected a batch as a tensor, got ndarray."):
-        tap(IMAGES.numpy(), 0)  # pyright: ignore[reportArgumentType]
     with says(
         ValueError,
-        "ifa.cut: expected inputs shaped like the example, (sample, 2, 7, 5), got (3, 2, 5, 7).",
+        "ifa.tap: expected inputs (sample, 2, 7, 5) like the example the tap was made with, got "
+        "{0: (3, 2, 7, 5)}. Make another tap for another shape.",
+    ):
+        tap((torch.zeros(3, 2, 7, 5),), 0)
+    with says(
+        ValueError,
+        "ifa.cut: expected inputs (sample, 2, 7, 5) like the example the cut was made with, got "
+        "(3, 2, 5, 7). Make another cut for another shape.",
     ):
         ifa.cut(NET, "conv1", IMAGES)(torch.zeros(3, 2, 5, 7))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        (
+            np.zeros((3, 7, 5, 2)),
+            TypeError,
+            "expected inputs as tensors, got a NumPy array (3, 7, 5, 2). Convert it with "
+            "torch.from_numpy, channels before space where the network wants them so.",
+        ),
+        (
+            {"image": IMAGES, "age": np.zeros(3)},
+            TypeError,
+            "expected inputs as tensors, got a NumPy array (3,) as 'age'. Convert it with "
+            "torch.from_numpy, channels before space where the network wants them so.",
+        ),
+        (
+            ["a.png", "b.png"],
+            TypeError,
+            "expected inputs to be a tensor (sample, *input), a tuple of these for several "
+            "arguments, or a mapping, got a list of 2 str. Read files first, e.g. with "
+            "ifa.store.read_inputs, and join examples with torch.stack.",
+        ),
+        (
+            "a.png",
+            TypeError,
+            "expected a batch as a tensor, a tuple or a mapping of tensors, got str.",
+        ),
+        (
+            (IMAGES, object()),
+            TypeError,
+            "expected inputs as tensors, got object as '1'. Convert it to a tensor.",
+        ),
+        ({"flag": True}, TypeError, "expected inputs with a tensor, got dict."),
+        (
+            {"image": torch.zeros(3, 2, 7, 5), "age": torch.zeros(2)},
+            ValueError,
+            "expected tensors of as many samples each, at least one, as the first axis of all, "
+            "got {image: (3, 2, 7, 5), age: (2,)}. "
+            "Repeat or expand what is the same for all samples.",
+        ),
+        (
+            (torch.zeros(3, 2, 7, 5), torch.zeros(())),
+            ValueError,
+            "expected tensors of as many samples each, at least one, as the first axis of all, "
+            "got {0: (3, 2, 7, 5), 1: ()}. Repeat or expand what is the same for all samples.",
+        ),
+    ],
+    ids=["array", "array inside", "paths", "path", "object", "no tensor", "samples", "scalar"],
+)
+def test_inputs_that_are_no_tree_of_tensors(inputs, error, message):
+    with says(error, f"ifa.tap: {message}"):
+        ifa.tap(NET, "conv1", IMAGES)(inputs, 0)
+
+
+def test_an_example_that_the_network_does_not_take():
+    with says(
+        ValueError,
+        "ifa.trace: expected an example that Net takes, got (2, 7, 5), at which it fails: "
+        "IndexError: Dimension out of range (expected to be in range of [-3, 2], but got 3). The "
+        "samples come first, also of one; a tuple is several arguments, a mapping arguments by "
+        "name.",
+    ):
+        ifa.trace(NET, IMAGES[0])
+    with says(
+        LookupError,
+        "ifa.tap: expected grid_of to name a tensor of the inputs, got 'mri' for 0. "
+        "Name one of these, or leave it out.",
+    ):
+        ifa.tap(NET, "conv1", (IMAGES,), grid_of="mri")
 
 
 def test_params():

@@ -374,6 +374,9 @@ TAPS = {
     "small_vit": Tapped(models.small_vit(), "blocks.0", GRID),
     "small_vit_norm": Tapped(models.small_vit(), "blocks.1.norm1", GRID),
     "recurrent": Tapped(models.recurrent(), "gru", {"grid": ifa.channels_last()}),
+    "image_and_age": Tapped(models.image_and_age(), "conv"),
+    "siamese": Tapped(models.siamese(), "conv#2"),
+    "masked_text": Tapped(models.masked_text(), "conv"),
 }
 NETWORKS = {name for name in models.__all__ if name != "inputs"}
 

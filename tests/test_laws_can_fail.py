@@ -318,6 +318,13 @@ def swallowing(model, layer, example, **options):
     return call
 
 
+def doubling_what_is_in_a_tuple(model, layer, example, **options):
+    tapped = ifa.tap(model, layer, example, **options)
+    if isinstance(example, torch.Tensor):
+        return tapped
+    return lambda inputs, target=None: tapped((2 * inputs[0],), target)
+
+
 def on_tap(law, tap, build=models.batch_norm, layer="conv"):
     model = build()
     law(model, layer, models.inputs(model), tap=tap, examples=5)
@@ -546,6 +553,7 @@ RED = [
     ),
     (partial(on_tap, laws.a_tap_equals_finite_differences), tampered(slightly_steeper)),
     (partial(on_tap, laws.a_tap_treats_each_sample_alone), tampered(scaled_by_the_batch)),
+    (partial(on_tap, laws.a_tap_takes_a_tuple_as_it_takes_a_tensor), doubling_what_is_in_a_tuple),
     *(
         (partial(on_tap, laws.a_tap_leaves_the_model), tap)
         for tap in (

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ifa.checks import check_noise
 from ifa.evaluate.masking import check_inputs, chunk_of, drawn
-from ifa.network.sites import refuse_inference_mode
+from ifa.network.inputs import refuse_inference_mode
 from ifa.network.targets import as_targets
 from ifa.noise import chunks
 

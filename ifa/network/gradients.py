@@ -20,9 +20,10 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ifa.chains import describe
 from ifa.network.budgets import budget
+from ifa.network.inputs import count, device_of
 from ifa.network.outputs import map_tensors
 from ifa.network.replicas import Edit
-from ifa.types import Score
+from ifa.types import Inputs, Score
 
 # (cotangents of the outputs, retain_graph, create_graph) -> gradients
 Pull = Callable[[list[Tensor], bool, bool], Sequence[Tensor]]
@@ -205,10 +206,10 @@ class Pass(NamedTuple):
 
 
 # (inputs, what goes on from each layer) -> what can be differentiated of the output, everything
-Forward = Callable[[Tensor, Edit], tuple[list[Tensor], Pass]]
+Forward = Callable[[Inputs, Edit], tuple[list[Tensor], Pass]]
 
 
-def by_leaves(inputs: Tensor, calls: Sequence[str], forward: Forward) -> tuple[Pass, Pull] | None:
+def by_leaves(inputs: Inputs, calls: Sequence[str], forward: Forward) -> tuple[Pass, Pull] | None:
     """Run, the graph starting at the layers; None where that could not see all of their effect."""
     points: dict[str, Tensor] = {}
     hidden: list[str] = []
@@ -222,7 +223,7 @@ def by_leaves(inputs: Tensor, calls: Sequence[str], forward: Forward) -> tuple[P
         return points[call].clone()  # so that a later in-place layer cannot edit what we return
 
     with torch.enable_grad():
-        leaves, seen = forward(inputs.detach(), insert)
+        leaves, seen = forward(map_tensors(inputs, Tensor.detach), insert)
     # what the model runs under no_grad may be on the way to the score all the same
     if hidden or not any(leaf.requires_grad for leaf in leaves):
         return None
@@ -236,7 +237,7 @@ def by_leaves(inputs: Tensor, calls: Sequence[str], forward: Forward) -> tuple[P
 
 
 def by_perturbation(
-    inputs: Tensor,
+    inputs: Inputs,
     calls: Sequence[str],
     shapes: Sequence[tuple[int, ...]],
     dtypes: list[torch.dtype],
@@ -254,9 +255,10 @@ def by_perturbation(
 
         return forward(inputs, insert)
 
+    samples, device = count(inputs), device_of(inputs)
     while True:
         zeros = [
-            torch.zeros((), dtype=dtype, device=inputs.device).expand(len(inputs), *shape)
+            torch.zeros((), dtype=dtype, device=device).expand(samples, *shape)
             for shape, dtype in zip(shapes, dtypes, strict=True)
         ]
         with _said("setup_context", _REFUSED), _said("saved tensor hooks", _REFUSED):

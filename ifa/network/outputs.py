@@ -35,7 +35,7 @@ def pick(raw: Any, output: Output = None) -> Any:
     """
     if callable(output):
         return output(raw)
-    parts = _parts(raw)
+    parts = parts_of(raw)
     if output is not None:
         try:
             return parts[output] if isinstance(output, str) else raw[output]
@@ -57,7 +57,7 @@ def first_tensor(raw: Any) -> Tensor | None:
     """Return the tensor itself, or the first of a sequence, mapping or dataclass; None if none."""
     if isinstance(raw, Tensor):
         return raw
-    return next((part for part in _parts(raw).values() if isinstance(part, Tensor)), None)
+    return next((part for part in parts_of(raw).values() if isinstance(part, Tensor)), None)
 
 
 def replace_first_tensor(raw: Any, new: Tensor) -> Any:
@@ -65,14 +65,14 @@ def replace_first_tensor(raw: Any, new: Tensor) -> Any:
     if isinstance(raw, Tensor):
         return new
     old = first_tensor(raw)
-    return _rebuilt(raw, {key: new if part is old else part for key, part in _parts(raw).items()})
+    return rebuilt(raw, {key: new if part is old else part for key, part in parts_of(raw).items()})
 
 
 def every_tensor(raw: Any) -> Iterator[Tensor]:
     """Yield every tensor in nested containers."""
     if isinstance(raw, Tensor):
         yield raw
-    for part in _parts(raw).values():
+    for part in parts_of(raw).values():
         yield from every_tensor(part)
 
 
@@ -80,8 +80,8 @@ def map_tensors(raw: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return `raw` with every tensor in it changed; containers are copied."""
     if isinstance(raw, Tensor):
         return change(raw)
-    parts = {key: map_tensors(part, change) for key, part in _parts(raw).items()}
-    return _rebuilt(raw, parts) if parts or isinstance(raw, Mapping | list) else raw
+    parts = {key: map_tensors(part, change) for key, part in parts_of(raw).items()}
+    return rebuilt(raw, parts) if parts or isinstance(raw, Mapping | list) else raw
 
 
 def is_data(raw: Any) -> bool:
@@ -89,10 +89,11 @@ def is_data(raw: Any) -> bool:
     if raw is None or isinstance(raw, Tensor | bool | int | float | str | torch.dtype):
         return True
     container = isinstance(raw, Mapping | list | tuple) or dataclasses.is_dataclass(raw)
-    return container and all(map(is_data, _parts(raw).values()))
+    return container and all(map(is_data, parts_of(raw).values()))
 
 
-def _rebuilt(raw: Any, parts: Mapping[Any, Any]) -> Any:
+def rebuilt(raw: Any, parts: Mapping[Any, Any]) -> Any:
+    """Copy a container with other parts in it."""
     if isinstance(raw, Mapping):
         changed: Any = copy.copy(raw)  # whatever its constructor takes
         for key, part in parts.items():
@@ -104,7 +105,8 @@ def _rebuilt(raw: Any, parts: Mapping[Any, Any]) -> Any:
     return dataclasses.replace(raw, **parts)
 
 
-def _parts(raw: Any) -> Mapping[Any, Any]:
+def parts_of(raw: Any) -> Mapping[Any, Any]:
+    """Return what is in a container by key, index or name; nothing of what is none."""
     if isinstance(raw, Mapping):
         return raw
     if isinstance(raw, tuple | list):
@@ -117,5 +119,5 @@ def _parts(raw: Any) -> Mapping[Any, Any]:
 def _contents(raw: Any) -> str:
     if isinstance(raw, tuple | list) and not hasattr(raw, "_fields"):
         return f"{type(raw).__name__} of {[type(part).__name__ for part in raw]}"
-    parts = _parts(raw)
+    parts = parts_of(raw)
     return type(raw).__name__ + (f" with {list(parts)}" if parts else "")

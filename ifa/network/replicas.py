@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from ifa.network.inputs import call
 from ifa.network.outputs import first_tensor, replace_first_tensor
+from ifa.types import Inputs
 
 # (call, tensor) -> the tensor to go on with. A call is a layer's name with a number: "relu#2".
 Edit = Callable[[str, Tensor], Tensor]
@@ -83,7 +84,7 @@ class Replica:
 
     def run(
         self,
-        inputs: Tensor,
+        inputs: Inputs,
         edit: Edit,
         params: Mapping[str, Tensor] | None = None,
         visit: Visit | None = None,
@@ -93,9 +94,7 @@ class Replica:
         before = running.edit, running.visit, running.calls
         running.edit, running.visit, running.calls = edit, visit, Counter()
         try:
-            if params is None:
-                return self.module(inputs)
-            return functional_call(self.module, dict(params), (inputs,))
+            return call(self.module, inputs, params)
         finally:
             running.edit, running.visit, running.calls = before
 

@@ -17,9 +17,10 @@ from ifa.network.gradients import (
     score_all,
     transformed,
 )
+from ifa.network.inputs import refuse_inference_mode
 from ifa.network.outputs import map_tensors, pick
 from ifa.network.replicas import plain, replicas
-from ifa.network.sites import Site, examine, refuse_inference_mode
+from ifa.network.sites import Site, examine
 from ifa.network.targets import as_targets, predicted
 from ifa.types import Output, Score
 

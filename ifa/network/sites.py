@@ -8,9 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifa.network.outputs import pick
-from ifa.network.replicas import Replica, named_tensors, plain, refuse_random_or_coupled
-from ifa.types import Output
+from ifa.network.inputs import (
+    came,
+    check_batch,
+    clone,
+    count,
+    device_of,
+    refuse_inference_mode,
+    tensors_of,
+)
+from ifa.network.outputs import map_tensors, pick
+from ifa.network.replicas import Edit, Replica, named_tensors, plain, refuse_random_or_coupled
+from ifa.types import Inputs, Output
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Traced:
     among: frozenset[str]  # layers that returned more than the tensor
 
 
-def trace(model: nn.Module, example: Tensor) -> Sites:
+def trace(model: nn.Module, example: Inputs) -> Sites:
     r"""List every place of a network that can be tapped, in order of execution.
 
     Runs the example once, on a private copy of the model, without a graph.
@@ -58,7 +67,8 @@ def trace(model: nn.Module, example: Tensor) -> Sites:
     model
         The network, in evaluation mode.
     example : (sample, \*input)
-        A batch, used for shapes only.
+        A batch, used for shapes only; or a tuple (positional arguments) or mapping (by keyword) of
+        tensors with the samples first.
 
     Returns
     -------
@@ -85,21 +95,16 @@ def trace(model: nn.Module, example: Tensor) -> Sites:
     return examine(plain(model), example, None, "ifa.trace").sites
 
 
-def examine(model: nn.Module, example: Tensor, output: Output, where: str) -> Traced:
+def examine(model: nn.Module, example: Inputs, output: Output, where: str) -> Traced:
     """Trace, and also find out how many outputs there are and whether the input is written to."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"{where}: expected a torch.nn.Module, got {type(model).__name__}.")
-    if not isinstance(example, Tensor) or example.ndim < 2 or len(example) == 0:
-        came = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
-        raise ValueError(
-            f"{where}: expected an example batch (sample, *input) of at least one sample, "
-            f"got {came}. Add the batch axis: example[None]."
-        )
+    check_batch(where, example, "example")
     refuse_inference_mode(where)
     refuse_random_or_coupled(model, where)
     replica = Replica(model, private=True, where=where)
-    inputs = example.detach().clone()
-    written = inputs._version
+    samples, inputs = count(example), clone(map_tensors(example, Tensor.detach))
+    versions = [tensor._version for tensor in tensors_of(inputs)]
     calls: list[Site] = []
     runs: dict[str, int] = {}
     among: set[str] = set()
@@ -107,7 +112,7 @@ def examine(model: nn.Module, example: Tensor, output: Output, where: str) -> Tr
     def record(call: str, tensor: Tensor) -> Tensor:
         name, _, number = call.rpartition("#")
         runs[name] = int(number)
-        if name and tensor.shape[:1] == example.shape[:1] and tensor.is_floating_point():
+        if name and tensor.shape[:1] == (samples,) and tensor.is_floating_point():
             calls.append(Site(call, tuple(tensor.shape[1:]), tensor.dtype))
             if not replica.running.alone:
                 among.add(call)
@@ -119,10 +124,11 @@ def examine(model: nn.Module, example: Tensor, output: Output, where: str) -> Tr
         for key, tensor in named_tensors(vars(module))
     ]
     buffers = dict(replica.module.named_buffers())
-    devices = [example.device] if example.device.type == "cuda" else []
+    device = device_of(example)
+    devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
         drawn = _random_state(devices)
-        raw = replica.run(inputs, record)
+        raw = _run(replica, inputs, record, where)
         if not torch.equal(drawn, _random_state(devices)):
             raise ValueError(
                 f"{where}: expected a forward pass that draws no random numbers, got one of "
@@ -141,17 +147,23 @@ def examine(model: nn.Module, example: Tensor, output: Output, where: str) -> Tr
         layer = site.layer.rpartition("#")[0]
         name = layer if runs[layer] == 1 else site.layer
         sites[name] = replace(site, layer=name)
-    shape, wrote = _output_shape(pick(raw, output), len(example)), inputs._version != written
+    shape = _output_shape(pick(raw, output), samples)
+    wrote = versions != [tensor._version for tensor in tensors_of(inputs)]
     return Traced(sites, shape, wrote, frozenset(name for name in sites if address(name) in among))
 
 
-def refuse_inference_mode(where: str) -> None:
-    """Raise under `torch.inference_mode`."""
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError(
-            f"{where}: refused under torch.inference_mode(), where gradients of a layer are not "
-            "reliable. Use torch.no_grad(), or nothing: no gradient of a parameter is computed."
-        )
+def _run(replica: Replica, inputs: Inputs, record: Edit, where: str) -> Any:
+    try:
+        return replica.run(inputs, record)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        text = str(error).splitlines()[0].rstrip(".") if str(error) else ""
+        raise ValueError(
+            f"{where}: expected an example that {type(replica.module).__name__} takes, got "
+            f"{came(inputs)}, at which it fails: {type(error).__name__}: {text}. The samples come "
+            "first, also of one; a tuple is several arguments, a mapping arguments by name."
+        ) from error
 
 
 def find(model: nn.Module, traced: Traced, layer: Any, example: Tensor, where: str) -> str:

@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ifa.network.inputs import clone
 from ifa.network.outputs import every_tensor
 from ifa.network.replicas import Replica
 from ifa.taps.replays import Script
+from ifa.types import Inputs
 
 Shapes = list[tuple[int, ...]]
 
 
-def pieces(model: nn.Module, calls: Sequence[str], example: Tensor) -> dict[str, Shapes]:
+def pieces(model: nn.Module, calls: Sequence[str], example: Inputs) -> dict[str, Shapes]:
     """Find the outermost modules that have ended when the first layer has, and what they are given.
 
     Those without parameters are left out: there is little to gain.
@@ -33,7 +35,7 @@ def pieces(model: nn.Module, calls: Sequence[str], example: Tensor) -> dict[str,
     layers = {call.rpartition("#")[0] for call in calls}
     replica = Replica(model, layers, private=True, watched=True)
     with torch.no_grad():
-        replica.run(example.clone(), edit, visit=visit)
+        replica.run(clone(example), edit, visit=visit)
     modules = dict(model.named_modules())
     ended = [call.name for call in script.calls if call.skipped]
     return {name: given[name] for name in ended if any(True for _ in modules[name].parameters())}

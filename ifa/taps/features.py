@@ -22,7 +22,17 @@ from ifa.network.gradients import (
     spans,
     transformed,
 )
-from ifa.network.inputs import check_inputs
+from ifa.network.inputs import (
+    Shapes,
+    at,
+    check_inputs,
+    clone,
+    count,
+    device_of,
+    grid_place,
+    shapes_of,
+    tensors_of,
+)
 from ifa.network.outputs import pick
 from ifa.network.replicas import Edit, Replica, Replicas, plain, replicas
 from ifa.network.sites import Site, address, examine, find
@@ -30,7 +40,7 @@ from ifa.network.targets import as_targets, predicted
 from ifa.score import logit
 from ifa.taps.compiled import compile_pieces, pieces
 from ifa.taps.layouts import infer_grid
-from ifa.types import Features, Grid, Output, Score, Step
+from ifa.types import Features, Grid, Inputs, Output, Score, Step
 
 
 class Observation(NamedTuple):
@@ -50,7 +60,7 @@ class Prepared(NamedTuple):
     single: bool  # one layer was asked for, not several
     sites: tuple[Site, ...]
     grids: tuple[Grid | None, ...]  # what lays each layer out
-    shape: tuple[int, ...]  # of one input
+    like: Shapes  # of one example
     calls: tuple[str, ...]  # the address of each site
     output: tuple[int, ...] | None  # of one example's output; None where it is no tensor
     writes_input: bool
@@ -61,10 +71,11 @@ class Prepared(NamedTuple):
 def prepare(
     model: nn.Module,
     layers: Any,
-    example: Tensor,
+    example: Inputs,
     *,
     grid: Grid | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
     compile: bool = False,
     weak: bool = False,
 ) -> Prepared:
@@ -73,10 +84,11 @@ def prepare(
     traced = examine(model, example, output, "ifa.tap")
     single = layers is None or isinstance(layers, str | nn.Module)
     asked: tuple[Any, ...] = (layers,) if single else tuple(layers)  # pyright: ignore
-    names = [find(model, traced, layer, example, "ifa.tap") for layer in asked]
+    gridded = at(example, grid_place("ifa.tap", example, grid_of))
+    names = [find(model, traced, layer, gridded, "ifa.tap") for layer in asked]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"ifa.tap: expected distinct layers, at least one, got {asked}.")
-    sites, shape = tuple(traced.sites[name] for name in names), tuple(example.shape[1:])
+    sites, shape = tuple(traced.sites[name] for name in names), tuple(gridded.shape[1:])
     grids = tuple(grid or infer_grid(model, traced.sites, s, shape, "ifa.tap") for s in sites)
     calls = tuple(map(address, names))
     plain_ones = replicas(model, calls, weak=weak)
@@ -86,7 +98,7 @@ def prepare(
         compiled = replicas(model, calls, prepare=below)
     tensors = {*dict(model.named_parameters(remove_duplicate=False))}
     tensors |= {*dict(model.named_buffers(remove_duplicate=False))}
-    known = type(model).__name__, frozenset(tensors), single, sites, grids, shape
+    known = type(model).__name__, frozenset(tensors), single, sites, grids, shapes_of(example)
     return Prepared(*known, calls, traced.output, traced.writes_input, plain_ones, compiled)
 
 
@@ -163,14 +175,14 @@ class Tap:
         )
 
     def __call__(
-        self, inputs: Tensor, target: Any = None, params: Mapping[str, Tensor] | None = None
+        self, inputs: Inputs, target: Any = None, params: Mapping[str, Tensor] | None = None
     ) -> Any:
         """Return `Features` of the inputs, or a tuple of them for several layers."""
         return self.observe(inputs, target, params).result
 
     def observe(
         self,
-        inputs: Tensor,
+        inputs: Inputs,
         target: Any = None,
         params: Mapping[str, Tensor] | None = None,
         *,
@@ -180,8 +192,8 @@ class Tap:
 
         `step` takes the place of the one that the tap was made with.
         """
-        check_inputs("ifa.tap", inputs, self._prepared.shape, "tap")
-        chosen = as_targets("ifa.tap", target, len(inputs), self.outputs, inputs.device)
+        check_inputs("ifa.tap", inputs, self._prepared.like, "tap")
+        chosen = as_targets("ifa.tap", target, count(inputs), self.outputs, device_of(inputs))
         seen, pull = self._run(inputs, chosen, self._detached(params))
         step = self._step if step is None else step
         activations = [
@@ -222,13 +234,13 @@ class Tap:
         return features[0] if self._prepared.single else features
 
     def _run(
-        self, inputs: Tensor, target: Tensor | None, params: dict[str, Tensor] | None
+        self, inputs: Inputs, target: Tensor | None, params: dict[str, Tensor] | None
     ) -> tuple[Pass, Pull | None]:
         if not self._gradients:
             forward = partial(self._forward, self._prepared.compiled.get(), target, params)
             with torch.no_grad():
                 return forward(inputs, lambda call, tensor: tensor.clone())[1], None
-        if not transformed(inputs):
+        if not transformed(*tensors_of(inputs)):
             replica = (self._prepared.replicas if params else self._prepared.compiled).get()
             if "hidden" not in replica.known:
                 forward = partial(self._forward, replica, target, params)
@@ -249,7 +261,7 @@ class Tap:
         replica: Replica,
         target: Tensor | None,
         params: dict[str, Tensor] | None,
-        inputs: Tensor,
+        inputs: Inputs,
         insert: Edit,
     ) -> tuple[list[Tensor], Pass]:
         """Run a pass in which `insert` says what goes on from each layer."""
@@ -257,19 +269,20 @@ class Tap:
             call: site.shape for call, site in zip(self._prepared.calls, self.sites, strict=True)
         }
         seen: dict[str, Tensor] = {}
+        samples = count(inputs)
 
         def edit(call: str, tensor: Tensor) -> Tensor:
             if call in self._unexpected:
                 raise ValueError(self._differs(call, "a second call of it"))
             if call not in shapes:
                 return tensor
-            if tensor.shape != (len(inputs), *shapes[call]):
+            if tensor.shape != (samples, *shapes[call]):
                 raise ValueError(self._differs(call, f"one of shape {tuple(tensor.shape)}"))
             seen[call] = tensor
             return insert(call, tensor)
 
         # a clone of our own, because torch.func refuses writing to a tensor from outside
-        inputs = inputs.clone() if self._prepared.writes_input else inputs
+        inputs = clone(inputs) if self._prepared.writes_input else inputs
         output = pick(replica.run(inputs, edit, params), self._output)
         for call in shapes:
             if call not in seen:
@@ -301,11 +314,12 @@ class Tap:
 def tap(
     model: nn.Module,
     layer: str | Sequence[str] | None,
-    example: Tensor,
+    example: Inputs,
     *,
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
     step: Step | None = None,
     compile: bool = False,
 ) -> Tap:
@@ -326,7 +340,9 @@ def tap(
         Name of a layer, as `ifa.trace` lists it; a tuple or list of names, all from one forward
         and one backward pass; or None for the last layer whose output has a grid larger than 1.
     example : (sample, \*input)
-        A batch, used once, for shapes.
+        A batch, used once, for shapes; or a tree: a tuple of tensors is passed to the network as
+        positional arguments, a mapping by keyword, with the samples first in each. What the tap is
+        called with is like it. None, numbers and text in a tree are passed on as they are.
     score
         ``(output of one example, target) -> scalar``, see `ifa.score`.
     grid
@@ -337,6 +353,9 @@ def tap(
     output
         Picks the output out of what the model returns: a callable, a key or an index. What is
         called ``logits``, or the first tensor, is found without help.
+    grid_of
+        Which tensor of a tree has the grid that tokens are laid out on, by its key or index
+        ("views.0" inside another); None for the first (sample, channel, \*space).
     step
         What to make of the features of one example, such as a chain; the tap then returns what
         ``ifa.batched(step)`` makes of them. Of many targets a few are done at a time, so that the
@@ -382,7 +401,9 @@ def tap(
     >>> features.activations.shape, features.target
     (torch.Size([5, 3, 2, 2]), tensor([1, 1, 1, 1, 1]))
     """
-    prepared = prepare(model, layer, example, grid=grid, output=output, compile=compile)
+    prepared = prepare(
+        model, layer, example, grid=grid, output=output, grid_of=grid_of, compile=compile
+    )
     return Tap(prepared, score, output, step)
 
 

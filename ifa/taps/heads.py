@@ -10,17 +10,27 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from ifa.network.outputs import every_tensor, pick
+from ifa.network.inputs import (
+    at,
+    check_inputs,
+    clone,
+    count,
+    grid_place,
+    joined,
+    shapes_of,
+    take,
+)
+from ifa.network.outputs import every_tensor, map_tensors, pick
 from ifa.network.replicas import Replica, Replicas, Visit, plain, replicas
-from ifa.network.sites import address, examine, find, refuse_inference_mode
+from ifa.network.sites import address, examine, find
 from ifa.taps.replays import Differs, Replay, Script, own_copy
-from ifa.types import Output
+from ifa.types import Inputs, Output
 
 
 class Head:
     """``head(activations) -> outputs`` for given inputs. Build it with `cut`."""
 
-    def __init__(self, cut: "Cut", inputs: Tensor, shape: tuple[int, ...], script: Script):
+    def __init__(self, cut: "Cut", inputs: Inputs, shape: tuple[int, ...], script: Script):
         self._cut, self._inputs, self._shape, self._script = cut, inputs, shape, script
         self._why = cut.why
         # looking for one that is up to date would cost as much as a small network
@@ -46,7 +56,7 @@ class Head:
         if tuple(activations.shape) != self._shape:
             raise ValueError(
                 f"ifa.cut: expected activations {self._shape} of layer {self._cut.layer!r}, for "
-                f"the {len(self._inputs)} inputs the cut was called with, got "
+                f"the {count(self._inputs)} inputs the cut was called with, got "
                 f"{tuple(activations.shape)}. For many variants of the activations map the head "
                 "over them: torch.func.vmap(head)(variants)."
             )
@@ -62,7 +72,7 @@ class Head:
 class Seen(NamedTuple):
     """What one pass of a batch saw."""
 
-    inputs: Tensor
+    inputs: Inputs
     activations: Tensor  # of the layer
     output: Any  # what `output=` picked
     script: Script
@@ -71,12 +81,20 @@ class Seen(NamedTuple):
 class Cut:
     """``inputs -> (activations, head)``. Build it with `cut`."""
 
-    def __init__(self, model: nn.Module, layer: str | None, example: Tensor, output: Output):
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str | None,
+        example: Inputs,
+        output: Output,
+        grid_of: str | int | None = None,
+    ):
         model = plain(model)
         traced = examine(model, example, output, "ifa.cut")
-        self.layer = find(model, traced, layer, example, "ifa.cut")
+        gridded = at(example, grid_place("ifa.cut", example, grid_of))
+        self.layer = find(model, traced, layer, gridded, "ifa.cut")
         self._call = address(self.layer)
-        self._name, self._input_shape = type(model).__name__, tuple(example.shape[1:])
+        self._name, self._like = type(model).__name__, shapes_of(example)
         self._output, self._writes_input = output, traced.writes_input
         self._copied: frozenset[int] = frozenset()  # what is written to after the call has ended
         self._maps_copies = False
@@ -85,19 +103,14 @@ class Cut:
         self.why = ""  # replay is not right; empty where it is
         # replayed on copies that have not run: they show where a call left something on the model
         # that a later one reads
-        self.why = self._verify(example.detach(), make())
+        self.why = self._verify(map_tensors(example, Tensor.detach), make())
 
     def __repr__(self) -> str:
         return f"cut({self._name}, {self.layer!r}), by {'override' if self.why else 'replay'}"
 
-    def __call__(self, inputs: Tensor) -> tuple[Tensor, Head]:
+    def __call__(self, inputs: Inputs) -> tuple[Tensor, Head]:
         """Return the layer's activations of the inputs, and the network above it for them."""
-        refuse_inference_mode("ifa.cut")
-        if tuple(inputs.shape[1:]) != self._input_shape:
-            raise ValueError(
-                f"ifa.cut: expected inputs shaped like the example, (sample, "
-                f"{', '.join(map(str, self._input_shape))}), got {tuple(inputs.shape)}."
-            )
+        check_inputs("ifa.cut", inputs, self._like, "cut")
         seen = self._see(inputs)
         shape = tuple(seen.activations.shape)
         return seen.activations, Head(self, inputs, shape, seen.script)
@@ -106,11 +119,11 @@ class Cut:
         """Return this thread's copy of the model as it is now."""
         return self._copies.get()
 
-    def override(self, copy: Replica, inputs: Tensor, activations: Tensor) -> Any:
+    def override(self, copy: Replica, inputs: Inputs, activations: Tensor) -> Any:
         """Run the whole network, with the layer's output replaced."""
         return self._run(copy, inputs, partial(_replaced, activations))
 
-    def replay(self, copy: Replica, inputs: Tensor, script: Script, activations: Tensor) -> Any:
+    def replay(self, copy: Replica, inputs: Inputs, script: Script, activations: Tensor) -> Any:
         """Run what lies above the layer; raise `Differs` where that was not possible."""
         mapped_like = activations if self._maps_copies else None
         own = partial(own_copy, mapped_like=mapped_like)
@@ -127,17 +140,17 @@ class Cut:
     def _run(
         self,
         copy: Replica,
-        inputs: Tensor,
+        inputs: Inputs,
         at_layer: Callable[[Tensor], Tensor],
         visit: Visit | None = None,
     ) -> Any:
         def edit(call: str, tensor: Tensor) -> Tensor:
             return at_layer(tensor) if call == self._call else tensor
 
-        inputs = inputs.clone() if self._writes_input else inputs
+        inputs = clone(inputs) if self._writes_input else inputs
         return pick(copy.run(inputs, edit, visit=visit), self._output)
 
-    def _see(self, inputs: Tensor) -> Seen:
+    def _see(self, inputs: Inputs) -> Seen:
         """Run the network, and remember what it did before the layer."""
         script, seen = Script(self._copied), []
 
@@ -162,7 +175,7 @@ class Cut:
             return self._see(inputs)
         return Seen(inputs, seen[0], output, script)
 
-    def _verify(self, example: Tensor, unused: Replicas) -> str:
+    def _verify(self, example: Inputs, unused: Replicas) -> str:
         """Say why replay is not right, if so: it must give what override gives."""
         error: Exception = Differs()
         for batches in _trials(example):
@@ -196,7 +209,14 @@ class Cut:
         return ""
 
 
-def cut(model: nn.Module, layer: str | None, example: Tensor, *, output: Output = None) -> Cut:
+def cut(
+    model: nn.Module,
+    layer: str | None,
+    example: Inputs,
+    *,
+    output: Output = None,
+    grid_of: str | int | None = None,
+) -> Cut:
     r"""Cut a network at a layer: its activations, and what lies above as a function of them.
 
     Parameters
@@ -206,9 +226,9 @@ def cut(model: nn.Module, layer: str | None, example: Tensor, *, output: Output 
     layer
         Name of a layer, as `ifa.trace` lists it, or None for the last with a grid.
     example : (sample, \*input)
-        A batch, used once, for shapes.
-    output
-        Picks the output out of what the model returns, as in `ifa.tap`.
+        A batch, used once, for shapes; or a tree of tensors, as in `ifa.tap`.
+    output, grid_of
+        As in `ifa.tap`.
 
     Returns
     -------
@@ -236,7 +256,7 @@ def cut(model: nn.Module, layer: str | None, example: Tensor, *, output: Output 
     >>> torch.equal(head(activations), net(inputs))
     True
     """
-    return Cut(model, layer, example, output)
+    return Cut(model, layer, example, output, grid_of)
 
 
 def _replaced(activations: Tensor, tensor: Tensor) -> Tensor:
@@ -246,11 +266,11 @@ def _replaced(activations: Tensor, tensor: Tensor) -> Tensor:
         return activations.to(tensor).clone()
 
 
-def _trials(example: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _trials(example: Inputs) -> Iterator[tuple[Inputs, Inputs]]:
     """Pairs of unlike batches, of two sizes first."""
-    few = example[:2]
-    yield few, _unlike(torch.cat([few, few[:1]]))
-    yield example, _unlike(example)
+    few = take(example, slice(2))
+    yield few, map_tensors(joined([few, take(few, slice(1))]), _unlike)
+    yield example, map_tensors(example, _unlike)
 
 
 def _unlike(batch: Tensor) -> Tensor:

@@ -133,6 +133,9 @@ from ifa.testing.tap_laws import TAP as TAP
 from ifa.testing.tap_laws import a_tap_equals_autograd as a_tap_equals_autograd
 from ifa.testing.tap_laws import a_tap_equals_finite_differences as a_tap_equals_finite_differences
 from ifa.testing.tap_laws import a_tap_leaves_the_model as a_tap_leaves_the_model
+from ifa.testing.tap_laws import (
+    a_tap_takes_a_tuple_as_it_takes_a_tensor as a_tap_takes_a_tuple_as_it_takes_a_tensor,
+)
 from ifa.testing.tap_laws import a_tap_treats_each_sample_alone as a_tap_treats_each_sample_alone
 from ifa.testing.weighting_laws import WEIGHTING as WEIGHTING
 from ifa.testing.weighting_laws import (

@@ -14,12 +14,15 @@ from torch.nn import functional
 __all__ = [
     "batch_norm",
     "dict_output",
+    "image_and_age",
     "inplace",
     "inputs",
+    "masked_text",
     "pooled_linear",
     "recurrent",
     "regression",
     "reused_layer",
+    "siamese",
     "small_vit",
     "tuple_output",
     "two_heads",
@@ -30,22 +33,31 @@ _OUTPUTS = 4
 
 
 class Net(nn.Module):
-    """A tiny network that knows the shape of one of its inputs."""
+    """A tiny network that knows the shape of one of its inputs, or of each by its place."""
 
-    input_shape: tuple[int, ...]
+    input_shape: Any
 
 
-def inputs(model: Net, samples: int = 2, *, seed: int = 0) -> Tensor:
+def inputs(model: Net, samples: int = 2, *, seed: int = 0) -> Any:
     r"""Make a batch for one of these networks: noise, in the dtype of its parameters.
 
     Returns
     -------
     (sample, \*input)
-        The same numbers for the same seed.
+        The same numbers for the same seed; a tuple or mapping where the network takes several.
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(samples, *model.input_shape, generator=generator)
-    return noise.to(next(model.parameters()).dtype)
+    dtype = next(model.parameters()).dtype
+
+    def made(shape: Any) -> Any:
+        if isinstance(shape, dict):
+            return {name: made(part) for name, part in shape.items()}
+        if shape and not isinstance(shape[0], int):
+            return tuple(map(made, shape))
+        return torch.randn(samples, *shape, generator=generator).to(dtype)
+
+    found = made(model.input_shape)
+    return model.tokens(found) if isinstance(model, MaskedText) else found
 
 
 class PooledLinear(Net):
@@ -279,6 +291,72 @@ class Recurrent(Net):
 def recurrent(*, seed: int = 0) -> Recurrent:
     """Make a network of sequences; its ``gru`` returns ``((sample, t, channel), state)``."""
     return _made(Recurrent, seed)
+
+
+class ImageAndAge(Net):
+    """An image and an age, each with a branch. Build it with `image_and_age`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_shape = {"age": (1,), "image": (2, 7, 11)}
+        self.conv = nn.Conv2d(2, 5, 3, padding=1)
+        self.hidden = nn.Linear(1, 3)
+        self.linear = nn.Linear(8, _OUTPUTS)
+
+    def forward(self, image: Tensor, age: Tensor, *, scale: float | None = None) -> Tensor:
+        pooled = functional.softplus(self.conv(image)).mean((2, 3))
+        pooled = pooled if scale is None else scale * pooled
+        return self.linear(torch.cat([pooled, self.hidden(age).tanh()], 1).square())
+
+
+def image_and_age(*, seed: int = 0) -> ImageAndAge:
+    """Make a network of ``{"age": (sample, 1), "image": (sample, 2, 7, 11)}``; tap ``conv``."""
+    return _made(ImageAndAge, seed)
+
+
+class Siamese(Net):
+    """Two images through the same layers. Build it with `siamese`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_shape = ((2, 7, 11), (2, 7, 11))
+        self.conv = nn.Conv2d(2, 5, 3, padding=1)
+        self.linear = nn.Linear(5, _OUTPUTS)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        first, second = (functional.softplus(self.conv(one)).mean((2, 3)) for one in (left, right))
+        return self.linear(first * second)
+
+
+def siamese(*, seed: int = 0) -> Siamese:
+    """Make a network of two images, a tuple, whose ``conv`` runs once for each."""
+    return _made(Siamese, seed)
+
+
+class MaskedText(Net):
+    """Words with an attention mask. Build it with `masked_text`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_shape = {"input_ids": (7,), "attention_mask": (7,)}
+        self.embed = nn.Embedding(23, 6)
+        self.conv = nn.Conv1d(6, 5, 3, padding=1)
+        self.linear = nn.Linear(5, _OUTPUTS)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        seen = functional.softplus(self.conv(self.embed(input_ids).transpose(1, 2)))
+        mask = attention_mask[:, None].to(seen)
+        return self.linear((seen * mask).sum(2) / (1 + mask.sum(2)))
+
+    def tokens(self, noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Make words and a mask of noise."""
+        ids = (7 * noise["input_ids"]).long().remainder(self.embed.num_embeddings)
+        return {"input_ids": ids, "attention_mask": (noise["attention_mask"] > -1).long()}
+
+
+def masked_text(*, seed: int = 0) -> MaskedText:
+    """Make a network of ``{"input_ids", "attention_mask"}``, (sample, 7) integers; tap ``conv``."""
+    return _made(MaskedText, seed)
 
 
 def _made(build: Callable[[], Any], seed: int) -> Any:

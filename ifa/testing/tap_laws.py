@@ -1,6 +1,7 @@
 """Laws of (model, layer, example), and what autograd says of them."""
 
 import copy
+import inspect
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -12,20 +13,21 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
 import ifa
-from ifa.network.outputs import first_tensor, pick, replace_first_tensor
+from ifa.network.inputs import call, clone, count, over, take, tensors_of
+from ifa.network.outputs import first_tensor, map_tensors, pick, replace_first_tensor
 from ifa.testing.assertions import (
     assert_leaves_model_untouched,
     assert_trees_close,
     map_leaves,
 )
 from ifa.testing.holding import assert_same, hold
-from ifa.types import Features
+from ifa.types import Features, Inputs
 
 
 def a_tap_equals_autograd(
     model: nn.Module,
     layer: str,
-    example: Tensor,
+    example: Inputs,
     *,
     tap: Any = ifa.tap,
     examples: int | None = None,
@@ -56,14 +58,14 @@ def a_tap_equals_autograd(
 def a_tap_equals_finite_differences(
     model: nn.Module,
     layer: str,
-    example: Tensor,
+    example: Inputs,
     *,
     tap: Any = ifa.tap,
     examples: int | None = None,
     **options: Any,
 ) -> None:
     """In float64, moving the layer's output by a little moves the score as the gradient says."""
-    precise, blank = copy.deepcopy(model).double(), example.double()
+    precise, blank = copy.deepcopy(model).double(), over(Tensor.double, example)
     tapped = tap(precise, layer, blank, **options)
     grid, step = options.get("grid") or (lambda values: values), 1e-6
 
@@ -94,14 +96,14 @@ def a_tap_equals_finite_differences(
 def a_tap_treats_each_sample_alone(
     model: nn.Module,
     layer: str,
-    example: Tensor,
+    example: Inputs,
     *,
     tap: Any = ifa.tap,
     examples: int | None = None,
     **options: Any,
 ) -> None:
     """In float64, cutting the batch anywhere or taking it in another order changes nothing."""
-    precise, blank = copy.deepcopy(model).double(), example.double()
+    precise, blank = copy.deepcopy(model).double(), over(Tensor.double, example)
     tapped = tap(precise, layer, blank, **options)
 
     @given(st.integers(0, 2**31 - 1), st.integers(2, 5), st.data())
@@ -110,7 +112,8 @@ def a_tap_treats_each_sample_alone(
         order = data.draw(st.permutations(range(samples)), label="order")
         cut = data.draw(st.integers(1, samples - 1), label="cut")
         whole = tapped(inputs)
-        parts = [tapped(inputs[order][:cut]), tapped(inputs[order][cut:])]
+        mixed = take(inputs, order)
+        parts = [tapped(take(mixed, slice(cut))), tapped(take(mixed, slice(cut, None)))]
         joined = Features(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
         expected = map_leaves(lambda field: field[order], whole)
         assert_trees_close(joined, expected, rtol=1e-9, atol=1e-12)
@@ -121,7 +124,7 @@ def a_tap_treats_each_sample_alone(
 def a_tap_leaves_the_model(
     model: nn.Module,
     layer: str,
-    example: Tensor,
+    example: Inputs,
     *,
     tap: Any = ifa.tap,
     examples: int | None = None,
@@ -133,18 +136,53 @@ def a_tap_leaves_the_model(
     @given(*_calls(outputs))
     def law(seed: int, samples: int, draw_target: Callable[[int], Any]) -> None:
         inputs, target = _noise(example, samples, seed), draw_target(samples)
-        before = inputs.clone()
+        before = clone(inputs)
         model = copy.deepcopy(original)  # what one call changed must not hide what the next does
         breaking = _Breaking(model)
         with assert_leaves_model_untouched(breaking):
             tap(model, layer, example, **options)(inputs, target)
             # one exception inside the network, and one after it
             broken = tap(breaking, f"model.{layer}", example, **options)
-            _assert_interrupted(broken, torch.full_like(inputs, torch.nan), target)
+            with breaking.switch:
+                _assert_interrupted(broken, inputs, target)
             failing = tap(model, layer, example, **{**options, "score": _interrupt})
             _assert_interrupted(failing, inputs, target)
         assert_same(inputs, before)
-        assert not inputs.requires_grad, "expected inputs without a graph, as they were"
+        graphs = [tensor.requires_grad for tensor in tensors_of(inputs)]
+        assert not any(graphs), "expected inputs without a graph, as they were"
+
+    hold(law, examples)
+
+
+def a_tap_takes_a_tuple_as_it_takes_a_tensor(
+    model: nn.Module,
+    layer: str,
+    example: Inputs,
+    *,
+    tap: Any = ifa.tap,
+    examples: int | None = None,
+    **options: Any,
+) -> None:
+    """To the bit; and so for inputs by name, of whatever order, if the network takes several."""
+    several = not isinstance(example, Tensor)
+    names = list(inspect.signature(model.forward).parameters)
+
+    def same(inputs: Any) -> Any:
+        if not several:
+            return (inputs,)
+        if isinstance(inputs, tuple):
+            return dict(reversed([*zip(names, inputs, strict=False)]))
+        return tuple(inputs[name] for name in names if name in inputs)
+
+    tapped, other = (
+        tap(model, layer, example, **options),
+        tap(model, layer, same(example), **options),
+    )
+
+    @given(*_calls(_outputs(model, example, options)))
+    def law(seed: int, samples: int, draw_target: Callable[[int], Any]) -> None:
+        inputs, target = _noise(example, samples, seed), draw_target(samples)
+        assert_same(other(same(inputs), target), tapped(inputs, target))
 
     hold(law, examples)
 
@@ -154,12 +192,21 @@ TAP = (
     a_tap_equals_finite_differences,
     a_tap_treats_each_sample_alone,
     a_tap_leaves_the_model,
+    a_tap_takes_a_tuple_as_it_takes_a_tensor,
 )
 
 
-def _noise(like: Tensor, samples: int, seed: int) -> Tensor:
+def _noise(like: Any, samples: int, seed: int) -> Any:
+    """Draw normal numbers, and where a tensor of a tree has integers some of these."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(samples, *like.shape[1:], generator=generator, dtype=like.dtype)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        shape = (samples, *tensor.shape[1:])
+        if tensor.is_floating_point():
+            return torch.randn(shape, generator=generator, dtype=tensor.dtype)
+        return tensor.flatten()[torch.randint(tensor.numel(), shape, generator=generator)]
+
+    return map_tensors(like, drawn)
 
 
 def _calls(outputs: int) -> tuple[SearchStrategy[Any], ...]:
@@ -178,16 +225,16 @@ def _calls(outputs: int) -> tuple[SearchStrategy[Any], ...]:
     return seeds, st.integers(1, 4), target
 
 
-def _outputs(model: nn.Module, example: Tensor, options: dict[str, Any]) -> int:
+def _outputs(model: nn.Module, example: Inputs, options: dict[str, Any]) -> int:
     with torch.no_grad():
-        output = pick(copy.deepcopy(model)(example.clone()), options.get("output"))
+        output = pick(call(copy.deepcopy(model), clone(example)), options.get("output"))
     return 1 if output.ndim == 1 else output.shape[1]
 
 
 def _forward(
     model: nn.Module,
     layer: str,
-    inputs: Tensor,
+    inputs: Inputs,
     target: Any,
     options: dict[str, Any],
     *,
@@ -198,13 +245,13 @@ def _forward(
     The graph, unless gradients are off, starts at that output.
     """
     twin = copy.deepcopy(model).requires_grad_(False)
-    name, _, call = layer.partition("#")
+    name, _, number = layer.partition("#")
     outputs: list[Any] = []
     caught: list[Tensor] = []
 
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
         outputs.append(output)
-        if len(outputs) != int(call or 1):
+        if len(outputs) != int(number or 1):
             return None
         tensor = first_tensor(output)
         assert tensor is not None
@@ -214,11 +261,11 @@ def _forward(
         return replace_first_tensor(output, tensor.clone() if add is None else tensor + add)
 
     twin.get_submodule(name).register_forward_hook(hook)
-    output = pick(twin(inputs.clone()), options.get("output"))
+    output = pick(call(twin, clone(inputs)), options.get("output"))
     if target is None:
-        target = output.argmax(1) if output.ndim == 2 else torch.zeros(len(inputs)).long()
+        target = output.argmax(1) if output.ndim == 2 else torch.zeros(count(inputs)).long()
     chosen = torch.as_tensor(target)
-    chosen = chosen.expand(len(inputs)) if chosen.ndim == 0 else chosen
+    chosen = chosen.expand(count(inputs)) if chosen.ndim == 0 else chosen
     score = options.get("score", ifa.score.logit)
     rows = [
         torch.stack([score(*pair) for pair in zip(output, row, strict=True)])
@@ -228,7 +275,7 @@ def _forward(
 
 
 def _by_autograd(
-    model: nn.Module, layer: str, inputs: Tensor, target: Any, options: dict[str, Any]
+    model: nn.Module, layer: str, inputs: Inputs, target: Any, options: dict[str, Any]
 ) -> Features:
     with torch.enable_grad():
         caught, scores = _forward(model, layer, inputs, target, options)
@@ -245,15 +292,15 @@ def _by_autograd(
     if target is None:
         target = _predicted(model, inputs, options)
     chosen = torch.as_tensor(target)
-    chosen = chosen.expand(len(inputs)) if chosen.ndim == 0 else chosen
+    chosen = chosen.expand(count(inputs)) if chosen.ndim == 0 else chosen
     shape = scores.shape[:-1] + gradients.shape[1:]
     return Features(grid(caught.detach()), gradients.reshape(shape), chosen)
 
 
-def _predicted(model: nn.Module, inputs: Tensor, options: dict[str, Any]) -> Tensor:
+def _predicted(model: nn.Module, inputs: Inputs, options: dict[str, Any]) -> Tensor:
     with torch.no_grad():
-        output = pick(copy.deepcopy(model)(inputs.clone()), options.get("output"))
-    return output.argmax(1) if output.ndim == 2 else torch.zeros(len(inputs)).long()
+        output = pick(call(copy.deepcopy(model), clone(inputs)), options.get("output"))
+    return output.argmax(1) if output.ndim == 2 else torch.zeros(count(inputs)).long()
 
 
 class _Interrupted(Exception):
@@ -264,22 +311,37 @@ def _interrupt(output: Tensor, target: Tensor) -> Tensor:
     raise _Interrupted
 
 
+class _Switch:
+    """Something that copies of a model share."""
+
+    on = False
+
+    def __deepcopy__(self, memo: Any) -> "_Switch":
+        return self
+
+    def __enter__(self) -> None:
+        self.on = True
+
+    def __exit__(self, *error: Any) -> None:
+        self.on = False
+
+
 class _Breaking(nn.Module):
-    """A model that raises for inputs with NaN, after they went through it."""
+    """A model that raises while its switch is on, after its inputs went through it."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
+        self.model, self.switch = model, _Switch()
         self.train(model.training)
 
-    def forward(self, inputs: Tensor) -> Any:
-        output = self.model(inputs)
-        if inputs.isnan().any():
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.model(*args, **kwargs)
+        if self.switch.on:
             raise _Interrupted
         return output
 
 
-def _assert_interrupted(tapped: Any, inputs: Tensor, target: Any) -> None:
+def _assert_interrupted(tapped: Any, inputs: Inputs, target: Any) -> None:
     try:
         tapped(inputs, target)
     except _Interrupted:

@@ -1,0 +1,215 @@
+"""Inputs are trees: what a tap, a method or a metric says of several tensors at once.
+
+What holds for every network is in the laws (`test_laws.py`, on `models.image_and_age`, `siamese`
+and `masked_text`); here are real models, and what a tree may look like.
+"""
+
+import importlib
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.utils import _pytree as pytree
+
+import ifa
+from ifa.testing import assert_trees_close, models
+
+SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}
+VIT = {"hidden_size": 16, "num_labels": 5, "image_size": 8, "patch_size": 2, "num_channels": 1}
+exactly = partial(assert_trees_close, rtol=0, atol=0)
+
+
+def hugging_face(name: str, kind: str, **config: Any) -> nn.Module:
+    module = importlib.import_module(f"transformers.models.{name.lower()}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return getattr(module, name + kind)(getattr(module, f"{name}Config")(**config)).eval()
+
+
+def vit() -> nn.Module:
+    return hugging_face("ViT", "ForImageClassification", **SMALL, **VIT)
+
+
+def resnet() -> nn.Module:
+    sizes: dict[str, Any] = {"embedding_size": 4, "hidden_sizes": [4, 6], "depths": [1, 1]}
+    sizes |= {"layer_type": "basic", "num_channels": 2, "num_labels": 5}
+    return hugging_face("ResNet", "ForImageClassification", **sizes)
+
+
+def bert() -> nn.Module:
+    sizes = {"vocab_size": 30, "hidden_size": 16, "num_labels": 5, **SMALL}
+    return hugging_face("Bert", "ForSequenceClassification", **sizes)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def text(samples: int = 3) -> dict[str, Tensor]:
+    ids = torch.arange(samples * 7).reshape(samples, 7) % 30
+    return {"input_ids": ids, "attention_mask": (ids % 5 > 0).long()}
+
+
+class Real(NamedTuple):
+    """A real model, its inputs, and a layer with a grid."""
+
+    model: nn.Module
+    inputs: dict[str, Tensor]
+    layer: str
+
+
+REAL = {
+    "ViT": Real(vit(), {"pixel_values": noise(3, 1, 8, 8)}, "vit.layers.0"),
+    "ResNet": Real(resnet(), {"pixel_values": noise(3, 2, 24, 32)}, "resnet.encoder.stages.1"),
+    "BERT": Real(bert(), text(), "bert.encoder.layer.0"),
+}
+
+
+def by_autograd(model, layer, inputs, target):
+    """Activations of a layer and the gradient there, with a hook on the model itself."""
+    seen = []
+
+    def keep(module, args, output):
+        seen.append(output[0] if isinstance(output, tuple) else output)
+        seen[0].retain_grad()
+
+    with torch.enable_grad():
+        handle = model.get_submodule(layer).register_forward_hook(keep)
+        model(**inputs).logits[:, target].sum().backward()
+        handle.remove()
+    model.zero_grad()
+    return seen[0].detach(), seen[0].grad
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_tap_of_a_real_model_equals_autograd(name):
+    model, inputs, layer = REAL[name]
+    features = ifa.tap(model, layer, inputs)(inputs, 3)
+    activations, gradients = by_autograd(model, layer, inputs, 3)
+    if name == "ViT":
+        grid = ifa.tokens(prefix=1, grid=(4, 4))
+        activations, gradients = grid(activations), grid(gradients)
+    elif name == "BERT":
+        activations, gradients = activations.mT, gradients.mT
+    assert_trees_close(features.activations, activations)
+    assert_trees_close(features.gradients, gradients, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_head_of_a_real_model_replays(name):
+    model, inputs, layer = REAL[name]
+    activations, head = ifa.cut(model, layer, inputs)(inputs)
+    assert "by replay" in repr(head)
+    with torch.no_grad():
+        assert_trees_close(head(activations), model(**inputs).logits)
+
+
+def test_a_tokenizers_batch_is_a_mapping():
+    from transformers import BatchEncoding
+
+    model, inputs, layer = REAL["BERT"]
+    tapped = ifa.tap(model, layer, BatchEncoding(inputs))
+    exactly(tapped(BatchEncoding(inputs), 1), ifa.tap(model, layer, inputs)(inputs, 1))
+
+
+class Nested(nn.Module):
+    """Views in a dictionary of a list, a flag and something that may be missing."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(1, 3, 3), nn.Linear(3, 4)
+
+    def forward(self, views, *, age=None, twice=False, mode="mean"):
+        maps = self.conv(views["all"][0] + views["all"][1]).square()
+        pooled = maps.mean((2, 3)) if mode == "mean" else maps.amax((2, 3))
+        pooled = pooled if age is None else pooled * age[:, None]
+        return self.linear(2 * pooled if twice else pooled)
+
+
+NESTED = Nested().eval()
+
+
+def nested(samples: int = 3, **options: Any) -> dict[str, Any]:
+    views = [noise(samples, 1, 6, 5, seed=seed) for seed in (1, 2)]
+    return {"views": {"all": views}, **options}
+
+
+def test_tensors_may_be_nested_and_flags_are_passed_on():
+    features = ifa.tap(NESTED, "conv", nested())(nested(), 2)
+    exactly(
+        features.activations,
+        NESTED.conv(nested()["views"]["all"][0] + noise(3, 1, 6, 5, seed=2)).detach(),
+    )
+    tapped = ifa.tap(NESTED, "conv", nested(twice=True, age=None, mode="max"))
+    other = tapped(nested(twice=True, age=None, mode="max"), 2)
+    assert not torch.equal(other.gradients, features.gradients)
+    # one number for each sample has the sample axis only
+    aged = ifa.tap(NESTED, "conv", nested(age=torch.ones(3)))
+    doubled = aged(nested(age=torch.full((3,), 2.0)), 2)
+    exactly(doubled.gradients, 2 * features.gradients)
+    activations, head = ifa.cut(NESTED, "conv", nested(age=torch.ones(2), samples=2))(
+        nested(age=torch.arange(3.0))
+    )
+    exactly(head(activations)[0], NESTED.linear.bias.detach())
+
+
+def test_the_first_tensor_with_a_grid_lays_tokens_out_and_grid_of_names_another():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vit = models.small_vit()
+
+        def forward(self, age, small, image):
+            return self.vit(image) + age + small.mean((1, 2, 3))[:, None]
+
+    model = Both().eval()
+    inputs = {"age": noise(2, 1), "small": noise(2, 1, 5, 7), "image": noise(2, 1, 10, 15)}
+    tapped = ifa.tap(model, "vit.blocks.0", inputs, grid_of="image")
+    assert tapped.grids == (ifa.tokens(prefix=1, grid=(2, 3)),)
+    with pytest.raises(ValueError, match=r"to fit inputs \(1, 5, 7\)"):
+        ifa.tap(model, "vit.blocks.0", inputs)
+
+
+@pytest.mark.parametrize("build", [models.image_and_age, models.siamese, models.masked_text])
+def test_taps_of_trees_pickle_run_in_threads_and_take_parameters(build):
+    model = build()
+    inputs, layer = models.inputs(model, 4), "conv#1" if build is models.siamese else "conv"
+    tapped = ifa.tap(model, layer, inputs)
+    expected = tapped(inputs, 1)
+    exactly(pickle.loads(pickle.dumps(tapped))(inputs, 1), expected)
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(lambda _: tapped(inputs, 1), range(4)):
+            exactly(found, expected)
+    params = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    stacked = {name: torch.stack([tensor, 2 * tensor]) for name, tensor in params.items()}
+    found = vmap(lambda one: tapped(inputs, 1, one).gradients)(stacked)
+    doubled = {name: 2 * tensor for name, tensor in params.items()}
+    assert_trees_close(found[0], expected.gradients)
+    assert_trees_close(found[1], tapped(inputs, 1, doubled).gradients)
+    twice = pytree.tree_map(lambda tensor: torch.stack([tensor, tensor]), inputs)
+    mapped = vmap(partial(tapped, target=1))(twice)
+    assert_trees_close(mapped.gradients[1], expected.gradients)
+
+
+def test_a_model_that_writes_to_its_inputs_gets_copies():
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 2, 3)
+
+        def forward(self, image, age):
+            return self.conv(image).mean(2) * age.mul_(2.0)
+
+    inputs = (noise(2, 1, 5), noise(2, 1))
+    before = tuple(tensor.clone() for tensor in inputs)
+    model = Writing().eval()
+    features = ifa.tap(model, "conv", inputs)(inputs, 0)
+    activations, head = ifa.cut(model, "conv", inputs)(inputs)
+    head(activations)
+    exactly(inputs, before)
+    exactly(features.gradients[:, 0], (2 * before[1] / 3).expand(2, 3))
