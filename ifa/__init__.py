@@ -8,11 +8,11 @@ from ifa.chains import Chain, batched, chain
 from ifa.explanation import explain
 from ifa.fusion import augmented, cluster, combine_principal, fuse, saturate
 from ifa.reduce.statistics import difference
-from ifa.resizing import resize
+from ifa.resizing import place, resize
 from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
 from ifa.stages import builder, clip, combine, combine_blocks, keep, relu, step, weigh
-from ifa.taps import Site, channels_last, cut, patches, tap, tokens, trace
-from ifa.types import Features, Map, Reduction, Weighted
+from ifa.taps import EvenTiling, Site, channels_last, cut, patches, positions, tap, tokens, trace
+from ifa.types import Features, Map, Positions, Reduction, Weighted
 
 if TYPE_CHECKING:
     from ifa import (
@@ -52,9 +52,11 @@ _LATER = {
 
 __all__ = [
     "Chain",
+    "EvenTiling",
     "Features",
     "Map",
     "ModelRef",
+    "Positions",
     "Reduction",
     "Scale",
     "Site",
@@ -88,8 +90,10 @@ __all__ = [
     "open",
     "patches",
     "perturb",
+    "place",
     "plot",
     "population",
+    "positions",
     "reduce",
     "relu",
     "rescale",

@@ -55,6 +55,16 @@ class Map(NamedTuple):
     target: Tensor  # ()
 
 
+class Positions(NamedTuple):
+    """Where the units of a layer lie in the input: unit i at ``start + step · i``, on each axis.
+
+    In input pixels, the centre of the first of which is 0. See `ifa.positions` and `ifa.place`.
+    """
+
+    start: Tensor  # (axis,), float64, one entry for each axis of space
+    step: Tensor  # (axis,), float64
+
+
 class Reduction(NamedTuple):
     """Four pure functions that fold batches into one statistic, and merge exactly.
 

@@ -491,6 +491,16 @@ def reading_the_chain(attribution):
     return lambda inputs, target: attribution(inputs, target) * factor
 
 
+def tiling_evenly(model, layer, example):
+    units = torch.tensor(ifa.trace(model, example)[layer].shape[1:])
+    step = torch.tensor(example.shape[2:]) / units
+    return ifa.Positions((step - 1) / 2, step)
+
+
+def from_the_first_pixel(positions, size):
+    return ifa.place(ifa.Positions(0 * positions.start, positions.step), size)
+
+
 RED = [
     (laws.permuting_channels_permutes_weights, by_position_in_the_layer),
     (laws.flipping_space_flips_spatial_weights, first_position_only),
@@ -566,6 +576,8 @@ RED = [
             swallowing,
         )
     ),
+    (laws.positions_are_centers_of_what_units_see, tiling_evenly),
+    (laws.placing_evenly_is_resizing, from_the_first_pixel),
     (partial(stored, open=forgetting_attributes), analysis),
     (stored, different_in_memory),
     (partial(laws.repeating_an_analysis_changes_nothing, examples=2), overwriting),

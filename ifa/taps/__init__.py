@@ -3,6 +3,8 @@
 from ifa.network.sites import Site as Site
 from ifa.network.sites import Sites as Sites
 from ifa.network.sites import trace as trace
+from ifa.taps.centers import EvenTiling as EvenTiling
+from ifa.taps.centers import positions as positions
 from ifa.taps.features import Observation as Observation
 from ifa.taps.features import Tap as Tap
 from ifa.taps.features import tap as tap
@@ -15,6 +17,7 @@ from ifa.taps.heads import cut as cut
 
 __all__ = [
     "Cut",
+    "EvenTiling",
     "Head",
     "Observation",
     "Site",
@@ -23,6 +26,7 @@ __all__ = [
     "channels_last",
     "cut",
     "patches",
+    "positions",
     "tap",
     "tokens",
     "trace",

@@ -15,7 +15,7 @@ from ifa.testing.assertions import (
     assert_trees_close,
 )
 from ifa.testing.holding import Drawn, Step, assert_same, copied, either, hold
-from ifa.types import Map
+from ifa.types import Map, Positions
 
 
 def _steps() -> SearchStrategy[list[Step]]:
@@ -119,3 +119,19 @@ def a_step_leaves_its_input(step: Step, *, maps: Drawn = None, examples: int | N
 
 
 STEP = (a_step_over_a_batch_equals_a_loop, a_step_leaves_its_input)
+
+
+def placing_evenly_is_resizing(place: Any, *, examples: int | None = None) -> None:
+    """Where units tile the input evenly, `ifa.place` is `ifa.resize`."""
+
+    @given(strategies.maps(), st.lists(st.integers(1, 9), min_size=3, max_size=3))
+    def law(value: Map, sizes: list[int]) -> None:
+        units = torch.tensor(value.values.shape, dtype=torch.float64)
+        size = tuple(sizes[: value.values.ndim])
+        step = torch.tensor(size) / units
+        placed = place(Positions((step - 1) / 2, step), size)(value)
+        expected = ifa.resize(size)(value)
+        rounding = 1e-6 * float(value.values.abs().max())
+        assert_trees_close(placed, expected, rtol=1e-6, atol=rounding)
+
+    hold(law, examples)

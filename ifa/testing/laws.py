@@ -51,6 +51,7 @@ from ifa.testing.chain_laws import (
 )
 from ifa.testing.chain_laws import an_empty_chain_is_the_identity as an_empty_chain_is_the_identity
 from ifa.testing.chain_laws import chaining_is_associative as chaining_is_associative
+from ifa.testing.chain_laws import placing_evenly_is_resizing as placing_evenly_is_resizing
 from ifa.testing.map_metric_laws import MAP_METRIC as MAP_METRIC
 from ifa.testing.map_metric_laws import (
     a_map_metric_does_not_depend_on_the_unit as a_map_metric_does_not_depend_on_the_unit,
@@ -137,6 +138,9 @@ from ifa.testing.tap_laws import (
     a_tap_takes_a_tuple_as_it_takes_a_tensor as a_tap_takes_a_tuple_as_it_takes_a_tensor,
 )
 from ifa.testing.tap_laws import a_tap_treats_each_sample_alone as a_tap_treats_each_sample_alone
+from ifa.testing.tap_laws import (
+    positions_are_centers_of_what_units_see as positions_are_centers_of_what_units_see,
+)
 from ifa.testing.weighting_laws import WEIGHTING as WEIGHTING
 from ifa.testing.weighting_laws import (
     doubling_gradients_doubles_weights as doubling_gradients_doubles_weights,
@@ -167,6 +171,8 @@ LAWS: Sequence[Callable[..., None]] = (
     *SELECT,
     a_selection_is_the_complement_of,
     *TAP,
+    positions_are_centers_of_what_units_see,
+    placing_evenly_is_resizing,
     *STORE,
     *MAP_METRIC,
     *METRIC,

@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from hypothesis.strategies import SearchStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from ifa.reduce.population import Observed
 from ifa.scaling import Scale
@@ -26,6 +26,7 @@ __all__ = [
     "observations",
     "scales",
     "tensors",
+    "windowed_networks",
 ]
 
 Draw = Any
@@ -194,3 +195,48 @@ def _limits(draw: Draw) -> tuple[float, float]:
 
 def _extents(axes: int, at_most: int = 6) -> SearchStrategy[list[int]]:
     return st.lists(st.integers(1, at_most), min_size=axes, max_size=axes, unique=True)
+
+
+@st.composite
+def windowed_networks(draw: Draw) -> tuple[nn.Module, str, Tensor, dict[str, Any]]:
+    r"""Draw a network of convolutions, pools and pads, with its last layer and an example.
+
+    Some units of every axis of the example see none of its borders.
+
+    Returns
+    -------
+    (model, layer, example, options)
+        The network, the name of its last layer, an example, and no options.
+    """
+    space = draw(st.integers(1, 3), label="axes of space")
+    layers = draw(st.lists(_windows(space), min_size=1, max_size=4 - space // 2))
+    step = sees = 1
+    for _, reach, stride in layers:
+        sees += reach * step
+        step *= stride
+    parts = [part for part, _, _ in layers]
+    net = nn.Sequential(*parts, nn.ReLU(), nn.Flatten()).eval().requires_grad_(False)
+    extents = (sees + 3 * step + 3 + axis for axis in range(space))
+    return net, str(len(parts)), torch.zeros(1, 2, *extents), {}
+
+
+@st.composite
+def _windows(draw: Draw, space: int) -> tuple[nn.Module, int, int]:
+    """Draw a layer, with the reach of its windows and their stride."""
+    kind = draw(st.sampled_from(["Conv", "Conv, same", "MaxPool", "AvgPool", "ConstantPad"]))
+    make = getattr(nn, f"{kind.partition(',')[0]}{space}d")
+    if kind == "ConstantPad":
+        sides = st.lists(st.integers(0, 2), min_size=2 * space, max_size=2 * space)
+        return make(tuple(draw(sides)), 0.0), 0, 1
+    kernel, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 2))
+    options: dict[str, Any] = {"kernel_size": kernel, "padding": draw(st.integers(0, kernel // 2))}
+    options["stride"] = draw(st.integers(1, 3))
+    if kind == "Conv, same":
+        options |= {"padding": "same", "stride": 1}
+    if kind == "AvgPool":
+        dilation = 1
+    else:
+        options["dilation"] = dilation
+    options |= {"ceil_mode": draw(st.booleans())} if "Pool" in kind else {}
+    channels = (2, 2) if "Conv" in kind else ()
+    return make(*channels, **options), dilation * (kernel - 1), options["stride"]

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 import ifa
 from ifa.network.inputs import call, clone, count, over, take, tensors_of
 from ifa.network.outputs import first_tensor, map_tensors, pick, replace_first_tensor
+from ifa.testing import strategies
 from ifa.testing.assertions import (
     assert_leaves_model_untouched,
     assert_trees_close,
     map_leaves,
 )
-from ifa.testing.holding import assert_same, hold
+from ifa.testing.holding import Drawn, assert_same, either, hold
 from ifa.types import Features, Inputs
 
 
@@ -194,6 +195,44 @@ TAP = (
     a_tap_leaves_the_model,
     a_tap_takes_a_tuple_as_it_takes_a_tensor,
 )
+
+
+def positions_are_centers_of_what_units_see(
+    positions: Any, *, networks: Drawn = None, examples: int | None = None
+) -> None:
+    """Each unit lies amid the pixels that change it, away from borders: found by one NaN each.
+
+    `networks`, if given, draws (model, layer, example, options of a tap) in which no operation sees
+    all of the input at once, as attention does.
+    """
+
+    @given(either(networks, strategies.windowed_networks()))
+    def law(drawn: tuple[nn.Module, str, Tensor, dict[str, Any]]) -> None:
+        model, layer, example, options = drawn
+        start, step = positions(model, layer, example, **options)
+        tapped = ifa.tap(model, layer, example, **options)
+        for axis, extent in enumerate(example.shape[2:]):
+            spoiled = _spoiled(tapped, example, axis)
+            counts = spoiled.sum(0)
+            checked = 0
+            for unit in (counts == counts.max()).nonzero().flatten().tolist():
+                first, last = spoiled[:, unit].nonzero().flatten()[[0, -1]].tolist()
+                if first > 0 and last < extent - 1:
+                    checked += 1
+                    center = float(start[axis] + unit * step[axis])
+                    assert abs(center - (first + last) / 2) < 1e-9, (axis, unit, center)
+            assert checked, f"expected units that see no border on axis {axis}, got none"
+
+    hold(law, examples)
+
+
+def _spoiled(tapped: Any, example: Tensor, axis: int) -> Tensor:
+    """Return (pixel, unit): which units along an axis a NaN at each place of it reaches."""
+    inputs = example[:1].repeat_interleave(example.shape[axis + 2], 0)
+    for pixel, sample in enumerate(inputs):
+        sample.select(axis + 1, pixel).fill_(torch.nan)
+    seen = tapped(inputs, 0).activations.isnan()
+    return seen.movedim(axis + 2, 1).flatten(2).any(2)
 
 
 def _noise(like: Any, samples: int, seed: int) -> Any:

@@ -1,0 +1,255 @@
+"""Where the units of a layer lie in the input, by arithmetic over the operations that ran."""
+
+import contextlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ifa.network.outputs import every_tensor
+from ifa.network.replicas import Replica, plain, replicas
+from ifa.network.sites import address, examine, find
+from ifa.taps.carrying import rule_of
+from ifa.taps.features import Prepared
+from ifa.taps.lattices import Lattice, Lost, absorbed, axes, blank, extent_of, whole
+from ifa.taps.layouts import infer_grid
+from ifa.types import Grid, Output, Positions
+
+
+class EvenTiling(UserWarning):
+    """It is not known where a layer's units lie; they are taken to tile the input evenly."""
+
+
+def positions(
+    model: nn.Module,
+    layer: str | nn.Module | None,
+    example: Tensor,
+    *,
+    grid: Grid | None = None,
+    output: Output = None,
+) -> Positions:
+    r"""Find out where each unit of a layer lies in the input: its receptive field's centre.
+
+    .. math:: c_i = \text{start} + \text{step} \cdot i
+
+    on each axis of space, in input pixels, where the centre of the first pixel is 0. A window of
+    extent k, stride s, padding p and dilation d on units of step :math:`q` has step :math:`s q` and
+    starts by :math:`(d (k - 1) / 2 - p) q` further on. The example runs through a private copy, and
+    every operation on the way moves these figures along: convolutions, also transposed, pools,
+    pads, interpolation, slices, reshapes and permutations, rolls, whatever acts on each element by
+    itself or on channels only. Attention lies where its query does. Branches that meet have the
+    centre of all they see. Borders are not looked at: units there see less, on one side.
+
+    Where an operation is not known, the units are taken to tile the input evenly, as
+    `ifa.resize` does: ``start = (extent / units - 1) / 2, step = extent / units``, and a warning
+    of category `ifa.EvenTiling` names the operation.
+
+    Parameters
+    ----------
+    model, layer, grid, output
+        As in `ifa.tap`; of one layer.
+    example : (sample, channel, \*space) or (sample, space)
+        A batch, of which the first sample runs.
+
+    Returns
+    -------
+    Positions
+        ``start`` and ``step``, each (axis,) float64.
+
+    Raises
+    ------
+    LookupError, ValueError
+        As `ifa.tap`; also if the layer has not as many axes of space as the input.
+
+    References
+    ----------
+    Araujo, Norris & Sim 2019, "Computing receptive fields of convolutional neural networks",
+    Distill. doi:10.23915/distill.00021
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> padded = torch.nn.Conv2d(1, 3, 3, stride=2, padding=1)
+    >>> net = torch.nn.Sequential(padded, torch.nn.ReLU(), torch.nn.Flatten())
+    >>> where = ifa.positions(net, "1", torch.zeros(1, 1, 8, 8))
+    >>> where.start.tolist(), where.step.tolist()
+    ([0.0, 0.0], [2.0, 2.0])
+    """
+    model, where = plain(model), "ifa.positions"
+    traced = examine(model, example, output, where)
+    site = traced.sites[find(model, traced, layer, example, where)]
+    grid = grid or infer_grid(model, traced.sites, site, tuple(example.shape[1:]), where)
+    copy = replicas(model, (address(site.layer),), where=where).get()
+    return located(copy, {address(site.layer): grid}, example, where)[0]
+
+
+def centers(prepared: Prepared, example: Tensor, where: str) -> tuple[Positions, ...]:
+    """Return the positions of every layer of a tap, which its replica keeps."""
+    replica = prepared.replicas.get()
+    if "positions" not in replica.known:
+        wanted = dict(zip(prepared.calls, prepared.grids, strict=True))
+        replica.known["positions"] = located(replica, wanted, example, where)
+    return replica.known["positions"]
+
+
+def located(
+    replica: Replica, wanted: Mapping[str, Grid | None], example: Tensor, where: str
+) -> tuple[Positions, ...]:
+    """Return the positions of calls of layers, each laid out by its grid."""
+    inputs = example[:1].detach()
+    rank = inputs.ndim
+    # (channel, *space), or (space,) alone, or (frame, channel, *space)
+    spaces = [tuple(range(min(2, rank - 1), rank)), *([(1, 3, 4)] if rank == 5 else [])]
+    found = [_looked(replica, wanted, inputs.clone(), space) for space in spaces]
+    extents = [inputs.shape[index] for index in spaces[0]]
+    out = []
+    for call in wanted:
+        read = [_read(*seen[call]) for seen in found]
+        known = [at for at in read if isinstance(at, Positions)]
+        out += known[:1] or [_even(call, *found[0][call], extents, where)]
+    return tuple(out)
+
+
+_Seen = tuple[Lattice | str | None, tuple[int, ...]]  # where a layer's output lies, and its shape
+
+
+def _looked(
+    replica: Replica, wanted: Mapping[str, Grid | None], inputs: Tensor, space: tuple[int, ...]
+) -> dict[str, _Seen]:
+    found: dict[str, _Seen] = {}
+
+    def look(call: str, tensor: Tensor) -> Tensor:
+        if call in wanted and call not in found:
+            lay = wanted[call]
+            laid = tensor if lay is None else lay(tensor)
+            found[call] = carrier.known.get(laid), tuple(laid.shape)
+            if len(found) == len(wanted):
+                raise _Done
+        return tensor
+
+    with torch.no_grad(), _Carrier() as carrier, contextlib.suppress(_Done):
+        carrier.known[inputs] = whole(inputs.shape, space)
+        replica.run(inputs, look)
+    return found
+
+
+def _read(at: Lattice | str | None, shape: tuple[int, ...]) -> Positions | str:
+    """Return where a laid out layer lies, or what is in the way of knowing it."""
+    if not isinstance(at, Lattice):
+        return at or "one that makes a tensor anew"
+    at = absorbed(at, *at.dims[:2])  # a patch that was merged into channels sees all of its pixels
+    starts, steps = [], []
+    for axis, dim in enumerate(at.dims[2:]):
+        if len(dim) != 1 or dim[0].axis != axis or at.rolled[axis]:
+            return "one that mixes the axes of space"
+        starts.append((at.low[axis] + at.high[axis]) / 2)
+        steps.append(dim[0].step)
+    if len(steps) != len(at.low):
+        return "one that mixes the axes of space"
+    return Positions(*(torch.tensor(values, dtype=torch.float64) for values in (starts, steps)))
+
+
+def _even(
+    call: str, at: Lattice | str | None, shape: tuple[int, ...], space: list[int], where: str
+) -> Positions:
+    """Return positions of units that tile the input evenly, and say so."""
+    units, layer = shape[2:], call.removesuffix("#1")
+    if len(units) != len(space):
+        raise ValueError(
+            f"{where}: expected layer {layer!r} to have the {len(space)} axes of space of the "
+            f"input, got {shape}, of (sample, channel, *space). Take another layer, or say with "
+            "grid= how its output lies."
+        )
+    step = torch.tensor(space, dtype=torch.float64) / torch.tensor(units, dtype=torch.float64)
+    start = (step - 1) / 2
+    if max(units) == 1:  # it sees everything
+        return Positions(start, step)
+    warnings.warn(
+        f"{where}: expected only operations that keep track of places on the way to layer "
+        f"{layer!r}, got {_read(at, shape)}. Its units are taken to tile the input evenly: start "
+        f"{start.tolist()}, step {step.tolist()}, as ifa.resize does.",
+        EvenTiling,
+        stacklevel=4,
+    )
+    return Positions(start, step)
+
+
+class _Done(Exception):
+    """Every layer was seen."""
+
+
+class _Carrier(TorchDispatchMode):
+    """Carries along where the elements of every tensor lie, or which operation it was lost at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: Any = WeakTensorKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if any(tensor in self.known for tensor in every_tensor((args, kwargs))):
+            self._note(func, args, kwargs, list(every_tensor(out)))
+        return out
+
+    def _note(self, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
+        schema = func._schema.arguments
+        given = {argument.name: argument.default_value for argument in schema}
+        given |= dict(zip(given, args, strict=False)) | kwargs
+        name = func.overloadpacket.__name__
+        name = name.rstrip("_") if not name.startswith("__") else name
+        if name == "copy":  # what it overwrites does not matter
+            given = {"src": given["src"]}
+        try:
+            lattices = self._carried(func, name, given, [tuple(t.shape) for t in outputs])
+        except Lost as lost:
+            lattices = [f"{name!r} {lost}".rstrip()] * len(outputs)
+        for tensor, lattice in zip(outputs, lattices, strict=False):
+            self._set(tensor, lattice)
+
+    def _carried(self, func: Any, name: str, given: Any, shapes: Any) -> list[Any]:
+        lost = [
+            (self.known.get(tensor), tensor.shape)
+            for tensor in every_tensor(given)
+            if isinstance(self.known.get(tensor), str)
+        ]
+        rule = rule_of(func, name)
+        if rule is None:
+            raise Lost
+        if lost and torch.Tag.pointwise not in func.tags:
+            return [lost[0][0]] * len(shapes)
+
+        def at(tensor: Any) -> Lattice | None:
+            lattice = self.known.get(tensor) if isinstance(tensor, Tensor) else None
+            return lattice if isinstance(lattice, Lattice) else None
+
+        out = rule(given, at, shapes)
+        for reason, shape in lost:  # a gate has no positions of its own to disturb
+            if not isinstance(out, Lattice) or not _gates(shape, out):
+                return [reason] * len(shapes)
+        return out if isinstance(out, list) else [out] * len(shapes)
+
+    def _set(self, tensor: Tensor, lattice: Lattice | str | None) -> None:
+        if isinstance(lattice, Lattice):
+            if not axes(lattice):
+                lattice = None
+            elif tuple(map(extent_of, lattice.dims)) != tuple(tensor.shape):
+                return  # what comes with a result, such as a norm's mean
+        if lattice is None:
+            self.known.pop(tensor, None)
+        else:
+            self.known[tensor] = lattice
+
+
+def _gates(shape: tuple[int, ...], lattice: Lattice) -> bool:
+    """Tell whether a tensor is broadcast over every dimension that holds positions."""
+    dims = lattice.dims[len(lattice.dims) - len(shape) :]
+    return all(
+        extent == 1 or dim == blank(extent_of(dim)) for extent, dim in zip(shape, dims, strict=True)
+    )
