@@ -193,10 +193,32 @@ def test_a_layer_is_named_as_for_a_tap():
     net = models.reused_layer()
     image = models.inputs(net)
     assert lists(ifa.positions(net, "relu#2", image)) == ([0, 0], [1, 1])
+    with pytest.raises(TypeError, match="one layer"):
+        ifa.positions(net, ("conv1", "conv2"), image)
     with pytest.raises(LookupError, match="relu#1"):
         ifa.positions(net, "relu", image)
     with pytest.raises(ValueError, match="axes of space"):
         ifa.positions(net, "linear", image)
+
+
+class Siamese(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Linear(3, 2)
+
+    def forward(self, age, image, other):
+        apart = (self.conv(image) - self.conv(other)).mean((2, 3))
+        return self.head(torch.cat([apart, age], 1))
+
+
+def test_inputs_may_be_a_tree():
+    inputs = {"age": torch.zeros(2, 1), "image": torch.ones(2, 1, 8, 6)}
+    inputs["other"] = torch.zeros(2, 1, 8, 6)
+    net = Siamese().eval()
+    assert lists(ifa.positions(net, "conv#1", inputs)) == ([0, 0], [2, 2])
+    assert lists(ifa.positions(net, "conv#2", inputs, grid_of="other")) == ([0, 0], [2, 2])
+    with pytest.warns(ifa.EvenTiling, match="anew"):
+        ifa.positions(net, "conv#2", inputs)
 
 
 def test_the_model_is_left_as_it_was():

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ifa.network.outputs import every_tensor
-from ifa.network.replicas import Replica, plain, replicas
-from ifa.network.sites import address, examine, find
+from ifa.network.inputs import Place, at, clone, grid_place, take
+from ifa.network.outputs import every_tensor, map_tensors
+from ifa.network.replicas import Replica
 from ifa.taps.carrying import rule_of
-from ifa.taps.features import Prepared
+from ifa.taps.features import Prepared, prepare
 from ifa.taps.lattices import Lattice, Lost, absorbed, axes, blank, extent_of, whole
-from ifa.taps.layouts import infer_grid
-from ifa.types import Grid, Output, Positions
+from ifa.types import Grid, Inputs, Output, Positions
 
 
 class EvenTiling(UserWarning):
@@ -27,10 +26,11 @@ class EvenTiling(UserWarning):
 def positions(
     model: nn.Module,
     layer: str | nn.Module | None,
-    example: Tensor,
+    example: Inputs,
     *,
     grid: Grid | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
 ) -> Positions:
     r"""Find out where each unit of a layer lies in the input: its receptive field's centre.
 
@@ -50,10 +50,11 @@ def positions(
 
     Parameters
     ----------
-    model, layer, grid, output
+    model, layer, grid, output, grid_of
         As in `ifa.tap`; of one layer.
     example : (sample, channel, \*space) or (sample, space)
-        A batch, of which the first sample runs.
+        A batch, of which the first sample runs, or a tree of tensors. Places are those in the
+        tensor with the grid.
 
     Returns
     -------
@@ -79,37 +80,41 @@ def positions(
     >>> where.start.tolist(), where.step.tolist()
     ([0.0, 0.0], [2.0, 2.0])
     """
-    model, where = plain(model), "ifa.positions"
-    traced = examine(model, example, output, where)
-    site = traced.sites[find(model, traced, layer, example, where)]
-    grid = grid or infer_grid(model, traced.sites, site, tuple(example.shape[1:]), where)
-    copy = replicas(model, (address(site.layer),), where=where).get()
-    return located(copy, {address(site.layer): grid}, example, where)[0]
+    if not (layer is None or isinstance(layer, str | nn.Module)):
+        raise TypeError(
+            f"ifa.positions: expected one layer, got {type(layer).__name__}. Call it for each."
+        )
+    prepared = prepare(model, layer, example, grid=grid, output=output, grid_of=grid_of)
+    return centers(prepared, example, "ifa.positions", grid_of)[0]
 
 
-def centers(prepared: Prepared, example: Tensor, where: str) -> tuple[Positions, ...]:
-    """Return the positions of every layer of a tap, which its replica keeps."""
-    replica = prepared.replicas.get()
-    if "positions" not in replica.known:
-        wanted = dict(zip(prepared.calls, prepared.grids, strict=True))
-        replica.known["positions"] = located(replica, wanted, example, where)
-    return replica.known["positions"]
-
-
-def located(
-    replica: Replica, wanted: Mapping[str, Grid | None], example: Tensor, where: str
+def centers(
+    prepared: Prepared, example: Inputs, where: str, grid_of: str | int | None = None
 ) -> tuple[Positions, ...]:
-    """Return the positions of calls of layers, each laid out by its grid."""
-    inputs = example[:1].detach()
-    rank = inputs.ndim
+    """Return the positions of every layer of a tap; its replica keeps them."""
+    replica = prepared.replicas.get()
+    key = f"positions, {grid_of}"
+    if key not in replica.known:
+        wanted = dict(zip(prepared.calls, prepared.grids, strict=True))
+        place = grid_place(where, example, grid_of)
+        inputs = take(map_tensors(example, Tensor.detach), slice(1))
+        replica.known[key] = _located(replica, wanted, inputs, place, where)
+    return replica.known[key]
+
+
+def _located(
+    replica: Replica, wanted: Mapping[str, Grid | None], inputs: Inputs, place: Place, where: str
+) -> tuple[Positions, ...]:
+    shape = at(inputs, place).shape
+    rank = len(shape)
     # (channel, *space), or (space,) alone, or (frame, channel, *space)
     spaces = [tuple(range(min(2, rank - 1), rank)), *([(1, 3, 4)] if rank == 5 else [])]
-    found = [_looked(replica, wanted, inputs.clone(), space) for space in spaces]
-    extents = [inputs.shape[index] for index in spaces[0]]
+    found = [_looked(replica, wanted, inputs, place, space) for space in spaces]
+    extents = [shape[index] for index in spaces[0]]
     out = []
     for call in wanted:
         read = [_read(*seen[call]) for seen in found]
-        known = [at for at in read if isinstance(at, Positions)]
+        known = [each for each in read if isinstance(each, Positions)]
         out += known[:1] or [_even(call, *found[0][call], extents, where)]
     return tuple(out)
 
@@ -118,9 +123,14 @@ _Seen = tuple[Lattice | str | None, tuple[int, ...]]  # where a layer's output l
 
 
 def _looked(
-    replica: Replica, wanted: Mapping[str, Grid | None], inputs: Tensor, space: tuple[int, ...]
+    replica: Replica,
+    wanted: Mapping[str, Grid | None],
+    inputs: Inputs,
+    place: Place,
+    space: tuple[int, ...],
 ) -> dict[str, _Seen]:
     found: dict[str, _Seen] = {}
+    inputs = clone(inputs)  # which the network may write to
 
     def look(call: str, tensor: Tensor) -> Tensor:
         if call in wanted and call not in found:
@@ -132,29 +142,36 @@ def _looked(
         return tensor
 
     with torch.no_grad(), _Carrier() as carrier, contextlib.suppress(_Done):
-        carrier.known[inputs] = whole(inputs.shape, space)
+        origin = at(inputs, place)
+        carrier.known[origin] = whole(origin.shape, space)
         replica.run(inputs, look)
     return found
 
 
-def _read(at: Lattice | str | None, shape: tuple[int, ...]) -> Positions | str:
+def _read(lattice: Lattice | str | None, shape: tuple[int, ...]) -> Positions | str:
     """Return where a laid out layer lies, or what is in the way of knowing it."""
-    if not isinstance(at, Lattice):
-        return at or "one that makes a tensor anew"
-    at = absorbed(at, *at.dims[:2])  # a patch that was merged into channels sees all of its pixels
+    if not isinstance(lattice, Lattice):
+        return lattice or "one that makes a tensor anew"
+    lattice = absorbed(
+        lattice, *lattice.dims[:2]
+    )  # a patch that was merged into channels sees all of its pixels
     starts, steps = [], []
-    for axis, dim in enumerate(at.dims[2:]):
-        if len(dim) != 1 or dim[0].axis != axis or at.rolled[axis]:
+    for axis, dim in enumerate(lattice.dims[2:]):
+        if len(dim) != 1 or dim[0].axis != axis or lattice.rolled[axis]:
             return "one that mixes the axes of space"
-        starts.append((at.low[axis] + at.high[axis]) / 2)
+        starts.append((lattice.low[axis] + lattice.high[axis]) / 2)
         steps.append(dim[0].step)
-    if len(steps) != len(at.low):
+    if len(steps) != len(lattice.low):
         return "one that mixes the axes of space"
     return Positions(*(torch.tensor(values, dtype=torch.float64) for values in (starts, steps)))
 
 
 def _even(
-    call: str, at: Lattice | str | None, shape: tuple[int, ...], space: list[int], where: str
+    call: str,
+    lattice: Lattice | str | None,
+    shape: tuple[int, ...],
+    space: list[int],
+    where: str,
 ) -> Positions:
     """Return positions of units that tile the input evenly, and say so."""
     units, layer = shape[2:], call.removesuffix("#1")
@@ -170,8 +187,8 @@ def _even(
         return Positions(start, step)
     warnings.warn(
         f"{where}: expected only operations that keep track of places on the way to layer "
-        f"{layer!r}, got {_read(at, shape)}. Its units are taken to tile the input evenly: start "
-        f"{start.tolist()}, step {step.tolist()}, as ifa.resize does.",
+        f"{layer!r}, got {_read(lattice, shape)}. Its units are taken to tile the input evenly: "
+        f"start {start.tolist()}, step {step.tolist()}, as ifa.resize does.",
         EvenTiling,
         stacklevel=4,
     )
