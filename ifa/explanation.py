@@ -7,18 +7,19 @@ from torch import Tensor, nn
 
 from ifa.chains import Chain, chain
 from ifa.network.identity import origin_of
+from ifa.network.inputs import at, check_batch, grid_place, space_of, take
 from ifa.resizing import resize
 from ifa.scaling import Scale, common_scale, rescale
 from ifa.score import logit
 from ifa.stages import combine, keep, relu
 from ifa.taps.weighings import Weighing
-from ifa.types import Grid, Method, Output, Score
+from ifa.types import Grid, Inputs, Method, Output, Score
 from ifa.weight import fullcam
 
 
 def explain(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     target: Any = None,
     *,
     layer: str | nn.Module | None = None,
@@ -30,6 +31,7 @@ def explain(
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
 ) -> Tensor:
     r"""Explain a batch in one call: tap, weigh, keep, combine, rectify, rescale, resize.
 
@@ -39,10 +41,10 @@ def explain(
 
     Parameters
     ----------
-    model, layer, score, grid, output
+    model, layer, score, grid, output, grid_of
         As in `ifa.tap`.
     inputs : (sample, \*input)
-        A batch.
+        A batch: a tensor, a tuple of them (positional arguments) or a mapping (by keyword).
     target
         None for the prediction, an int, (sample,), or (target, sample).
     weight
@@ -59,7 +61,8 @@ def explain(
         Set what speaks against the target to zero. None is as the scale is, and without a scale
         yes.
     size
-        ``"input"`` for the input's space, a tuple, or None for the layer's own grid.
+        ``"input"`` for the space of the input, of several tensors the one with the grid; a tuple;
+        or None for the layer's own grid.
 
     Returns
     -------
@@ -93,17 +96,20 @@ def explain(
     torch.Size([5, 9, 7])
     """
     where = "ifa.explain"
+    check_batch(where, inputs)
     made = Weighing(
-        *(where, model, layer, inputs[:2], weight),
+        *(where, model, layer, take(inputs, slice(2)), weight),
         score=score,
         grid=grid,
         output=output,
+        grid_of=grid_of,
         remember=True,
     )
     if scale is not None:
         origin = origin_of(model, made.layers[0], weight, score, grid, output)
         scale, rectify = common_scale(where, scale, origin, rectify)
-    extent = inputs.shape[2:] if size == "input" else size
+    space = space_of(at(inputs, grid_place(where, inputs, grid_of)))
+    extent = space if size == "input" else size
     steps = after_weighing(mask, scale, rectify is not False, extent)
     return made.observe(inputs, target, step=steps).result[0].values
 

@@ -213,3 +213,126 @@ def test_a_model_that_writes_to_its_inputs_gets_copies():
     head(activations)
     exactly(inputs, before)
     exactly(features.gradients[:, 0], (2 * before[1] / 3).expand(2, 3))
+
+
+# maps, with and without gradients -----------------------------------------------------------------
+
+PERTURBATIONS = {
+    "ablationcam": {},
+    "iscam": {"draws": 2},
+    "scorecam": {},
+    "smooth_gradcam_plus_plus": {"draws": 2},
+    "sscam": {"draws": 2},
+}
+
+
+def test_every_perturbation_has_a_row():
+    assert set(PERTURBATIONS) == set(ifa.perturb.__all__)
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_a_perturbation_takes_a_tuple_as_it_takes_a_tensor(name):
+    build, model = partial(getattr(ifa.perturb, name), **PERTURBATIONS[name]), models.batch_norm()
+    inputs = models.inputs(model, 3)
+    expected = build(model, "conv", inputs)(inputs)
+    exactly(build(model, "conv", (inputs,))((inputs,)), expected)
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+@pytest.mark.parametrize("build", [models.image_and_age, models.siamese])
+def test_a_perturbation_of_several_tensors_is_that_of_the_others_held(name, build):
+    model, layer = build(), "conv#2" if build is models.siamese else "conv"
+    inputs = models.inputs(model, 3)
+    key, others = ("image", {"age"}) if isinstance(inputs, dict) else (0, {1})
+    if name == "smooth_gradcam_plus_plus":  # noise is for all of them
+        others = set()
+    make = partial(getattr(ifa.perturb, name), **PERTURBATIONS[name])
+    found = make(model, layer, inputs)(inputs, 1)
+
+    class Held(nn.Module):
+        """The network of one of its inputs, of one sample, the others as they are."""
+
+        def __init__(self, held: Any):
+            super().__init__()
+            self.model, self.held = model, held
+
+        def forward(self, image: Tensor) -> Tensor:
+            rest = {name: one.expand(len(image), *one.shape[1:]) for name, one in self.held.items()}
+            if isinstance(inputs, dict):
+                return self.model(image=image, **rest)
+            return self.model(image, rest[1])
+
+    for sample in range(3 if others else 0):
+        held = {name: inputs[name][sample : sample + 1] for name in others}
+        one = inputs[key][sample : sample + 1]
+        alone = make(Held(held).eval(), f"model.{layer}", one)(one, 1)
+        assert_trees_close(found.weights[sample], alone.weights[0])
+    assert found.weights.shape == (3, 5)
+    assert found.weights.isfinite().all()
+    exactly(make(model, layer, inputs)(take(inputs, slice(1)), 1).weights, found.weights[:1])
+
+
+def take(inputs: Any, index: Any) -> Any:
+    return pytree.tree_map(lambda tensor: tensor[index], inputs)
+
+
+def test_noise_of_several_tensors_is_drawn_for_each():
+    model = models.siamese()
+    left, _ = models.inputs(model, 1)
+    make = partial(ifa.perturb.smooth_gradcam_plus_plus, model, "conv#1", draws=2)
+    apart = make((left, left), stdev=1.0)((left, left), 1).weights
+    plain = make((left, left), stdev=0.0)((left, left), 1).weights
+    assert not torch.equal(apart, plain)
+
+
+@pytest.mark.parametrize("weight", [ifa.weight.fullcam, ifa.weight.gradcam, ifa.perturb.scorecam])
+def test_explain_takes_trees(weight):
+    for build, layer in ((models.image_and_age, "conv"), (models.siamese, "conv#1")):
+        model = build()
+        inputs = models.inputs(model, 3)
+        maps = ifa.explain(model, inputs, 1, layer=layer, weight=weight)
+        assert maps.shape == (3, 7, 11)
+        single = ifa.explain(model, take(inputs, slice(1)), 1, layer=layer, weight=weight)
+        assert_trees_close(single, maps[:1])
+    model = models.batch_norm()
+    inputs = models.inputs(model, 3)
+    expected = ifa.explain(model, inputs, layer="conv", weight=weight)
+    exactly(ifa.explain(model, (inputs,), layer="conv", weight=weight), expected)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_explain_takes_the_inputs_of_real_models(name):
+    model, inputs, layer = REAL[name]
+    maps = ifa.explain(model, inputs, 2, layer=layer, weight=ifa.weight.gradcam)
+    space = (7,) if name == "BERT" else inputs["pixel_values"].shape[2:]
+    assert maps.shape == (3, *space)
+    assert maps.any()
+    weights = ifa.perturb.ablationcam(model, layer, inputs)(inputs, 2).weights
+    assert weights.isfinite().all()
+    assert weights.any()
+
+
+def test_words_cannot_be_masked():
+    model = models.masked_text()
+    inputs = models.inputs(model)
+    with pytest.raises(
+        TypeError, match=r"ifa\.perturb\.scorecam: expected inputs of a floating dtype"
+    ):
+        ifa.perturb.scorecam(model, "conv", inputs)
+
+
+def test_explain_does_not_remember_what_another_flag_showed():
+    class Switched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.other = nn.Conv1d(1, 2, 3), nn.Conv1d(1, 2, 5)
+
+        def forward(self, signal, wide=False):
+            return (self.other if wide else self.conv)(signal).square().mean(2)
+
+    model = Switched().eval()
+    narrow, wide = ({"signal": noise(2, 1, 9), "wide": wide} for wide in (False, True))
+    assert ifa.explain(model, narrow, 0, layer="conv", size=None).shape == (2, 7)
+    assert ifa.explain(model, wide, 0, layer="other", size=None).shape == (2, 5)
+    with pytest.raises(LookupError):
+        ifa.explain(model, wide, 0, layer="conv")

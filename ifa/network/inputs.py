@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ifa.network.outputs import map_tensors, parts_of, rebuilt
-from ifa.noise import chunks
+from ifa.noise import chunks, noise
 from ifa.types import Inputs
 
 # Where in a tree a tensor is: keys and indices from the outside in; () of a tensor by itself.
@@ -47,7 +47,7 @@ def call(module: nn.Module, inputs: Inputs, params: Mapping[str, Tensor] | None 
 
 def named(inputs: Inputs) -> dict[Place, Tensor]:
     """List the tensors of a tree by their places."""
-    return {place: leaf for place, leaf in _leaves(inputs) if isinstance(leaf, Tensor)}
+    return {place: leaf for place, leaf in leaves_of(inputs) if isinstance(leaf, Tensor)}
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:
@@ -148,6 +148,11 @@ def grid_place(where: str, inputs: Inputs, grid_of: str | int | None = None) -> 
     return next(iter(found))
 
 
+def space_of(tensor: Tensor) -> tuple[int, ...]:
+    r"""Return the space of (sample, channel, \*space) or (sample, space)."""
+    return tuple(tensor.shape[min(2, tensor.ndim - 1) :])
+
+
 def at(inputs: Any, place: Place) -> Any:
     """Return what is at a place of a tree."""
     for key in place:
@@ -158,6 +163,22 @@ def at(inputs: Any, place: Place) -> Any:
 def put(inputs: Any, place: Place, new: Any, blank: bool = False) -> Any:
     """Return a tree with something else at a place; elsewhere is what was there, or None."""
     return new if not place else _placed(inputs, {place: new}, blank)
+
+
+def varied(inputs: Any, place: Place, variants: Tensor) -> Any:
+    """Put variants of one tensor in its place, the others repeated for as many."""
+    if not place:
+        return variants
+    return put(repeated(inputs, len(variants) // count(inputs)), place, variants)
+
+
+def noise_like(inputs: Any, seed: int, *draw: int) -> Any:
+    """Draw noise (1, *input) for each floating tensor; that of the first is as of it alone."""
+    made = [
+        noise(one.shape[1:], one, seed, *draw, *([number] if number else []))[None]
+        for number, one in enumerate(floating(inputs))
+    ]
+    return filled(inputs, made)
 
 
 def check_batch(where: str, inputs: Any, what: str = "inputs") -> None:
@@ -213,12 +234,13 @@ def came(inputs: Inputs) -> str:
     return f"{{{', '.join(f'{written(place)}: {tuple(t.shape)}' for place, t in found)}}}"
 
 
-def _leaves(inputs: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+def leaves_of(inputs: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Yield everything in a tree, tensors and what is passed on, with its place."""
     if isinstance(inputs, Tensor) or not isinstance(inputs, Mapping | tuple | list):
         yield place, inputs
         return
     for key, part in parts_of(inputs).items():
-        yield from _leaves(part, (*place, key))
+        yield from leaves_of(part, (*place, key))
 
 
 def _placed(tree: Any, new: Mapping[Place, Any], blank: bool = False, place: Place = ()) -> Any:
@@ -244,7 +266,7 @@ def _check_kind(where: str, inputs: Any, what: str) -> None:
             f"{where}: expected a batch as a tensor, a tuple or a mapping of tensors, got "
             f"{type(inputs).__name__}."
         )
-    for place, leaf in _leaves(inputs):
+    for place, leaf in leaves_of(inputs):
         named_so = f" as {written(place)!r}" if place else ""
         if isinstance(leaf, np.ndarray):
             raise TypeError(

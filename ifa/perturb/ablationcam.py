@@ -9,19 +9,20 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from ifa.checks import check_choice
+from ifa.network.inputs import device_of, take
 from ifa.noise import chunks
 from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
-from ifa.types import Grid, Output, Score
+from ifa.types import Grid, Inputs, Output, Score
 
 
 @builder
 def ablationcam(
     model: nn.Module,
     layer: Any,
-    example: Tensor,
+    example: Inputs,
     *,
     score: Score = logit,
     chunk: int | None = None,
@@ -29,6 +30,7 @@ def ablationcam(
     baseline: float | Literal["mean"] = 0.0,
     output: Output = None,
     grid: Grid | None = None,
+    grid_of: str | int | None = None,
     progress: Progress = False,
 ) -> Any:
     r"""Weigh each channel by the part of the score that is lost without it.
@@ -41,7 +43,7 @@ def ablationcam(
 
     Parameters
     ----------
-    model, layer, example, score, output, grid
+    model, layer, example, score, output, grid, grid_of
         As in `ifa.tap`. Several layers are run one after the other and give a tuple. Tokens that
         the grid leaves out, such as a class token, are not replaced.
     chunk
@@ -93,10 +95,11 @@ def ablationcam(
             above=True,
             output=output,
             grid=grid,
+            grid_of=grid_of,
         )
         if isinstance(baseline, str):
             check_choice(network.where, "baseline", baseline, ("mean",))
-        mapped = _can_be_mapped(network, example[:1])
+        mapped = _can_be_mapped(network, take(example, slice(1)))
         options = f"{normalize=}, {baseline=}" + ("" if mapped else ", one ablation at a time")
         weigh = partial(
             _ablated, network=network, normalize=normalize, baseline=baseline, mapped=mapped
@@ -150,10 +153,10 @@ def _scores(network: Network, sample: Sample, variants: Tensor, mapped: bool) ->
         return vmap(one, out_dims=1)(variants)
 
 
-def _can_be_mapped(network: Network, example: Tensor) -> bool:
+def _can_be_mapped(network: Network, example: Inputs) -> bool:
     """Find out whether vmap knows all that lies above the layer: it has no rule for an LSTM."""
     with torch.no_grad():
-        target = torch.zeros(1, 1, dtype=torch.int64, device=example.device)
+        target = torch.zeros(1, 1, dtype=torch.int64, device=device_of(example))
         (sample,) = network.samples(example, target)
         try:
             _scores(network, sample, sample.raw[None], mapped=True)

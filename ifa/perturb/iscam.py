@@ -12,7 +12,7 @@ from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
-from ifa.types import Grid, Output, Score
+from ifa.types import Grid, Inputs, Output, Score
 
 _SCHEDULES = {
     "linear": lambda i, n: i / n,
@@ -25,7 +25,7 @@ _SCHEDULES = {
 def iscam(
     model: nn.Module,
     layer: Any,
-    example: Tensor,
+    example: Inputs,
     *,
     score: Score = logit,
     chunk: int | None = None,
@@ -35,6 +35,7 @@ def iscam(
     top: int | None = None,
     output: Output = None,
     grid: Grid | None = None,
+    grid_of: str | int | None = None,
     progress: Progress = False,
 ) -> Any:
     r"""Weigh each channel by the mean score of the input behind ever stronger masks.
@@ -48,7 +49,7 @@ def iscam(
 
     Parameters
     ----------
-    model, layer, example, score, output, grid
+    model, layer, example, score, output, grid, grid_of
         As in `ifa.tap` and `scorecam`.
     chunk
         How many masked inputs run at once: bounds the memory and changes no result. None
@@ -90,7 +91,15 @@ def iscam(
 
     def build(one: str | None) -> Perturbation:
         network = Network(
-            "iscam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
+            "iscam",
+            model,
+            one,
+            example,
+            score=score,
+            chunk=chunk,
+            output=output,
+            grid=grid,
+            grid_of=grid_of,
         )
         network.check_real(example)
         check_count(network.where, "draws", draws)

@@ -13,7 +13,16 @@ from ifa.chains import describe
 from ifa.checks import check_count
 from ifa.network.budgets import fitting
 from ifa.network.gradients import check_score, score_all
-from ifa.network.inputs import check_inputs
+from ifa.network.inputs import (
+    at,
+    check_inputs,
+    count,
+    device_of,
+    floating,
+    grid_place,
+    shapes_of,
+    split,
+)
 from ifa.network.outputs import pick
 from ifa.network.replicas import plain, replicas
 from ifa.network.sites import Sites, examine, find
@@ -21,7 +30,7 @@ from ifa.network.targets import as_targets, predicted
 from ifa.progress import Progress, reporting
 from ifa.taps.heads import Head, cut
 from ifa.taps.layouts import infer_grid
-from ifa.types import Grid, Output, Score, Weighted
+from ifa.types import Grid, Inputs, Output, Score, Weighted
 
 Advance = Callable[[int], None]
 
@@ -29,7 +38,8 @@ Advance = Callable[[int], None]
 class Sample(NamedTuple):
     """One sample, and what the network makes of it."""
 
-    inputs: Tensor  # (1, *input)
+    inputs: Inputs  # (1, *input)
+    image: Tensor  # the one of them with the grid
     raw: Tensor  # (1, ...), the layer's output as the network has it
     activations: Tensor  # (channel, *space), the same as the grid lays it out
     head: Head  # raw -> output
@@ -45,13 +55,14 @@ class Network:
         method: str,
         model: nn.Module,
         layer: str | None,
-        example: Tensor,
+        example: Inputs,
         *,
         score: Score,
         chunk: int | None,
         above: bool = False,
         output: Output,
         grid: Grid | None,
+        grid_of: str | int | None,
     ):
         self.method, self.where = method, f"ifa.perturb.{method}"
         if chunk is not None:
@@ -59,17 +70,19 @@ class Network:
         check_score(self.where, score)
         self._model = plain(model)
         traced = examine(self._model, example, output, self.where)
-        self.layer = find(self._model, traced, layer, example, self.where)
+        self.place = grid_place(self.where, example, grid_of)
+        gridded = at(example, self.place)
+        self.layer = find(self._model, traced, layer, gridded, self.where)
         self.score = score
-        self.chunk = chunk or _fitting(traced.sites, self.layer if above else None, example.device)
+        self.chunk = chunk or _fitting(traced.sites, self.layer if above else None, gridded.device)
         self._output = output
         self._outputs = None if traced.output is None else (*traced.output, 1)[0]
-        self._input_shape = tuple(example.shape[1:])
+        self._like, self._input_shape = shapes_of(example), tuple(gridded.shape[1:])
         site = traced.sites[self.layer]
         self.grid = grid or infer_grid(
             self._model, traced.sites, site, self._input_shape, self.where
         )
-        self._split = cut(self._model, self.layer, example, output=output)
+        self._split = cut(self._model, self.layer, example, output=output, grid_of=grid_of)
         self._replicas = replicas(self._model, ())
         blank = torch.empty(1, *site.shape, device="meta")
         self.channels, *self.space = self._laid_out(blank).shape[1:]
@@ -79,7 +92,7 @@ class Network:
         kind, score = type(self._model).__name__, describe(self.score)
         return f"{kind}, {self.layer!r}, score={score}, chunk={self.chunk}"
 
-    def run(self, inputs: Tensor) -> Any:
+    def run(self, inputs: Inputs) -> Any:
         """Return the output for inputs that may be written to."""
         return pick(self._replicas.get().run(inputs, lambda call, tensor: tensor), self._output)
 
@@ -93,29 +106,31 @@ class Network:
             )
         return score_all(self.where, self.score, output, targets[:, None].expand(-1, rows))
 
-    def samples(self, inputs: Tensor, target: Tensor | None) -> Iterator[Sample]:
+    def samples(self, inputs: Inputs, target: Tensor | None) -> Iterator[Sample]:
         """Run each sample of a batch alone. `target` is (target, sample), or None."""
-        for number, one in enumerate(inputs.split(1)):
+        for number, one in enumerate(split(inputs, 1)):
             raw, head = self._split(one)
             output = head(raw)
             targets = predicted(self.where, output) if target is None else target[:, number]
             scores = self.scores_of(output, targets, 1)[:, 0]
-            yield Sample(one, raw, self._laid_out(raw)[0], head, targets, scores)
+            image = at(one, self.place)
+            yield Sample(one, image, raw, self._laid_out(raw)[0], head, targets, scores)
 
     def positions(self, raw: Tensor) -> Tensor:
         """Return where in the layer's flat output each place of the laid-out one is."""
         return self._laid_out(torch.arange(raw.numel(), device=raw.device).reshape(raw.shape))[0]
 
-    def check(self, inputs: Tensor, target: Any) -> Tensor | None:
+    def check(self, inputs: Inputs, target: Any) -> Tensor | None:
         """Raise unless inputs are like the example; return the targets, as integers."""
-        check_inputs(self.where, inputs, self._input_shape, "perturbation")
-        return as_targets(self.where, target, len(inputs), self._outputs, inputs.device)
+        check_inputs(self.where, inputs, self._like, "perturbation")
+        return as_targets(self.where, target, count(inputs), self._outputs, device_of(inputs))
 
-    def check_real(self, example: Tensor) -> None:
-        """Raise unless inputs are real numbers, which can be masked and made noisy."""
-        if not example.is_floating_point():
+    def check_real(self, example: Inputs, masked: bool = True) -> None:
+        """Raise unless what is to be masked, or something to be made noisy, are real numbers."""
+        gridded = at(example, self.place)
+        if not (gridded.is_floating_point() if masked else floating(example)):
             raise TypeError(
-                f"{self.where}: expected inputs of a floating dtype, got {example.dtype}. "
+                f"{self.where}: expected inputs of a floating dtype, got {gridded.dtype}. "
                 "Make the embedding the network's input, or take ifa.perturb.ablationcam."
             )
 
@@ -150,13 +165,13 @@ class Perturbation:
     def __repr__(self) -> str:
         return f"{self._network.method}({self._network.describe()}, {self._options})"
 
-    def __call__(self, inputs: Tensor, target: Any = None) -> Weighted:
+    def __call__(self, inputs: Inputs, target: Any = None) -> Weighted:
         """Return the weights and the activations of every sample."""
         network = self._network
         chosen = network.check(inputs, target)
         many = chosen is not None and chosen.ndim == 2
         asked = chosen[None] if chosen is not None and not many else chosen
-        total = len(inputs) * self._units
+        total = count(inputs) * self._units
         found: list[Weighted] = []
         with reporting(self._progress, network.method, total) as advance, torch.no_grad():
             for sample in network.samples(inputs, asked):
@@ -179,7 +194,7 @@ class Layers:
     def __repr__(self) -> str:
         return repr(self._parts)
 
-    def __call__(self, inputs: Tensor, target: Any = None) -> tuple[Weighted, ...]:
+    def __call__(self, inputs: Inputs, target: Any = None) -> tuple[Weighted, ...]:
         """Return one `Weighted` for each layer."""
         return tuple(part(inputs, target) for part in self._parts)
 

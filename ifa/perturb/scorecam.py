@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ifa.checks import check_count
+from ifa.network.inputs import varied
 from ifa.noise import chunks
 from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
 from ifa.progress import Progress
 from ifa.resizing import resized
 from ifa.score import logit
 from ifa.stages import builder
-from ifa.types import Grid, Output, Score
+from ifa.types import Grid, Inputs, Output, Score
 
 # (masks (variant, *space), their channels, their draws) -> the masks to use
 Alter = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -24,7 +25,7 @@ Alter = Callable[[Tensor, Tensor, Tensor], Tensor]
 def scorecam(
     model: nn.Module,
     layer: Any,
-    example: Tensor,
+    example: Inputs,
     *,
     score: Score = logit,
     chunk: int | None = None,
@@ -32,6 +33,7 @@ def scorecam(
     top: int | None = None,
     output: Output = None,
     grid: Grid | None = None,
+    grid_of: str | int | None = None,
     progress: Progress = False,
 ) -> Any:
     r"""Weigh each channel by the score of the input masked with that channel.
@@ -42,11 +44,12 @@ def scorecam(
 
     where :math:`M_k` is the activation :math:`A_k` scaled to [0, 1] by its own extremes, at the
     layer's resolution, and then interpolated to the input's as by `ifa.resize`. A channel without
-    contrast has the mask 0. No gradient is computed.
+    contrast has the mask 0. Of several tensors x is the one with the grid, and the others stay. No
+    gradient is computed.
 
     Parameters
     ----------
-    model, layer, example, score, output, grid
+    model, layer, example, score, output, grid, grid_of
         As in `ifa.tap`. Several layers are run one after the other and give a tuple. The layer
         has as many space axes as the input, one, two or three.
     chunk
@@ -90,7 +93,15 @@ def scorecam(
 
     def build(one: str | None) -> Perturbation:
         network = Network(
-            "scorecam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
+            "scorecam",
+            model,
+            one,
+            example,
+            score=score,
+            chunk=chunk,
+            output=output,
+            grid=grid,
+            grid_of=grid_of,
         )
         network.check_real(example)
         return masked(network, _same, 1, softmax, top, progress)
@@ -132,18 +143,19 @@ def _masked(
     softmax: bool,
     channels: int,
 ) -> Tensor:
-    activations = sample.activations.to(sample.inputs)
+    activations = sample.activations.to(sample.image)
     chosen = _of_largest_variance(activations, channels)
     masks = _unit_range(activations[chosen])
-    size = tuple(sample.inputs.shape[-len(network.space) :])
-    lead = (1,) * (sample.inputs.ndim - 1 - len(size))
+    size = tuple(sample.image.shape[-len(network.space) :])
+    lead = (1,) * (sample.image.ndim - 1 - len(size))
     scores: list[Tensor] = []
     for span in chunks(channels * draws, network.chunk):
         variants = torch.arange(span.start, span.stop, device=chosen.device)
         first, last = span.start // draws, (span.stop - 1) // draws
         large = resized(masks[first : last + 1], size)[variants // draws - first]
         factor = alter(large, chosen[variants // draws], variants % draws)
-        output = network.run(sample.inputs * factor.reshape(len(span), *lead, *size))
+        behind = sample.image * factor.reshape(len(span), *lead, *size)
+        output = network.run(varied(sample.inputs, network.place, behind))
         scores.append(network.scores_of(output, sample.targets, len(span)))
         advance(span.stop // draws - span.start // draws)
     means = torch.cat(scores, 1).unflatten(1, (channels, draws)).mean(2)

@@ -8,20 +8,21 @@ from einops import reduce
 from torch import Tensor, nn
 
 from ifa.checks import check_choice, check_noise
-from ifa.noise import chunks, noise
+from ifa.network.inputs import joined, noise_like, over, repeated
+from ifa.noise import chunks
 from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
 from ifa.taps.features import Tap, tap
-from ifa.types import Grid, Output, Score
+from ifa.types import Grid, Inputs, Output, Score
 
 
 @builder
 def smooth_gradcam_plus_plus(
     model: nn.Module,
     layer: Any,
-    example: Tensor,
+    example: Inputs,
     *,
     score: Score = logit,
     chunk: int | None = None,
@@ -31,6 +32,7 @@ def smooth_gradcam_plus_plus(
     numerator: Literal["second", "first"] = "second",
     output: Output = None,
     grid: Grid | None = None,
+    grid_of: str | int | None = None,
     progress: Progress = False,
 ) -> Any:
     r"""Weigh each channel by its positive gradients, averaged over noisy inputs.
@@ -47,7 +49,7 @@ def smooth_gradcam_plus_plus(
 
     Parameters
     ----------
-    model, layer, example, score, output, grid
+    model, layer, example, score, output, grid, grid_of
         As in `ifa.tap`. Several layers are run one after the other and give a tuple.
     chunk
         How many noisy inputs run at once: bounds the memory and changes no result. None
@@ -103,11 +105,20 @@ def smooth_gradcam_plus_plus(
             chunk=chunk,
             output=output,
             grid=grid,
+            grid_of=grid_of,
         )
-        network.check_real(example)
+        network.check_real(example, masked=False)
         check_noise(network.where, draws, stdev, seed)
         check_choice(network.where, "numerator", numerator, ("second", "first"))
-        tapped = tap(model, network.layer, example, score=score, grid=grid, output=output)
+        tapped = tap(
+            model,
+            network.layer,
+            example,
+            score=score,
+            grid=grid,
+            output=output,
+            grid_of=grid_of,
+        )
         noisy = partial(_noisy, stdev=stdev, seed=seed)
         weigh = partial(
             _smooth,
@@ -123,9 +134,9 @@ def smooth_gradcam_plus_plus(
     return each_layer(build, layer)
 
 
-def _noisy(inputs: Tensor, draws: range, *, stdev: float, seed: int) -> Tensor:
-    drawn = torch.stack([noise(inputs.shape[1:], inputs, seed, draw) for draw in draws])
-    return inputs + stdev * drawn
+def _noisy(inputs: Inputs, draws: range, *, stdev: float, seed: int) -> Inputs:
+    drawn = joined([noise_like(inputs, seed, draw) for draw in draws])
+    return over(lambda one, added: one + stdev * added, repeated(inputs, len(draws)), drawn)
 
 
 def _smooth(

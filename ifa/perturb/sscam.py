@@ -13,14 +13,14 @@ from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
-from ifa.types import Grid, Output, Score
+from ifa.types import Grid, Inputs, Output, Score
 
 
 @builder
 def sscam(
     model: nn.Module,
     layer: Any,
-    example: Tensor,
+    example: Inputs,
     *,
     score: Score = logit,
     chunk: int | None = None,
@@ -31,6 +31,7 @@ def sscam(
     top: int | None = None,
     output: Output = None,
     grid: Grid | None = None,
+    grid_of: str | int | None = None,
     progress: Progress = False,
 ) -> Any:
     r"""Weigh each channel by the mean score of the input behind that channel with noise.
@@ -46,7 +47,7 @@ def sscam(
 
     Parameters
     ----------
-    model, layer, example, score, output, grid
+    model, layer, example, score, output, grid, grid_of
         As in `ifa.tap` and `scorecam`.
     chunk
         How many masked inputs run at once: bounds the memory and changes no result. None
@@ -86,7 +87,15 @@ def sscam(
 
     def build(one: str | None) -> Perturbation:
         network = Network(
-            "sscam", model, one, example, score=score, chunk=chunk, output=output, grid=grid
+            "sscam",
+            model,
+            one,
+            example,
+            score=score,
+            chunk=chunk,
+            output=output,
+            grid=grid,
+            grid_of=grid_of,
         )
         network.check_real(example)
         check_noise(network.where, draws, stdev, seed)

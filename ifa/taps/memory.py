@@ -12,10 +12,11 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
+from ifa.network.inputs import leaves_of
 from ifa.network.replicas import plain
 from ifa.network.snapshots import snapshot
 from ifa.taps.features import Prepared, prepare
-from ifa.types import Grid, Output, Score
+from ifa.types import Grid, Inputs, Output, Score
 
 # How many are kept for each network.
 MOST = 8
@@ -28,26 +29,28 @@ _LOCK = threading.Lock()
 def remembered(
     model: nn.Module,
     layers: Any,
-    example: Tensor,
+    example: Inputs,
     *,
     score: Score,
     grid: Grid | None,
     output: Output,
+    grid_of: str | int | None = None,
 ) -> Prepared:
     """Return what `prepare` returns; not made anew for a network that is as it was."""
     model = plain(model)
     if isinstance(layers, nn.Module):  # by its name, so that a key does not hold it
         names = (name for name, module in model.named_modules() if module is layers)
         layers = next(names, layers)
-    key = _key(layers, example, score, grid, output)
+    key = _key(layers, example, score, grid, output, grid_of)
+    options: Any = {"grid": grid, "output": output, "grid_of": grid_of}
     state = None if key is None else snapshot(model)
     if state is None:
-        return prepare(model, layers, example, grid=grid, output=output)
+        return prepare(model, layers, example, **options)
     with _LOCK:
         found = _KEPT.get(model, {}).get(key)
     if found is not None and found[0] == state:
         return found[1]
-    prepared = prepare(model, layers, example, grid=grid, output=output, weak=True)
+    prepared = prepare(model, layers, example, **options, weak=True)
     with _LOCK:
         kept = _KEPT.setdefault(model, OrderedDict())
         kept[key] = state, prepared
@@ -57,12 +60,19 @@ def remembered(
     return prepared
 
 
-def _key(layers: Any, example: Tensor, *options: Any) -> Any:
+def _key(layers: Any, example: Inputs, *options: Any) -> Any:
     """Make a key that holds nothing alive; None where that cannot be."""
     if not all(map(_holds_nothing, (layers, *options))):
         return None
     layers = tuple(layers) if isinstance(layers, list) else layers
-    return layers, tuple(example.shape[1:]), example.dtype, example.device, *options
+    return layers, tuple(map(_like, leaves_of(example))), *options
+
+
+def _like(leaf: tuple[Any, Any]) -> Any:
+    place, value = leaf
+    if isinstance(value, Tensor):
+        return place, tuple(value.shape[1:]), value.dtype, value.device
+    return place, type(value), value
 
 
 def _holds_nothing(value: Any) -> bool:

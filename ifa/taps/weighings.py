@@ -13,7 +13,7 @@ from ifa.score import logit
 from ifa.stages import check_method, reads_gradients, weighing
 from ifa.taps.features import Observation, Tap, prepare
 from ifa.taps.memory import remembered
-from ifa.types import Features, Grid, Output, Score, Step, Weighted
+from ifa.types import Features, Grid, Inputs, Output, Score, Step, Weighted
 
 
 class Weighing:
@@ -23,7 +23,7 @@ class Weighing:
     ----------
     where
         What an error names: the public function.
-    model, layers, example, score, grid, output, compile
+    model, layers, example, score, grid, output, grid_of, compile
         As in `ifa.tap`.
     weight
         A kernel, a step or a builder; what it is is declared, see `ifa.step` and `ifa.builder`. No
@@ -37,12 +37,13 @@ class Weighing:
         where: str,
         model: nn.Module,
         layers: Any,
-        example: Tensor,
+        example: Inputs,
         weight: Any,
         *,
         score: Score = logit,
         grid: Grid | None = None,
         output: Output = None,
+        grid_of: str | int | None = None,
         compile: bool = False,
         remember: bool = False,
     ):
@@ -50,16 +51,19 @@ class Weighing:
         reads = declared(weight, "reads")
         if reads == "model":
             weight = weight(model)
+        laid: Any = {"grid": grid, "output": output, "grid_of": grid_of}
         if remember:
-            prepared = remembered(model, layers, example, score=score, grid=grid, output=output)
+            prepared = remembered(model, layers, example, score=score, **laid)
         else:
-            prepared = prepare(model, layers, example, grid=grid, output=output, compile=compile)
+            prepared = prepare(model, layers, example, **laid, compile=compile)
         self._step: Step | None = None
         self._built: tuple[Any, ...] = ()
         if reads == "inputs":
-            options = {"score": score, "grid": grid, "output": output}
+            options = {"score": score, **laid}
             bound = weight.keywords if isinstance(weight, partial) else {}
             options = {name: value for name, value in options.items() if name not in bound}
+            if grid_of is None:  # not every builder knows trees
+                options.pop("grid_of", None)
             names = (site.layer for site in prepared.sites)
             self._built = tuple(weight(model, name, example, **options) for name in names)
         else:
@@ -74,7 +78,7 @@ class Weighing:
 
     def observe(
         self,
-        inputs: Tensor,
+        inputs: Inputs,
         target: Any = None,
         params: Mapping[str, Tensor] | None = None,
         *,
