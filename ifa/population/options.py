@@ -1,105 +1,163 @@
-"""What options of an analysis can be, checked before anything is done."""
+"""Options of the drivers, each written once: its check, and what of it goes into a run's spec."""
 
-from collections.abc import Sequence
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, Literal
 
-from ifa.reduce.extras import EXTRAS
+import torch
+
+from ifa.checks import check_choice, check_count
+from ifa.network.identity import callable_token
+from ifa.score import logit
+from ifa.stages import check_method
+from ifa.types import Grid, Method, Output, Score
 from ifa.weight import fullcam
 
+Task = Literal["classification", "regression"]
+Keep = Literal["summary", "full", "none"]
 
-def check_data(data: Any) -> None:
+Check = Callable[[str, str, Any], None]  # (where, name of the option, value)
+
+
+def option(default: Any, *checks: Check, spec: bool = True) -> Any:
+    """Declare an option: what it must pass, and whether results depend on it."""
+    return field(default=default, metadata={"checks": checks, "spec": spec})
+
+
+def one_of(*choices: str) -> Check:
+    """Make a check that an option is one of its choices."""
+    return partial(_is_one_of, choices=choices)
+
+
+def _is_one_of(where: str, name: str, value: Any, choices: Sequence[str]) -> None:
+    check_choice(where, name, value, choices)
+
+
+def whole_or_none(where: str, name: str, value: Any) -> None:
+    """Check for None or a whole number from 0."""
+    if value is not None and (not isinstance(value, int) or value < 0):
+        raise ValueError(f"{where}: expected {name} to be None or 0 or more, got {value!r}.")
+
+
+def which_targets(where: str, name: str, value: Any) -> None:
+    """Check for a way to choose targets by name."""
+    if isinstance(value, str):
+        check_choice(where, name, value, ("predicted", "label"))
+
+
+def which_quantiles(where: str, name: str, value: Any) -> None:
+    """Check for distinct numbers in [0, 1]."""
+    try:
+        found = [float(level) for level in value]
+    except (TypeError, ValueError):
+        found = []
+    if not 0 < len(found) == len(set(found)) or not all(0 <= level <= 1 for level in found):
+        raise ValueError(
+            f"{where}: expected distinct {name} in [0, 1], at least one, such as (0.5, 0.9), got "
+            f"{value!r}."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every driver takes."""
+
+    layer: Any = option(None, spec=False)  # by the layers that were found
+    weight: Method = option(fullcam, check_method)
+    score: Score = option(logit)
+    grid: Grid | None = option(None)
+    output: Output = option(None)
+    targets: Any = option("predicted", which_targets, spec=False)  # by the outputs meant
+    task: Task = option("classification", one_of("classification", "regression"))
+    shard: int = option(512, check_count)
+    batch_size: int = option(32, check_count)
+    compile: bool = option(False)
+    workers: int | None = option(None, whole_or_none, spec=False)
+
+    def check(self, where: str) -> None:
+        """Raise where an option is not as it should be."""
+        for each in fields(self):
+            for check in each.metadata["checks"]:
+                check(where, each.name, getattr(self, each.name))
+        if self.task == "regression" and self.targets == "label":
+            raise ValueError(
+                f"{where}: expected targets='predicted' (every output) or a list of outputs for "
+                "regression, got 'label': its labels are values, not outputs."
+            )
+
+    def spec(self) -> dict[str, Any]:
+        """Return what a result depends on, as canonical values."""
+        found = {
+            each.name: callable_token(getattr(self, each.name))
+            for each in fields(self)
+            if each.metadata["spec"]
+        }
+        return {**found, "threads": torch.get_num_threads()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis(Options):
+    """What `ifa.analyze` takes besides."""
+
+    keep_samples: Keep = option("summary", one_of("summary", "full", "none"))
+    reduction: Literal["sum", "mean"] = option("sum", one_of("sum", "mean"))
+    reductions: Any = option((), spec=False)
+    probability_weighted: bool = option(False)
+    quantiles: Sequence[float] = option((0.5, 0.9), which_quantiles)
+    target_names: Sequence[str] | None = option(None, spec=False)
+
+    def check(self, where: str) -> None:
+        """Raise where an option is not as it should be."""
+        super().check(where)
+        if self.probability_weighted and self.task == "regression":
+            raise ValueError(
+                f"{where}: expected probability_weighted=True for classification only, got "
+                "task='regression', whose outputs are no probabilities."
+            )
+
+
+def check_data(where: str, data: Any) -> None:
     """Raise unless data are sized, indexable and not empty."""
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
         raise TypeError(
-            "ifa.analyze: expected a sized, indexable data set of (input, label), got "
+            f"{where}: expected a sized, indexable data set of (input, label), got "
             f"{type(data).__name__}. For a DataLoader give its data set: loader.dataset."
         )
     if len(data) == 0:
-        raise ValueError("ifa.analyze: expected at least one sample, got an empty data set.")
+        raise ValueError(f"{where}: expected at least one sample, got an empty data set.")
 
 
 # Names in the tree that a layer's group cannot have.
 _TAKEN = ("samples", "id", "label", "prediction", "score", "target", "target_name")
 
 
-def check_names(layers: Sequence[str]) -> None:
+def check_layers(where: str, layers: Sequence[str]) -> None:
     """Raise where a layer's name cannot be that of a group."""
     for name in layers:
         if name in _TAKEN or "/" in name:
             raise ValueError(
-                f"ifa.analyze: expected a layer whose name can be that of a group, got {name!r}: "
+                f"{where}: expected a layer whose name can be that of a group, got {name!r}: "
                 f"{', '.join(_TAKEN)} are taken, and '/' parts groups. Rename the module, or wrap "
                 "the model in torch.nn.Sequential."
             )
 
 
-def levels(quantiles: Any) -> tuple[float, ...]:
-    """Return quantiles as distinct numbers in [0, 1]."""
+def which_outputs(where: str, targets: Any, outputs: int) -> tuple[int, ...]:
+    """Return the outputs that statistics have rows for."""
     try:
-        levels = tuple(float(level) for level in quantiles)
-    except (TypeError, ValueError):
-        levels = ()
-    if not 0 < len(levels) == len(set(levels)) or not all(0 <= level <= 1 for level in levels):
-        raise ValueError(
-            "ifa.analyze: expected distinct quantiles in [0, 1], at least one, such as "
-            f"(0.5, 0.9), got {quantiles!r}."
-        )
-    return levels
-
-
-def check_options(
-    targets: Any,
-    keep_samples: str,
-    task: str,
-    reduction: str,
-    shard: int,
-    batch_size: int,
-    workers: int | None,
-) -> None:
-    """Raise where an option is none of its choices."""
-    choices: list[tuple[str, Any, tuple[str, ...]]] = [
-        ("keep_samples", keep_samples, ("summary", "full", "none")),
-        ("task", task, ("classification", "regression")),
-        ("reduction", reduction, ("sum", "mean")),
-    ]
-    if isinstance(targets, str):
-        choices.append(("targets", targets, ("predicted", "label")))
-    for name, value, allowed in choices:
-        if value not in allowed:
-            raise ValueError(f"ifa.analyze: expected {name} to be one of {allowed}, got {value!r}.")
-    if task == "regression" and targets == "label":
-        raise ValueError(
-            "ifa.analyze: expected targets='predicted' (every output) or a list of outputs for "
-            "regression, got 'label': its labels are values, not outputs."
-        )
-    for name, value in (("shard", shard), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"ifa.analyze: expected a positive {name}, got {value!r}.")
-    if workers is not None and (not isinstance(workers, int) or workers < 0):
-        raise ValueError(f"ifa.analyze: expected workers to be None or 0 or more, got {workers!r}.")
-
-
-def check_combination(task: str, weight: Any, perturb: Any, confidence: bool) -> None:
-    """Raise where options do not go together."""
-    if perturb is not None and not callable(perturb):
+        listed = range(outputs) if isinstance(targets, str) else targets
+        chosen = tuple(operator.index(target) for target in listed)
+    except TypeError:
         raise TypeError(
-            f"ifa.analyze: expected perturb to be a builder of ifa.perturb, got {perturb!r}."
-        )
-    if perturb is not None and weight is not fullcam:
-        raise ValueError("ifa.analyze: expected weight= or perturb=, got both. Give one of them.")
-    if confidence and task == "regression":
+            f"{where}: expected targets to be 'predicted', 'label' or a list of output indices, "
+            f"got {targets!r}."
+        ) from None
+    distinct = len(set(chosen)) == len(chosen) > 0
+    if not distinct or not 0 <= min(chosen) <= max(chosen) < outputs:
         raise ValueError(
-            "ifa.analyze: expected confidence=True for classification only, got "
-            "task='regression', whose outputs are no probabilities."
+            f"{where}: expected distinct targets in 0..{outputs - 1}, at least one, got "
+            f"{list(chosen)}."
         )
-
-
-def extra_names(reductions: Any) -> tuple[str, ...]:
-    """Return the names of extra reductions, in their own order."""
-    names = (reductions,) if isinstance(reductions, str) else tuple(reductions)
-    unknown = [name for name in names if name not in EXTRAS]
-    if unknown or len(set(names)) < len(names):
-        raise ValueError(
-            f"ifa.analyze: expected distinct reductions of {EXTRAS}, got {list(names)}."
-        )
-    return tuple(name for name in EXTRAS if name in names)
+    return chosen
