@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ifa import weight
-
 app = typer.Typer(
     name="ifa",
     help="Integrated Feature Analysis: what a trained network uses, over a population of samples.",
@@ -17,16 +15,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# `cam` is made for a model, so it is no kernel to name here
-KERNELS = [name for name in weight.__all__ if name != "cam"]
-
 Model = Annotated[
     str, typer.Argument(help="A callable returning the network: package.module:factory")
 ]
 Data = Annotated[
     str, typer.Argument(help="A callable returning a data set: package.module:dataset")
 ]
-Weight = Annotated[str, typer.Option("--weight", help=f"One of {', '.join(KERNELS)}")]
+Weight = Annotated[
+    str, typer.Option("--weight", help="A weighting by name, such as gradcam or scorecam, or noise")
+]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="Its state dictionary: .safetensors, or .pt")
 ]
@@ -90,6 +87,7 @@ def analyze(
     Killed at any moment, it continues where it was when it is run again.
     """
     import ifa
+    from ifa.contest.methods import weighting
 
     _, dataset = _read(data)
     chosen: Any = targets
@@ -105,7 +103,7 @@ def analyze(
         ifa.ModelRef(model, _text(weights)),
         dataset,
         layer=layer,
-        weight=_kernel(weight),
+        weight=weighting("ifa analyze", weight),
         targets=chosen,
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
@@ -124,8 +122,13 @@ def explain(
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, npy, or NIfTI with nibabel")],
     out: Annotated[Path, typer.Option("--out", help="Directory for maps.zarr and overlays; new")],
     weights: Weights = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="See `ifa layers`")] = None,
-    weight: Weight = "gradcam",
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="See `ifa layers`; the run's if left out")
+    ] = None,
+    weight: Annotated[
+        str | None,
+        typer.Option("--weight", help="A weighting by name; the run's, or fullcam, if left out"),
+    ] = None,
     target: Annotated[
         int | None, typer.Option(help="Output to explain; each image's prediction if left out")
     ] = None,
@@ -140,33 +143,46 @@ def explain(
 ) -> None:
     """Explain images: overlays to look at, and the raw signed maps as labelled Zarr.
 
-    Without --run each overlay is scaled by its own extremes: maps are then not comparable.
+    Without --run each overlay is scaled by its own extremes: maps are then not comparable. A run of
+    another network, layer or weighting is refused.
     """
     import ifa
+    from ifa.contest.methods import weighting
+    from ifa.network.identity import origin_of
+    from ifa.network.scorers import Scorer
     from ifa.plot import save_overlays
+    from ifa.scaling import common_scale
     from ifa.store import read_inputs, save_maps
     from ifa.store.references import imported
 
+    where = "ifa explain"
     if out.exists():
-        raise FileExistsError(f"ifa explain: expected nothing at {out}. Nothing was touched.")
+        raise FileExistsError(f"{where}: expected nothing at {out}. Nothing was touched.")
     pictures = read_inputs(images)
-    inputs = imported(prepare, "ifa explain")(pictures) if prepare else pictures
+    inputs = imported(prepare, where)(pictures) if prepare else pictures
     network = ifa.ModelRef(model, _text(weights)).load()
-    scale = None if run is None else ifa.scale_from(ifa.open(run))
-    features = ifa.tap(network, layer, inputs[:1])(inputs, target)
-    steps = (
-        ifa.weigh(_kernel(weight)),
-        ifa.combine,
-        ifa.resize(pictures.shape[2:]),
+    statistics = None if run is None else ifa.open(run)
+    layer, weight = _of_run(statistics, layer, weight)
+    layer = ifa.tap(network, layer, inputs[:2]).sites[0].layer
+    method, logit = weighting(where, weight), ifa.score.logit
+    origin = origin_of(network, layer, method, logit, None, None)
+    scale, _ = common_scale(where, statistics, origin, False)
+    targets = Scorer(where, network, logit).targets(inputs, target)
+    maps = ifa.explain(
+        *(network, inputs, targets),
+        layer=layer,
+        weight=method,
+        rectify=False,
+        size=pictures.shape[2:],
     )
-    maps = ifa.batched(ifa.chain(*steps))(features)
-    made_by = {"model": model, "layer": layer, "weight": weight, "ifa": ifa.__version__}
     ids = [path.name for path in images]
-    save_maps(
-        out / "maps.zarr", maps.values, ids=ids, target=maps.target, units="logit", attrs=made_by
-    )
-    shown = ifa.batched(ifa.minmax if scale is None else ifa.rescale(scale))(maps).values
-    titles = [f"{name}: target {t}" for name, t in zip(ids, maps.target.tolist(), strict=True)]
+    limits = None if scale is None else [limit.tolist() for limit in scale]
+    made_by = {"model": model, "layer": layer, "weight": weight, "network": origin.network}
+    made_by |= {"run": _text(run), "limits": limits, "ifa": ifa.__version__}
+    save_maps(out / "maps.zarr", maps, ids=ids, target=targets, units="logit", attrs=made_by)
+    draw = ifa.minmax if scale is None else ifa.rescale(scale)
+    shown = ifa.batched(draw)(ifa.Map(maps, targets)).values
+    titles = [f"{name}: target {t}" for name, t in zip(ids, targets.tolist(), strict=True)]
     save_overlays(out / "overlays", pictures, shown, titles)
     typer.echo(f"maps: {out / 'maps.zarr'}\noverlays: {out / 'overlays'}")
 
@@ -262,10 +278,22 @@ def _read(reference: str) -> tuple[Any, Any]:
     return collate(dataset, range(min(2, len(dataset)))).inputs, dataset
 
 
-def _kernel(name: str) -> Any:
-    if name not in KERNELS:
-        raise LookupError(f"ifa: expected a weighting, one of {', '.join(KERNELS)}, got {name!r}.")
-    return getattr(weight, name)
+def _of_run(statistics: Any, layer: str | None, weight: str | None) -> tuple[str | None, str]:
+    """Take the layer and the weighting of a run, where they are not named."""
+    from ifa.network.identity import read_origin
+
+    if statistics is None:
+        return layer, weight or "fullcam"
+    layers = statistics.attrs["layers"]
+    if layer is None and len(layers) > 1:
+        raise ValueError(f"ifa explain: expected --layer, the run has {', '.join(layers)}.")
+    if (layer or layers[0]) not in layers:
+        raise LookupError(
+            f"ifa explain: expected --layer of the run, one of {', '.join(layers)}, got {layer!r}. "
+            "Maps of another layer have no place on its scale."
+        )
+    layer = layer or layers[0]
+    return layer, weight or read_origin(statistics[layer].attrs["origin"]).names[1]
 
 
 def _text(path: Path | None) -> str | None:

@@ -1,10 +1,9 @@
-"""Methods against metrics over a population: one driver, resumable, labelled."""
+"""Methods against metrics over a population: the table."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,49 +12,37 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa.checks import check_choice, check_count
-from ifa.contest.metrics import BETTER, Explained, check_maps, columns_of, measuring, takes_model
+from ifa.contest.methods import Method, explaining
+from ifa.contest.metrics import BETTER, Explained, check_maps, columns_of, measuring
 from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
 from ifa.network.identity import callable_token, model_token
+from ifa.network.replicas import device_of
 from ifa.network.scorers import Scorer
+from ifa.population.driver import Advance, Cuts, Job, drive
 from ifa.population.options import check_data
-from ifa.population.passes import device_of, loaded
-from ifa.progress import Progress, reporting
+from ifa.population.passes import loaded
+from ifa.progress import Progress
 from ifa.score import logit
 from ifa.store.datasets import SCHEMA
-from ifa.store.items import class_labels, collate
+from ifa.store.items import Batch, class_labels, collate
 from ifa.store.references import ModelRef
-from ifa.store.runs import Run
-from ifa.store.runs import open as open_run
 from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
+from ifa.store.tables import Rows
 from ifa.types import Output
 
 _WHERE = "ifa.contest.table"
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class _Plan:
     model: nn.Module
-    data: Any
-    shape: tuple[int, ...]  # of one input
     device: torch.device
-    methods: Mapping[str, tuple[bool, Any]]  # whether it takes the model, and the method
+    methods: Mapping[str, Method]
     metrics: Mapping[str, Callable[[Explained], Any]]
     targets: str | int
     scorer: Scorer  # the network's predictions
-    shard: int
-
-    def samples(self, shard: int) -> range:
-        return range(shard * self.shard, min(len(self.data), (shard + 1) * self.shard))
-
-    @property
-    def shards(self) -> range:
-        return range(-(-len(self.data) // self.shard))
-
-    @property
-    def units(self) -> int:
-        return len(self.methods) * len(self.metrics)
+    better: Mapping[str, str]
 
 
 def table(
@@ -70,6 +57,7 @@ def table(
     store: str | os.PathLike[str] | None = None,
     shard: int = 64,
     device: str | torch.device | None = None,
+    map: Any = None,
     progress: Progress = True,
 ) -> xr.Dataset:
     r"""Measure every method by every metric on every sample of a population.
@@ -82,15 +70,14 @@ def table(
         ``(input, label)`` or ``(input, label, id)``, as for `ifa.analyze`.
     methods
         Name -> ``(model, inputs, target) -> maps``, such as ``partial(ifa.explain, layer="conv3")``
-        and those of `cam_methods`; or ``(inputs, target) -> maps`` of a method that has its model.
-        Maps are at the inputs' size: (sample, \*space) or (sample, group, \*space).
+        and those of `cam_methods`; one of ``(inputs, target)`` that has its model, such as those of
+        `ifa.attribute`, goes through `with_model`. Maps are at the inputs' size: (sample, \*space)
+        or (sample, block, \*space).
     metrics
-        Name -> metric, see `default_metrics`; options are bound with `functools.partial`. By the
-        names of its arguments it is called with ``(model, inputs, maps, target)``, ``(model,
-        explain, inputs, target)``, ``(attribution, inputs, target)``, or as ``(map)`` for each
-        sample. It gives one number for each sample, or a record, whose fields of one number for
-        each sample are columns of their own: ``confidence.drop``; a single one has the metric's
-        name.
+        Name -> metric: any of `ifa.evaluate`, its options bound with `functools.partial`, or one of
+        your own, declared with `metric`. It gives one number for each sample, or a record, whose
+        fields of one number for each sample are columns of their own: ``confidence.drop``; a single
+        one has the metric's name.
     targets
         What is explained: the output ``"predicted"`` for the untouched sample, its ``"label"``, or
         the same output of all samples.
@@ -105,6 +92,8 @@ def table(
         How many samples are explained, measured and committed at once.
     device
         Where to compute; the model's own by default. The model itself is not moved.
+    map
+        As in `ifa.analyze`.
     progress
         True draws a bar, a callable gets ``(done, total)``, in samples times methods times metrics.
 
@@ -135,54 +124,24 @@ def table(
     >>> dict(found.sizes)
     {'method': 2, 'metric': 1, 'sample': 2}
     """
-    plan, spec = _planned(model, data, methods, metrics, targets, output, shard, device)
-    directions = _directions(better)
-    spec["better"] = dict(better or {})
-    if store is None:
-        return _dataset(plan, list(_work(plan, None, progress)), directions)
-    run = Run(Path(store), _WHERE)
-    run.begin(spec)
-    if not run.committed:
-        with run.writing():
-            if not run.committed:  # by another process, after we looked
-                run.lay_out({}, {}, shard)
-                for _ in _work(plan, run, progress):
-                    pass
-                parts = [run.states(number) for number in plan.shards]
-                found = _dataset(plan, parts, directions)
-                run.commit(xr.DataTree(found), spec["versions"])
-    return open_run(run.path).to_dataset()
-
-
-def _planned(
-    model: nn.Module | ModelRef,
-    data: Any,
-    methods: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    targets: Any,
-    output: Output,
-    shard: int,
-    device: Any,
-) -> tuple[_Plan, dict[str, Any]]:
-    check_data(data)
+    check_data(_WHERE, data)
     check_count(_WHERE, "shard", shard)
     for kind, asked in (("method", methods), ("metric", metrics)):
         if not isinstance(asked, Mapping) or not asked:
             raise ValueError(f"{_WHERE}: expected at least one {kind} by name, got {asked!r}.")
     if not isinstance(targets, int):
         check_choice(_WHERE, "targets", targets, ("predicted", "label"))
+    for column, way in (better or {}).items():
+        check_choice(_WHERE, f"better[{column!r}]", way, ("higher", "lower"))
     network = loaded(model, device)
-    first = collate(data, range(1)).inputs
     plan = _Plan(
         model=network,
-        data=data,
-        shape=tuple(first.shape[1:]),
         device=device_of(network),
-        scorer=Scorer(_WHERE, network, logit, output),
-        methods={name: (takes_model(_WHERE, name, m), m) for name, m in methods.items()},
+        methods={name: explaining(_WHERE, name, method) for name, method in methods.items()},
         metrics={name: measuring(_WHERE, name, metric) for name, metric in metrics.items()},
         targets=targets,
-        shard=shard,
+        scorer=Scorer(_WHERE, network, logit, output),
+        better={**BETTER, **(better or {})},
     )
     spec = {
         "schema": SCHEMA,
@@ -194,36 +153,31 @@ def _planned(
         "metrics": {name: callable_token(metric) for name, metric in metrics.items()},
         "order": [list(methods), list(metrics)],
         "targets": targets,
+        "better": dict(better or {}),
         "output": callable_token(output),
         "shard": shard,
         "device": plan.device.type,
         "threads": torch.get_num_threads(),
     }
-    return plan, spec
+    shape = tuple(collate(data, range(1)).inputs.shape[1:])
+    job = Job(
+        where=_WHERE,
+        label="evaluate",
+        cuts=Cuts(data, shape, shard, shard, None),
+        spec=spec,
+        schema={},
+        coords={},
+        work=partial(_one_shard, plan),
+        finish=partial(_finished, plan),
+        units=len(methods) * len(metrics),
+    )
+    return drive(job, store=store, map=map, progress=progress).to_dataset()
 
 
-def _directions(better: Mapping[str, str] | None) -> dict[str, str]:
-    for column, way in (better or {}).items():
-        check_choice(_WHERE, f"better[{column!r}]", way, ("higher", "lower"))
-    return {**BETTER, **(better or {})}
-
-
-def _work(plan: _Plan, run: Run | None, progress: Progress) -> Iterator[Arrays | None]:
-    todo = [shard for shard in plan.shards if run is None or not run.has(shard)]
-    total = len(plan.data) * plan.units
-    with reporting(progress, "evaluate", total) as advance:
-        advance(total - plan.units * sum(len(plan.samples(shard)) for shard in todo))
-        for shard in todo:
-            found = _one_shard(plan, plan.samples(shard), advance)
-            if run is None:
-                yield found
-            else:
-                run.add(shard, plan.samples(shard).start, found, {})
-                yield None
-
-
-def _one_shard(plan: _Plan, samples: range, advance: Advance) -> Arrays:
-    batch = collate(plan.data, samples, plan.shape)
+def _one_shard(
+    plan: _Plan, batches: Iterable[tuple[range, Batch]], advance: Advance
+) -> tuple[Arrays, Rows]:
+    ((samples, batch),) = batches  # a shard is one batch
     check_inputs(_WHERE, batch.inputs)
     inputs = batch.inputs.to(plan.device)
     scorer = plan.scorer
@@ -233,23 +187,18 @@ def _one_shard(plan: _Plan, samples: range, advance: Advance) -> Arrays:
     target = scorer.targets(inputs, asked)
     values, blank, nonfinite = [], [], []
     columns: list[str] = []
-    for name, (of_model, method) in plan.methods.items():
-        explain = partial(method, plan.model) if of_model else method
-        maps = explain(inputs, target)
+    for name, method in plan.methods.items():
+        maps = method.explain(plan.model, inputs, target)
         check_maps(_WHERE, name, maps, len(inputs))
         maps = maps.detach()
         flat = maps.flatten(1)
         finite = flat.isfinite().all(1)
         nonfinite.append(~finite)
         blank.append(finite & (flat.amax(1) == flat.amin(1)))
-        seen = Explained(plan.model, inputs, maps, target, explain, method if of_model else None)
-        row: dict[str, Tensor] = {}
-        for metric, measure in plan.metrics.items():
-            row |= columns_of(_WHERE, metric, measure(seen), len(inputs))
-            advance(len(inputs))
+        row = _measured(plan, Explained(plan.model, inputs, maps, target, method), advance)
         columns = list(row)
         values.append(torch.stack(list(row.values())))
-    return {
+    arrays = {
         "value": torch.stack(values).numpy(),
         "blank": torch.stack(blank).cpu().numpy(),
         "nonfinite": torch.stack(nonfinite).cpu().numpy(),
@@ -259,6 +208,19 @@ def _one_shard(plan: _Plan, samples: range, advance: Advance) -> Arrays:
         "target": target.cpu().numpy(),
         "metric": np.array(columns),
     }
+    return arrays, {}
+
+
+def _measured(plan: _Plan, seen: Explained, advance: Advance) -> dict[str, Tensor]:
+    row: dict[str, Tensor] = {}
+    for metric, measure in plan.metrics.items():
+        row |= columns_of(_WHERE, metric, measure(seen), len(seen.inputs))
+        advance(len(seen.inputs))
+    return row
+
+
+def _finished(plan: _Plan, shards: Iterable[Arrays]) -> xr.DataTree:
+    return xr.DataTree(_dataset(plan, list(shards), plan.better))
 
 
 _VARIABLES = {

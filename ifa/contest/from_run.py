@@ -9,14 +9,14 @@ import xarray as xr
 from torch import nn
 from torch.utils.data import Subset
 
-from ifa import weight
 from ifa.checks import check_count
 from ifa.contest.driver import table
-from ifa.contest.methods import cam_methods
+from ifa.contest.methods import cam_methods, usable, weighting
 from ifa.contest.metrics import default_metrics
 from ifa.network.identity import model_token
 from ifa.population.options import check_data
 from ifa.progress import Progress
+from ifa.store.items import collate
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.specs import data_token, first_difference
@@ -49,25 +49,23 @@ def table_of_run(
     progress: Progress = True,
 ) -> Evaluated:
     """Measure methods on the network and data that a run was made of; see `ifa evaluate`."""
-    check_data(data)
+    check_data(_WHERE, data)
     model = reference.load()
     spec = Run(run).spec()
     _check_same(run, spec, model, data)
-    every = cam_methods(_layer(spec, layer), rectify=rectify)
-    left_out = []
+    layer = _layer(spec, layer)
+    left_out: list[str] = []
     if methods is None:
-        try:
-            weight.cam(model)
-        except LookupError as error:
-            del every["cam"]
-            left_out.append(f"cam is left out: {error}")
+        weightings, left_out = usable(model, layer, collate(data, range(min(2, len(data)))).inputs)
+    else:
+        weightings = {name: weighting(_WHERE, name) for name in methods}
     known = default_metrics(slow=True)
     home = out or run.with_name(f"{run.name}-evaluation")
     found = table(
         model,
         data if samples is None else _spaced(data, samples),
-        _chosen("methods", every, methods, list(every)),
-        _chosen("metrics", known, metrics, list(default_metrics())),
+        cam_methods(layer, weightings=weightings, rectify=rectify),
+        _chosen(known, metrics),
         targets=targets,
         store=home,
         shard=shard,
@@ -77,14 +75,14 @@ def table_of_run(
     return Evaluated(found, home, left_out)
 
 
-def _chosen(
-    kind: str, every: Mapping[str, Any], asked: Sequence[str] | None, usual: Sequence[str]
-) -> dict[str, Any]:
-    names = usual if asked is None else asked
+def _chosen(known: Mapping[str, Any], asked: Sequence[str] | None) -> dict[str, Any]:
+    names = list(default_metrics()) if asked is None else asked
     for name in names:
-        if name not in every:
-            raise LookupError(f"{_WHERE}: expected --{kind} from {', '.join(every)}, got {name!r}.")
-    return {name: every[name] for name in names}
+        if name not in known:
+            raise LookupError(
+                f"{_WHERE}: expected --metrics from {', '.join(known)}, got {name!r}."
+            )
+    return {name: known[name] for name in names}
 
 
 def _check_same(run: Path, spec: Mapping[str, Any], model: nn.Module, data: Any) -> None:

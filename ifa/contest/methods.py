@@ -1,35 +1,109 @@
 """The methods of a table: every class activation map of a layer, and a map of noise as control."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ifa import perturb, weight
-from ifa.chains import batched, chain
+from ifa.declared import declare, declared
 from ifa.explanation import explain
-from ifa.noise import noise
-from ifa.resizing import resize
-from ifa.stages import combine, relu
+from ifa.noise import noise as normal
+from ifa.stages import builder
+from ifa.taps.weighings import Weighing
+from ifa.types import Explain, Inputs, Weighted
 
-Method = Callable[[nn.Module, Tensor, Any], Tensor]
 
-# `fullcam` is `hirescam` by another name; `cam` is made for a model
-_KERNELS = [name for name in weight.__all__ if name not in ("cam", "fullcam")]
+class Method(NamedTuple):
+    """A method of a table."""
+
+    explain: Callable[..., Tensor]  # (model, inputs, target) -> maps
+    has_model: bool  # it explains a network of its own, whatever it is given
+
+
+@builder
+def noise(model: nn.Module, layer: Any, example: Inputs, *, seed: int = 0, **options: Any) -> Any:
+    r"""Weigh nothing: a builder whose map is noise that knows nothing of the network, the control.
+
+    Parameters
+    ----------
+    model, layer, example, **options
+        Not used.
+    seed
+        The noise of a sample depends on it and on the numbers of its input alone.
+
+    Returns
+    -------
+    callable
+        ``(inputs, target) -> Weighted`` with one channel at the inputs' size, uniform in [0, 1),
+        the same for every target.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net, inputs = torch.nn.Sequential(torch.nn.Conv1d(1, 3, 3)), torch.rand(3, 1, 5)
+    >>> of_inputs = noise(net, "0", inputs)
+    >>> maps = of_inputs(inputs, torch.zeros(3, dtype=torch.int64)).activations
+    >>> one = of_inputs(inputs[1:2], torch.zeros(1, dtype=torch.int64)).activations
+    >>> torch.equal(maps[1:2], one)
+    True
+    """
+    del model, layer, example, options
+    return partial(_noise, seed=seed)
+
+
+def _noise(inputs: Tensor, target: Tensor, *, seed: int) -> Weighted:
+    space = tuple(inputs.shape[min(2, inputs.ndim - 1) :])
+    like = torch.empty((), device=inputs.device)
+    maps = torch.stack([normal(space, like, seed, *_digest(one)) for one in inputs])
+    maps = torch.special.ndtr(maps).to(inputs.dtype)[:, None]
+    maps = maps.expand(*target.shape[:-1], *maps.shape)
+    return Weighted(maps.new_ones(()).expand(*target.shape, 1), maps, target)
+
+
+def _digest(values: Tensor) -> tuple[int, ...]:
+    """Give four numbers that identify what an input holds."""
+    read = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    digest = hashlib.sha256(read).digest()
+    return tuple(int.from_bytes(digest[at : at + 4], "little") for at in range(0, 16, 4))
+
+
+# Every weighting by name, as the command line takes it.
+WEIGHTINGS: dict[str, Any] = {
+    **{name: getattr(weight, name) for name in weight.__all__},
+    **{name: getattr(perturb, name) for name in perturb.__all__},
+    "noise": noise,
+}
+
+
+def weighting(where: str, name: str) -> Any:
+    """Return a weighting by its name."""
+    if name not in WEIGHTINGS:
+        listed = ", ".join(WEIGHTINGS)
+        raise LookupError(f"{where}: expected a weighting, one of {listed}, got {name!r}.")
+    return WEIGHTINGS[name]
 
 
 def cam_methods(
-    layer: str | None = None, *, rectify: bool = True, seed: int = 0
-) -> dict[str, Method]:
-    r"""List every class activation map of a layer as a method for `table`, and noise as control.
+    layer: str | None = None,
+    *,
+    weightings: Mapping[str, Any] | None = None,
+    rectify: bool = True,
+    seed: int = 0,
+) -> dict[str, Explain]:
+    r"""List class activation maps of a layer as methods for `table`, and noise as control.
 
     Parameters
     ----------
     layer
         Name of a layer, or None for the last with a grid, as in `ifa.explain`.
+    weightings
+        Name -> what ``weight=`` takes. None takes every kernel and builder of `ifa.weight` and
+        `ifa.perturb`, with its defaults (`fullcam` is `hirescam` and stands there once), and
+        `noise`.
     rectify
         Set what speaks against the target to zero.
     seed
@@ -38,9 +112,7 @@ def cam_methods(
     Returns
     -------
     dict
-        Name -> ``(model, inputs, target) -> maps`` at the inputs' size: the kernels of
-        `ifa.weight`; `cam`, for networks with one linear classifier; what `ifa.perturb` makes, with
-        its defaults; and ``"noise"``, see `noise_map`.
+        Name -> ``(model, inputs, target) -> maps`` at the inputs' size.
 
     Examples
     --------
@@ -52,75 +124,97 @@ def cam_methods(
     >>> methods["gradcam"](net, torch.rand(2, 1, 9), None).shape
     torch.Size([2, 9])
     """
-    kernels = {
-        name: partial(explain, layer=layer, weight=getattr(weight, name), rectify=rectify)
-        for name in _KERNELS
+    return {
+        name: partial(
+            explain,
+            layer=layer,
+            weight=partial(noise, seed=seed) if one is noise else one,
+            rectify=rectify,
+        )
+        for name, one in _weightings(weightings).items()
     }
-    perturbed = {
-        name: partial(_perturbed, layer=layer, build=getattr(perturb, name), rectify=rectify)
-        for name in perturb.__all__
-    }
-    own = {"cam": partial(_classified, layer=layer, rectify=rectify)}
-    return {**kernels, **own, **perturbed, "noise": partial(noise_map, seed=seed)}
 
 
-def noise_map(model: nn.Module, inputs: Tensor, target: Any = None, *, seed: int = 0) -> Tensor:
-    r"""Draw a map of noise that knows nothing of the network: the control of a comparison.
+class Usable(NamedTuple):
+    """Weightings that a network can be asked for, and why others are left out."""
+
+    weightings: dict[str, Any]
+    left_out: list[str]
+
+
+def usable(
+    model: nn.Module,
+    layer: str | None,
+    example: Inputs,
+    *,
+    weightings: Mapping[str, Any] | None = None,
+) -> Usable:
+    """Find out which weightings can be made for a network and a layer, without running them.
 
     Parameters
     ----------
-    model
-        Not used.
-    inputs : (sample, \*input)
-        A batch.
-    target
-        None, an int, (sample,), or (target, sample), of which all targets get the same map.
-    seed
-        The noise of a sample depends on it and on the numbers of its input alone.
+    model, layer, example
+        As in `ifa.tap`.
+    weightings
+        Name -> what ``weight=`` takes; None takes those of `cam_methods`.
 
     Returns
     -------
-    (sample, \*space) or (target, sample, \*space)
-        Uniform in [0, 1).
+    Usable
+        The weightings, by name, and a sentence for each that is left out, such as `cam` of a
+        network with several linear layers.
 
     Examples
     --------
     >>> import torch
-    >>> inputs = torch.rand(3, 1, 5)
-    >>> maps = noise_map(torch.nn.Identity(), inputs)
-    >>> torch.equal(noise_map(torch.nn.Identity(), inputs[1:2]), maps[1:2])
-    True
+    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 3, 3), torch.nn.Flatten(),
+    ...                           torch.nn.Linear(21, 4), torch.nn.Linear(4, 2))
+    >>> usable(net, "0", torch.zeros(2, 1, 9)).left_out[0][:31]
+    'cam is left out: ifa.weight.cam'
     """
+    asked, left_out = dict(_weightings(weightings)), []
+    for name, one in list(asked.items()):
+        try:
+            Weighing("ifa.contest.usable", model, layer, example, one)
+        except (LookupError, ValueError, TypeError) as error:
+            del asked[name]
+            left_out.append(f"{name} is left out: {error}")
+    return Usable(asked, left_out)
+
+
+def _weightings(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if given is not None:
+        return given
+    return {name: one for name, one in WEIGHTINGS.items() if name != "fullcam"}
+
+
+def with_model(explain: Explain) -> Explain:
+    """Make a method of a table of ``(inputs, target) -> maps``, which has its model already.
+
+    Metrics that explain other networks, such as `ifa.evaluate.randomization`, refuse it.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 3, 3), torch.nn.Flatten())
+    >>> saliency = ifa.attribute.collapse(ifa.attribute.saliency(net))
+    >>> with_model(saliency)(net, torch.rand(2, 1, 9), None).shape
+    torch.Size([2, 9])
+    """
+    return partial(_with_model, explain=explain)
+
+
+@declare(has_model=True)
+def _with_model(model: nn.Module, inputs: Tensor, target: Any, *, explain: Explain) -> Tensor:
     del model
-    space = tuple(inputs.shape[min(2, inputs.ndim - 1) :])
-    like = torch.empty((), device=inputs.device)
-    maps = torch.stack([noise(space, like, seed, *_digest(one)) for one in inputs])
-    maps = torch.special.ndtr(maps).to(inputs.dtype)
-    many = isinstance(target, Tensor) and target.ndim == 2
-    return maps.expand(len(target), *maps.shape) if many else maps
+    return explain(inputs, target)
 
 
-def _digest(values: Tensor) -> tuple[int, ...]:
-    """Give four numbers that identify what an input holds."""
-    read = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    digest = hashlib.sha256(read).digest()
-    return tuple(int.from_bytes(digest[at : at + 4], "little") for at in range(0, 16, 4))
-
-
-def _classified(
-    model: nn.Module, inputs: Tensor, target: Any, *, layer: str | None, rectify: bool
-) -> Tensor:
-    return explain(model, inputs, target, layer=layer, weight=weight.cam(model), rectify=rectify)
-
-
-def _perturbed(
-    model: nn.Module,
-    inputs: Tensor,
-    target: Any,
-    *,
-    layer: str | None,
-    build: Callable[..., Any],
-    rectify: bool,
-) -> Tensor:
-    steps = chain(combine, *([relu] if rectify else []), resize(inputs.shape[2:]))
-    return batched(steps)(build(model, layer, inputs[:1])(inputs, target)).values
+def explaining(where: str, name: str, method: Any) -> Method:
+    """Take a method of a table."""
+    if not callable(method):
+        raise TypeError(
+            f"{where}: expected method {name!r} to be (model, inputs, target) -> maps, got "
+            f"{method!r}. Take one of ifa.contest.cam_methods, or ifa.contest.with_model(...)."
+        )
+    return Method(method, declared(method, "has_model", False))  # pyright: ignore

@@ -1,13 +1,14 @@
 """Metrics as the columns of a table: who is called with what, and which way is better."""
 
-import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 from torch.func import vmap
 
+from ifa.contest.methods import Method
+from ifa.declared import declare, declared
 from ifa.evaluate.complexity import complexity
 from ifa.evaluate.confidence import confidence
 from ifa.evaluate.deletion import deletion
@@ -35,6 +36,9 @@ BETTER = {
 }
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
 class Explained(NamedTuple):
     """What a metric can be asked of."""
 
@@ -42,8 +46,7 @@ class Explained(NamedTuple):
     inputs: Tensor
     maps: Tensor
     target: Tensor  # (sample,)
-    explain: Callable[..., Tensor]  # (inputs, target) -> maps
-    explain_of: Callable[..., Tensor] | None  # (model, inputs, target) -> maps
+    method: Method
 
 
 def default_metrics(*, slow: bool = False) -> dict[str, Callable[..., Any]]:
@@ -77,22 +80,70 @@ def default_metrics(*, slow: bool = False) -> dict[str, Callable[..., Any]]:
     return fast | ({"sensitivity": sensitivity, "randomization": _randomized} if slow else {})
 
 
+def metric(*, takes: Literal["maps", "map", "attribution", "explain"]) -> Callable[[F], F]:
+    """Make a decorator that declares what a metric of `table` is called with.
+
+    Parameters
+    ----------
+    takes
+        ``"maps"``: ``(model, inputs, maps, target)``, of a batch. ``"map"``: ``(map)``, of one
+        sample. ``"attribution"``: ``(attribution, inputs, target)``, with the method itself as
+        ``(inputs, target) -> maps``. ``"explain"``: ``(model, explain, inputs, target)``, with the
+        method as ``(model, inputs, target) -> maps``.
+
+    Returns
+    -------
+    callable
+        The decorator. The metrics of `ifa.evaluate` are declared.
+
+    Examples
+    --------
+    >>> import ifa
+    >>> @ifa.contest.metric(takes="map")
+    ... def largest(map):
+    ...     return map.amax()
+    """
+    return declare(takes=takes)
+
+
 def measuring(where: str, name: str, metric: Any) -> Callable[[Explained], Any]:
-    """Tell by its arguments what a metric is called with."""
-    asked = _positional(metric) if callable(metric) else []
-    if asked[:3] == ["model", "inputs", "maps"]:
-        return lambda seen: metric(seen.model, seen.inputs, seen.maps, seen.target)
-    if asked[:3] == ["model", "explain", "inputs"]:
-        return partial(_of_method, where, name, metric)
-    if asked[:2] == ["attribution", "inputs"]:
-        return lambda seen: metric(seen.explain, seen.inputs, seen.target)
-    if asked == ["map"]:
-        return lambda seen: vmap(metric)(seen.maps)
-    raise TypeError(
-        f"{where}: expected a metric of (model, inputs, maps, target), (model, explain, inputs, "
-        f"target), (attribution, inputs, target) or (map), by these names, got {name!r} of "
-        f"({', '.join(asked)}). Wrap it in a function with one of these signatures."
-    )
+    """Return what calls a metric with what it is declared to take."""
+    takes = declared(metric, "takes") if callable(metric) else None
+    if takes not in _CALLS:
+        raise TypeError(
+            f"{where}: expected a metric that is declared, got {name!r}. Take one of ifa.evaluate, "
+            f"or declare yours: @ifa.contest.metric(takes=...), one of {', '.join(_CALLS)}."
+        )
+    return partial(_CALLS[takes], where, name, metric)
+
+
+def _of_maps(where: str, name: str, metric: Callable[..., Any], seen: Explained) -> Any:
+    return metric(seen.model, seen.inputs, seen.maps, seen.target)
+
+
+def _of_map(where: str, name: str, metric: Callable[..., Any], seen: Explained) -> Any:
+    return vmap(metric)(seen.maps)
+
+
+def _of_attribution(where: str, name: str, metric: Callable[..., Any], seen: Explained) -> Any:
+    return metric(partial(seen.method.explain, seen.model), seen.inputs, seen.target)
+
+
+def _of_explain(where: str, name: str, metric: Callable[..., Any], seen: Explained) -> Any:
+    if seen.method.has_model:
+        raise TypeError(
+            f"{where}: expected methods that explain any network for {name!r}, got one of "
+            "ifa.contest.with_model, which has its own. Leave one of the two out."
+        )
+    return metric(seen.model, seen.method.explain, seen.inputs, seen.target)
+
+
+_CALLS = {
+    "maps": _of_maps,
+    "map": _of_map,
+    "attribution": _of_attribution,
+    "explain": _of_explain,
+}
 
 
 def columns_of(where: str, name: str, value: Any, samples: int) -> dict[str, Tensor]:
@@ -114,28 +165,6 @@ def columns_of(where: str, name: str, value: Any, samples: int) -> dict[str, Ten
     return {f"{name}.{field}": part for field, part in found.items()}
 
 
-def _of_method(where: str, name: str, metric: Callable[..., Any], seen: Explained) -> Any:
-    if seen.explain_of is None:
-        raise TypeError(
-            f"{where}: expected methods (model, inputs, target) -> maps for {name!r}, which "
-            "explains other networks, got one of (inputs, target)."
-        )
-    return metric(seen.model, seen.explain_of, seen.inputs, seen.target)
-
-
-def takes_model(where: str, name: str, method: Any) -> bool:
-    """Tell whether a method is (model, inputs, target) -> maps, or (inputs, target) -> maps."""
-    asked = _positional(method) if callable(method) else []
-    if asked[:1] == ["model"]:
-        return True
-    if not callable(method) or asked[:1] == []:
-        raise TypeError(
-            f"{where}: expected method {name!r} to be (model, inputs, target) -> maps or (inputs, "
-            f"target) -> maps, got {method!r}. Take one of ifa.contest.cam_methods."
-        )
-    return False
-
-
 def check_maps(where: str, name: str, maps: Any, samples: int) -> None:
     """Raise unless a method has given a map for each sample."""
     if not isinstance(maps, Tensor) or maps.ndim < 2 or len(maps) != samples:
@@ -146,11 +175,7 @@ def check_maps(where: str, name: str, maps: Any, samples: int) -> None:
         )
 
 
-def _positional(function: Callable[..., Any]) -> list[str]:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
-
-
+@declare(takes="explain")
 def _randomized(
     model: nn.Module, explain: Callable[..., Tensor], inputs: Tensor, target: Tensor
 ) -> Tensor:

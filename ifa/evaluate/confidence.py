@@ -8,6 +8,7 @@ from torch.func import vmap
 
 from ifa.baseline import Baseline
 from ifa.checks import check_choice
+from ifa.declared import declare
 from ifa.evaluate.masking import Case
 from ifa.evaluate.regions import quantile
 from ifa.score import probability
@@ -24,6 +25,7 @@ class Confidence(NamedTuple):
     gain: Tensor  # share of what was missing to 1 that is gained, 0 where the score fell
 
 
+@declare(takes="maps")
 def confidence(
     model: nn.Module,
     inputs: Tensor,

@@ -6,12 +6,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from ifa.baseline import Baseline
+from ifa.declared import declare
 from ifa.evaluate.curves import Curve, removed
 from ifa.evaluate.masking import Case
 from ifa.score import probability
 from ifa.types import Output, Score
 
 
+@declare(takes="maps")
 def deletion(
     model: nn.Module,
     inputs: Tensor,

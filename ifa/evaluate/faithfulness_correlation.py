@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ifa.baseline import Baseline
 from ifa.checks import check_noise
+from ifa.declared import declare
 from ifa.evaluate.coefficients import correlation
 from ifa.evaluate.masking import Case
 from ifa.noise import noise
@@ -14,6 +15,7 @@ from ifa.score import probability
 from ifa.types import Output, Score
 
 
+@declare(takes="maps")
 def faithfulness_correlation(
     model: nn.Module,
     inputs: Tensor,

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from ifa.baseline import Baseline
 from ifa.checks import check_noise
+from ifa.declared import declare
 from ifa.evaluate.masking import Case, drawn
 from ifa.score import probability
 from ifa.types import Output, Score
 
 
+@declare(takes="maps")
 def infidelity(
     model: nn.Module,
     inputs: Tensor,

@@ -12,6 +12,7 @@ from torch.func import vmap
 
 from ifa.chains import describe
 from ifa.checks import check_count
+from ifa.declared import declare
 from ifa.evaluate.randomized import Order, Parameters, randomized, replaced
 from ifa.evaluate.similarity import spearman, ssim
 from ifa.network.budgets import budget
@@ -31,6 +32,7 @@ class Randomization(NamedTuple):
     ssim: Tensor  # the same, of maps scaled to [0, 1] one by one
 
 
+@declare(takes="explain")
 def randomization(
     model: nn.Module,
     explain: Callable[..., Tensor],

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ifa.baseline import Baseline
 from ifa.checks import check_choice
+from ifa.declared import declare
 from ifa.evaluate.curves import Curve, curve, ranked
 from ifa.evaluate.masking import Case
 from ifa.score import probability
@@ -19,6 +20,7 @@ FRACTIONS = tuple(np.geomspace(0.01, 1, 16).tolist())
 _SIGNS = {"positive": 1.0, "negative": -1.0}
 
 
+@declare(takes="maps")
 def retention(
     model: nn.Module,
     inputs: Tensor,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ifa.checks import check_noise
+from ifa.declared import declare
 from ifa.evaluate.masking import check_inputs, chunk_of, drawn
 from ifa.network.inputs import refuse_inference_mode
 from ifa.network.targets import as_targets
@@ -21,6 +22,7 @@ class Sensitivity(NamedTuple):
     max: Tensor
 
 
+@declare(takes="attribution")
 def sensitivity(
     attribution: Callable[[Tensor, Any], Tensor],
     inputs: Tensor,

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
+from ifa.declared import declare
 from ifa.evaluate.regions import unless_zero
 
 
+@declare(takes="map")
 def sparseness(map: Tensor) -> Tensor:
     r"""Give the Gini index of a map's absolute values.
 

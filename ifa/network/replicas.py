@@ -185,6 +185,12 @@ def plain(model: nn.Module) -> nn.Module:
     return getattr(model, "_orig_mod", model)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's parameters are; the CPU if it has none."""
+    tensor = next(iter((*model.parameters(), *model.buffers())), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
 def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor in nested containers, with the nearest key above it."""
     if isinstance(value, Tensor):

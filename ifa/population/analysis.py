@@ -1,12 +1,9 @@
 """The population: data set to tap to reductions to a labelled, resumable run."""
 
-import builtins
-import operator
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,44 +11,32 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ifa.chains import chain
 from ifa.network.identity import callable_token
+from ifa.population.driver import Advance, Cuts, Job, drive
 from ifa.population.options import (
-    check_combination,
-    check_data,
-    check_names,
-    check_options,
-    extra_names,
-    levels,
-)
-from ifa.population.passes import (
-    Engine,
+    Analysis,
     Keep,
-    Plan,
-    Recipe,
     Task,
-    every_shard,
-    len_outputs,
-    loaded,
-    one_shard,
-    schema_of,
+    check_data,
+    check_layers,
+    extra_names,
+    which_outputs,
 )
-from ifa.progress import Progress, reporting
-from ifa.reduce.population import summarize
+from ifa.population.passes import Engine, Question, Recipe, loaded, question_of
+from ifa.progress import Progress
+from ifa.reduce.population import Observed, Summary, finite, summarize
 from ifa.score import logit
-from ifa.stages import weighing
-from ifa.store.datasets import SCHEMA, Axes, joined, sample_tree, statistics_tree
-from ifa.store.items import collate, numbers_of
-from ifa.store.measures import Measures
+from ifa.store.datasets import SCHEMA, Axes, joined, statistics_tree
+from ifa.store.items import Batch, collate
+from ifa.store.measures import Measures, States, array_of
 from ifa.store.references import ModelRef
-from ifa.store.runs import Run
-from ifa.store.runs import open as open_run
 from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
-from ifa.store.tables import Rows
-from ifa.taps.features import Tap
-from ifa.types import Grid, Output, Score
+from ifa.store.tables import Column, Rows, Schema
+from ifa.types import Grid, Method, Output, Score
 from ifa.weight import fullcam
+
+_WHERE = "ifa.analyze"
 
 # Extras whose states are larger than this would not fit beside a network.
 MOST_BYTES = 2**32
@@ -61,10 +46,9 @@ def analyze(
     model: nn.Module | ModelRef,
     data: Any,
     *,
-    layer: str | Sequence[str] | None = None,
+    layer: str | nn.Module | Sequence[str] | None = None,
     example: Tensor | None = None,
-    weight: Any = fullcam,
-    perturb: Any = None,
+    weight: Method = fullcam,
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
@@ -74,7 +58,7 @@ def analyze(
     task: Task = "classification",
     reduction: Literal["sum", "mean"] = "sum",
     reductions: Sequence[str] = (),
-    confidence: bool = False,
+    probability_weighted: bool = False,
     quantiles: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
     target_names: Sequence[str] | None = None,
     store: str | os.PathLike[str] | None = None,
@@ -109,12 +93,9 @@ def analyze(
     example : (sample, \*input)
         A batch for shapes; by default the first two inputs.
     weight
-        A kernel of `ifa.weight`, or a step `Features` -> `Weighted`.
-    perturb
-        Instead of `weight`: a builder of `ifa.perturb`, its options bound, such as
-        ``functools.partial(ifa.perturb.scorecam, chunk=16)``. It is called with the model, the name
-        of a layer and the example, and returns ``(inputs, target) -> Weighted``. What `score`,
-        `grid` or `output` it should use is bound to it, too.
+        Any method, as in `ifa.explain`: a kernel of `ifa.weight`, a step or a builder, its options
+        bound, such as ``functools.partial(ifa.perturb.scorecam, chunk=16)``. No gradient is
+        computed that it does not read.
     score, grid, output
         As in `ifa.tap`.
     targets
@@ -135,7 +116,7 @@ def analyze(
         ``"covariance"``, ``"cooccurrence"`` and ``"top_samples"``. Their states do not grow with
         the number of samples; for each group, they take 10 KB for each target and channel, 8 bytes
         for each two channels, the same, and 160 bytes for each target and channel.
-    confidence
+    probability_weighted
         Weigh the importance of each sample by the softmax probability of the predicted class:
         :math:`\bar I = \sum_n c_n I_n / \sum_n c_n`. Counts stay counts; `reductions` and
         extremes are not weighted. For classification by logits.
@@ -221,159 +202,195 @@ def analyze(
     >>> int(statistics["0"]["count"].sum())
     3
     """
-    check_options(targets, keep_samples, task, reduction, shard, batch_size, workers)
-    check_combination(task, weight, perturb, confidence)
-    check_data(data)
-    asked, extras = levels(quantiles), extra_names(reductions)
-    reference = model if isinstance(model, ModelRef) else None
-    model = loaded(model, device)
-    first = collate(data, range(min(2, len(data))))
-    example = first.inputs if example is None else example
-    if compile:  # it is for batches like the example
-        rows = torch.arange(min(batch_size, len(data)))
-        example = example[rows % len(example)]
-    layers = layer if layer is None or isinstance(layer, str) else tuple(layer)
-    summary = partial(summarize, reduction=reduction)
-    step = summary if perturb else chain(weighing(weight, "ifa.analyze"), summary)
-    engine = Engine(
-        Recipe(
-            reference or model, layers, example, score, grid, output, step, perturb, compile, device
-        ),
-        model,
-    )
-    tap = engine.tap
-    check_names(engine.layers)
-    group_names, group = _groups(groups, len(data))
-    axes = Axes(*_rows(tap, targets, target_names), group_names, asked)
-    channels = tuple(shape[0] for shape in tap.shapes)
-    listed = task == "classification" and not isinstance(targets, str)
-    measures = Measures(engine.layers, channels, axes, extras, listed)
-    _check_size(measures)
-    plan = Plan(
-        data=data,
-        shape=tuple(example.shape[1:]),
-        engine=engine,
-        measures=measures,
-        targets=targets if isinstance(targets, str) else axes.targets,
-        group=group,
+    options = Analysis(
+        layer=layer,
+        weight=weight,
+        score=score,
+        grid=grid,
+        output=output,
+        targets=targets,
         task=task,
-        numbers=_label_numbers(first.labels[0], task, len_outputs(tap)),
-        keep_samples=keep_samples,
-        confidence=confidence,
         shard=shard,
         batch_size=batch_size,
+        compile=compile,
         workers=workers,
+        keep_samples=keep_samples,
+        reduction=reduction,
+        reductions=reductions,
+        probability_weighted=probability_weighted,
+        quantiles=quantiles,
+        target_names=target_names,
     )
-    plan = replace(plan, schema=schema_of(plan))
+    options.check(_WHERE)
+    check_data(_WHERE, data)
+    job = _job(model, data, options, example, groups, device)
+    return drive(job, store=store, map=map, progress=progress)
+
+
+def _job(
+    model: nn.Module | ModelRef,
+    data: Any,
+    options: Analysis,
+    example: Tensor | None,
+    groups: Any,
+    device: str | torch.device | None,
+) -> Job:
+    first = collate(data, range(min(2, len(data))))
+    example = first.inputs if example is None else example
+    if options.compile:  # it is for batches like the example
+        rows = torch.arange(min(options.batch_size, len(data)))
+        example = example[rows % len(example)]
+    engine = Engine(Recipe(_WHERE, model, example, options, device), loaded(model, device))
+    check_layers(_WHERE, engine.layers)
+    group_names, group = _groups(groups, len(data))
+    axes = _axes(engine, options, group_names)
+    channels = tuple(shape[0] for shape in engine.tap.shapes)
+    listed = options.task == "classification" and not isinstance(options.targets, str)
+    measures = Measures(engine.layers, channels, axes, extra_names(options.reductions), listed)
+    _check_size(measures)
+    question = question_of(engine, options, axes.targets, first.labels[0])
+    cuts = Cuts(data, tuple(example.shape[1:]), options.shard, options.batch_size, options.workers)
+    schema = _schema(question, options.keep_samples, len(data))
     spec = {
         "schema": SCHEMA,
         "versions": versions(),
         "model": engine.token,
         "data": data_token(data),
-        "input_shape": list(plan.shape),
+        "input_shape": list(cuts.shape),
         "layers": list(engine.layers),
-        "layers_dtype": [str(site.dtype) for site in tap.sites],
-        "weight": None if perturb else callable_token(weight),
-        "perturb": callable_token(perturb),
-        "score": callable_token(score),
-        "grid": callable_token(grid),
-        "output": callable_token(output),
-        "targets": callable_token(plan.targets),
+        "layers_dtype": [str(site.dtype) for site in engine.tap.sites],
+        "targets": callable_token(question.targets),
         "target_names": callable_token(axes.target_names),
-        "task": task,
-        "reduction": reduction,
-        # as good as absent where they are not used, so that older runs can be continued
-        "reductions": list(extras) or None,
-        "confidence": confidence or None,
-        "compile": compile or None,
-        "quantiles": list(asked),
+        "reductions": list(measures.extras) or None,
         "groups": None if groups is None else [*callable_token(group_names), callable_token(group)],
-        "keep_samples": keep_samples,
-        "shard": shard,
-        "batch_size": batch_size,
         "device": engine.device.type,
-        "threads": torch.get_num_threads(),
+        **options.spec(),
     }
-    mapper = builtins.map if map is None else map
-    if store is None:
-        return _in_memory(plan, mapper, progress, spec)
-    run = Run(Path(store))
-    run.begin(spec)
-    if not run.committed:
-        with run.writing():
-            _fill(plan, run, mapper, progress, spec)
-    return open_run(run.path)
+    plan = Plan(question, measures, group, options, schema)
+    origins = {layer: origin.written() for layer, origin in engine.origins.items()}
+    finish = partial(_finished, measures=measures, spec=spec, origins=origins, unit=engine.tap.unit)
+    return Job(
+        where=_WHERE,
+        label="analyze",
+        cuts=cuts,
+        spec=spec,
+        schema=schema,
+        coords=axes.target_coords,
+        work=partial(_reduced, plan),
+        finish=finish,
+    )
 
 
-def _in_memory(plan: Plan, mapper: Any, progress: Progress, spec: dict[str, Any]) -> xr.DataTree:
-    shards = [result for result in _work(plan, mapper, progress, None) if result]
-    unit = plan.engine.tap.unit
-    tree = statistics_tree(plan.measures.datasets((part for part, _ in shards), unit), spec)
-    if plan.schema:
-        rows = joined([rows for _, rows in shards], plan.schema)
-        tree["samples"] = sample_tree(rows, plan.schema, plan.measures.axes)
-    return tree
+@dataclass(frozen=True)
+class Plan:
+    """What is made of every batch; pickles when the model does."""
+
+    question: Question
+    measures: Measures
+    group: np.ndarray  # (sample,), int64
+    options: Analysis
+    schema: Schema
 
 
-def _fill(plan: Plan, run: Run, mapper: Any, progress: Progress, spec: dict[str, Any]) -> None:
-    if run.committed:  # by another process, after we looked
-        return
-    run.lay_out(plan.schema, plan.measures.axes.target_coords, plan.shard)
-    for _ in _work(plan, mapper, progress, run):
-        pass
-    states = builtins.map(run.states, range(plan.shards))
-    layers = plan.measures.datasets(states, plan.engine.tap.unit)
-    run.commit(statistics_tree(layers, spec), versions())
+def _reduced(
+    plan: Plan, batches: Iterable[tuple[range, Batch]], advance: Advance
+) -> tuple[Arrays, Rows]:
+    """Reduce the batches of a shard to its states and rows."""
+    measures = plan.measures
+    kept: list[list[Observed]] = [[] for _ in measures.layers]
+    states: States = [{} for _ in measures.layers]
+    tables: list[Rows] = []
+    for indices, batch in batches:
+        observed, table = _batch(plan, indices, batch)
+        for position, one in enumerate(observed):
+            measures.update(states[position], position, one, measures.always)
+            if measures.extras:  # their states are large: better updated once than for each batch
+                kept[position].append(one)
+        tables.append(table)
+        advance(len(indices))
+    for position, parts in enumerate(kept):
+        if parts:
+            whole = Observed(*(torch.cat(part) for part in zip(*parts, strict=True)))
+            measures.update(states[position], position, whole, measures.extras)
+    return measures.packed(states), joined(tables, plan.schema)
 
 
-def _work(
-    plan: Plan, mapper: Any, progress: Progress, run: Run | None
-) -> Iterator[tuple[Arrays, Rows] | None]:
-    todo = [shard for shard in range(plan.shards) if run is None or not run.has(shard)]
-    with reporting(progress, "analyze", len(plan.data)) as advance:
-        advance(len(plan.data) - sum(len(plan.samples(shard)) for shard in todo))
-        if mapper is builtins.map:  # in this process, so it can say more often how far it is
-            yield from every_shard(plan, run, todo, advance)
-            return
-        done = mapper(partial(one_shard, plan, run), todo)
-        for shard, result in zip(todo, done, strict=True):
-            advance(len(plan.samples(shard)))
-            yield result
+def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[Observed], Rows]:
+    step = partial(summarize, reduction=plan.options.reduction)
+    label, prediction, seen, row = plan.question.look(indices, batch, step)
+    cells = _cells(plan, indices, label, prediction, seen)
+    rows: Rows = {"": row}
+    observed = []
+    for layer, summary in zip(plan.measures.layers, seen.result, strict=True):
+        importance = summary.importance.reshape(seen.target.numel(), -1)
+        flat = (part.flatten() for part in (summary.map_max, summary.map_min, *cells))
+        observed.append(Observed(importance, *flat))
+        columns = {**summary._asdict(), "finite": _good(summary)}
+        rows[layer] = {name: array_of(columns[name]) for name in plan.schema.get(layer, {})}
+    return observed, rows
 
 
-def _rows(
-    tap: Tap, targets: Any, names: Sequence[str] | None
-) -> tuple[tuple[int, ...], tuple[str, ...] | None]:
-    outputs = len_outputs(tap)
+def _good(summary: Summary) -> Tensor:
+    return finite(summary.map_max, summary.map_min, summary.importance)
+
+
+def _cells(
+    plan: Plan, indices: range, label: Tensor, prediction: Tensor, seen: Any
+) -> list[Tensor]:
+    """Return what `Observed` needs besides the summaries, in its order."""
+    question, explained = plan.question, seen.target
+    device = explained.device
+    accepted = correct = torch.ones_like(explained, dtype=torch.bool)
+    if question.task == "classification":
+        correct = prediction == label.to(device)
+        accepted = correct & (explained == prediction)
+    number = torch.arange(indices.start, indices.stop, device=device)
+    weight = torch.ones_like(number, dtype=torch.float64)
+    if plan.options.probability_weighted:
+        weight = seen.output.double().softmax(1).amax(1)
+    row = explained
+    if question.many:
+        row = torch.arange(len(question.rows), device=device)[:, None]
+    group = torch.from_numpy(plan.group[indices.start : indices.stop]).to(device)
+    cells = row, group, accepted, correct, weight, number
+    return [part.expand_as(explained) for part in cells]
+
+
+def _finished(
+    shards: Iterable[Arrays], *, measures: Measures, spec: Any, origins: Any, unit: str
+) -> xr.DataTree:
+    return statistics_tree(measures.datasets(shards, unit), spec, origins)
+
+
+def _schema(question: Question, keep: Keep, samples: int) -> Schema:
+    """Lay out the sample table: what does not depend on the layer, and one group for each layer."""
+    if keep == "none":
+        return {}
+    schema, tap = question.schema(samples), question.engine.tap
+    each, unit = question.each(samples), tap.unit
+    for site, shape in zip(tap.sites, tap.shapes, strict=True):
+        real = "<f8" if site.dtype == torch.float64 else "<f4"
+        schema[site.layer] = {
+            "map_max": Column(*each, real, "largest value of the map", unit),
+            "map_min": Column(*each, real, "smallest value of the map", unit),
+            "map_sum": Column(*each, "<f8", "sum of the map over positions", unit),
+            "finite": Column(*each, "|b1", "whether the map is finite, and so counted"),
+        }
+        if keep == "full":
+            dims, extents = (*each[0], "channel"), (*each[1], shape[0])
+            schema[site.layer]["importance"] = Column(dims, extents, "<f4", "importance", unit)
+    return schema
+
+
+def _axes(engine: Engine, options: Analysis, groups: tuple[str, ...] | None) -> Axes:
+    names, outputs = options.target_names, engine.outputs
     if names is not None and len(names) != outputs:
         raise ValueError(
-            f"ifa.analyze: expected a target name for each of {outputs} outputs, got {len(names)}."
+            f"{_WHERE}: expected a target name for each of {outputs} outputs, got {len(names)}."
         )
-    try:
-        listed = range(outputs) if isinstance(targets, str) else targets
-        chosen = tuple(operator.index(target) for target in listed)
-    except TypeError:
-        raise TypeError(
-            "ifa.analyze: expected targets to be 'predicted', 'label' or a list of output indices, "
-            f"got {targets!r}."
-        ) from None
-    distinct = len(set(chosen)) == len(chosen) > 0
-    if not distinct or not 0 <= min(chosen) <= max(chosen) < outputs:
-        raise ValueError(
-            f"ifa.analyze: expected distinct targets in 0..{outputs - 1}, at least one, got "
-            f"{list(chosen)}."
-        )
-    return chosen, None if names is None else tuple(str(names[target]) for target in chosen)
-
-
-def _label_numbers(label: Any, task: str, outputs: int) -> int:
-    count = len(numbers_of(label))
-    if task == "regression" and count not in (1, outputs):
-        raise ValueError(
-            f"ifa.analyze: expected one real label, or one for each of {outputs} outputs, got "
-            f"{label!r} for sample 0."
-        )
-    return count if task == "regression" else 1
+    chosen = which_outputs(_WHERE, options.targets, outputs)
+    named = None if names is None else tuple(str(names[target]) for target in chosen)
+    return Axes(chosen, named, groups, tuple(float(level) for level in options.quantiles))
 
 
 def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarray]:

@@ -78,11 +78,11 @@ def merge(run: Path_, other: Path_, *, store: Path_ | None = None) -> xr.DataTre
     }
     states = _states(parts, measures)
     if store is None:
-        tree = statistics_tree(measures.datasets(states, parts[0].unit), spec)
+        tree = statistics_tree(measures.datasets(states, parts[0].unit), spec, parts[0].origins)
         if parts[0].schema:
             tables = [part.rows(slice(None)) for part in parts]
             schema = _longer(parts)
-            tree["samples"] = sample_tree(joined(tables, schema), schema, axes)
+            tree["samples"] = sample_tree(joined(tables, schema), schema, axes.target_coords)
         return tree
     merged = Run(Path(store))
     merged.begin(spec)
@@ -151,6 +151,7 @@ class _Part:
     spec: dict[str, Any]
     measures: Measures
     unit: str
+    origins: dict[str, str]  # of each layer
     table: xr.DataTree | None
 
     @classmethod
@@ -174,7 +175,8 @@ class _Part:
         )
         measures = Measures(layers, channels, axes, extras, listed)
         table = tree.children.get("samples")
-        return cls(run, spec, measures, one["importance"].attrs["units"], table)
+        origins = {layer: tree[layer].attrs["origin"] for layer in layers}
+        return cls(run, spec, measures, one["importance"].attrs["units"], origins, table)
 
     @property
     def samples(self) -> int:
@@ -293,7 +295,7 @@ def _write(
             run.add(number, start, arrays, part.rows(span))
     numbers = range(number + 1)
     layers = measures.datasets(map(run.states, numbers), parts[0].unit)
-    run.commit(statistics_tree(layers, spec), spec["versions"])
+    run.commit(statistics_tree(layers, spec, parts[0].origins), spec["versions"])
 
 
 def _spans(parts: Sequence[_Part]) -> Iterator[tuple[_Part, slice, int]]:

@@ -2,14 +2,15 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 
 from ifa.checks import check_choice, check_count
 from ifa.network.identity import callable_token
+from ifa.reduce.extras import EXTRAS
 from ifa.score import logit
 from ifa.stages import check_method
 from ifa.types import Grid, Method, Output, Score
@@ -21,9 +22,8 @@ Keep = Literal["summary", "full", "none"]
 Check = Callable[[str, str, Any], None]  # (where, name of the option, value)
 
 
-def option(default: Any, *checks: Check, spec: bool = True) -> Any:
-    """Declare an option: what it must pass, and whether results depend on it."""
-    return field(default=default, metadata={"checks": checks, "spec": spec})
+# Marks an option that results do not depend on, or that a spec has in another form.
+FREE = "free"
 
 
 def one_of(*choices: str) -> Check:
@@ -64,23 +64,23 @@ def which_quantiles(where: str, name: str, value: Any) -> None:
 class Options:
     """What every driver takes."""
 
-    layer: Any = option(None, spec=False)  # by the layers that were found
-    weight: Method = option(fullcam, check_method)
-    score: Score = option(logit)
-    grid: Grid | None = option(None)
-    output: Output = option(None)
-    targets: Any = option("predicted", which_targets, spec=False)  # by the outputs meant
-    task: Task = option("classification", one_of("classification", "regression"))
-    shard: int = option(512, check_count)
-    batch_size: int = option(32, check_count)
-    compile: bool = option(False)
-    workers: int | None = option(None, whole_or_none, spec=False)
+    layer: Annotated[Any, FREE] = None  # a spec has the layers that were found
+    weight: Annotated[Method, check_method] = fullcam
+    score: Score = logit
+    grid: Grid | None = None
+    output: Output = None
+    targets: Annotated[Any, FREE, which_targets] = "predicted"  # a spec has the outputs meant
+    task: Annotated[Task, one_of("classification", "regression")] = "classification"
+    shard: Annotated[int, check_count] = 512
+    batch_size: Annotated[int, check_count] = 32
+    compile: bool = False
+    workers: Annotated[int | None, FREE, whole_or_none] = None
 
     def check(self, where: str) -> None:
         """Raise where an option is not as it should be."""
-        for each in fields(self):
-            for check in each.metadata["checks"]:
-                check(where, each.name, getattr(self, each.name))
+        for name, marks in self._marks().items():
+            for check in filter(callable, marks):
+                check(where, name, getattr(self, name))
         if self.task == "regression" and self.targets == "label":
             raise ValueError(
                 f"{where}: expected targets='predicted' (every output) or a list of outputs for "
@@ -89,24 +89,25 @@ class Options:
 
     def spec(self) -> dict[str, Any]:
         """Return what a result depends on, as canonical values."""
-        found = {
-            each.name: callable_token(getattr(self, each.name))
-            for each in fields(self)
-            if each.metadata["spec"]
-        }
+        kept = [name for name, marks in self._marks().items() if FREE not in marks]
+        found = {name: callable_token(getattr(self, name)) for name in kept}
         return {**found, "threads": torch.get_num_threads()}
+
+    def _marks(self) -> dict[str, tuple[Any, ...]]:
+        hints = get_type_hints(type(self), include_extras=True)
+        return {each.name: getattr(hints[each.name], "__metadata__", ()) for each in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis(Options):
     """What `ifa.analyze` takes besides."""
 
-    keep_samples: Keep = option("summary", one_of("summary", "full", "none"))
-    reduction: Literal["sum", "mean"] = option("sum", one_of("sum", "mean"))
-    reductions: Any = option((), spec=False)
-    probability_weighted: bool = option(False)
-    quantiles: Sequence[float] = option((0.5, 0.9), which_quantiles)
-    target_names: Sequence[str] | None = option(None, spec=False)
+    keep_samples: Annotated[Keep, one_of("summary", "full", "none")] = "summary"
+    reduction: Annotated[Literal["sum", "mean"], one_of("sum", "mean")] = "sum"
+    reductions: Annotated[Any, FREE] = ()
+    probability_weighted: bool = False
+    quantiles: Annotated[Sequence[float], which_quantiles] = (0.5, 0.9)
+    target_names: Annotated[Sequence[str] | None, FREE] = None
 
     def check(self, where: str) -> None:
         """Raise where an option is not as it should be."""
@@ -161,3 +162,14 @@ def which_outputs(where: str, targets: Any, outputs: int) -> tuple[int, ...]:
             f"{list(chosen)}."
         )
     return chosen
+
+
+def extra_names(reductions: Any) -> tuple[str, ...]:
+    """Return the names of extra reductions, in their own order."""
+    names = (reductions,) if isinstance(reductions, str) else tuple(reductions)
+    unknown = [name for name in names if name not in EXTRAS]
+    if unknown or len(set(names)) < len(names):
+        raise ValueError(
+            f"ifa.analyze: expected distinct reductions of {EXTRAS}, got {list(names)}."
+        )
+    return tuple(name for name in EXTRAS if name in names)

@@ -166,20 +166,26 @@ def _occupied(count: torch.Tensor) -> slice:
     return slice(first, last + 1)
 
 
-def statistics_tree(layers: Mapping[str, xr.Dataset], spec: Mapping[str, Any]) -> xr.DataTree:
-    """Gather the layers under one root, which carries the provenance."""
+def statistics_tree(
+    layers: Mapping[str, xr.Dataset],
+    spec: Mapping[str, Any],
+    origins: Mapping[str, str],
+    title: str = "ifa: which features a network uses, over a population",
+) -> xr.DataTree:
+    """Gather the layers under one root, which carries the provenance; each says its origin."""
     attrs = {
-        "title": "ifa: which features a network uses, over a population",
+        "title": title,
         "layers": list(layers),
         "schema": SCHEMA,
         "ifa_version": version("ifa"),
         "torch_version": version("torch"),
         "spec": json.dumps(spec, sort_keys=True),
     }
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **layers})
+    named = {name: layer.assign_attrs(origin=origins[name]) for name, layer in layers.items()}
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **named})
 
 
-def sample_tree(rows: Rows, schema: Schema, axes: Axes) -> xr.DataTree:
+def sample_tree(rows: Rows, schema: Schema, coords: Mapping[str, np.ndarray]) -> xr.DataTree:
     """Label a sample table that is in memory."""
     groups = {}
     for group, columns in schema.items():
@@ -192,7 +198,7 @@ def sample_tree(rows: Rows, schema: Schema, axes: Axes) -> xr.DataTree:
             for name, column in columns.items()
         }
         used = any("target" in column.dims for column in columns.values())
-        groups[f"/{group}"] = xr.Dataset(variables, _named(axes.target_coords) if used else None)
+        groups[f"/{group}"] = xr.Dataset(variables, _named(coords) if used else None)
     return xr.DataTree.from_dict(groups)
 
 
