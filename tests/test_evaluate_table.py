@@ -33,11 +33,17 @@ def flat(inputs, target):
     return maps
 
 
+def noisy(inputs, target=None, seed=0):
+    weight = partial(contest.noise, seed=seed)
+    return ifa.explain(MODEL, inputs, target, layer="conv1", weight=weight)
+
+
 METHODS = {
     "gradcam": partial(ifa.explain, layer="conv1", rectify=False),
-    "noise": contest.noise_map,
-    "flat": flat,
+    "noise": partial(ifa.explain, layer="conv1", weight=contest.noise),
+    "flat": contest.with_model(flat),
 }
+NOISE = {"noise": contest.noise}
 METRICS = {
     "deletion": partial(evaluate.deletion, steps=3),
     "confidence": evaluate.confidence,
@@ -67,7 +73,7 @@ def test_every_value_is_what_the_metric_says_of_the_method(found):
     assert found["label"].values.tolist() == LABELS
     assert found["id"].values.tolist() == [f"s{n}" for n in range(7)]
     for name, method in METHODS.items():
-        explain = method if name == "flat" else partial(method, MODEL)
+        explain = partial(method, MODEL)
         maps = explain(INPUTS, target)
         want = [
             evaluate.deletion(MODEL, INPUTS, maps, target, steps=3).auc,
@@ -115,6 +121,7 @@ def test_a_sample_does_not_depend_on_its_shard(found):
 
 
 def test_a_method_of_a_model_can_be_randomized_and_one_without_it_not():
+    @contest.metric(takes="explain")
     def spearman(model, explain, inputs, target):
         return evaluate.randomization(model, explain, inputs, target).spearman[-1]
 
@@ -123,8 +130,8 @@ def test_a_method_of_a_model_can_be_randomized_and_one_without_it_not():
     target = MODEL(INPUTS).argmax(1)
     want = evaluate.randomization(MODEL, METHODS["gradcam"], INPUTS, target).spearman[-1]
     np.testing.assert_allclose(found["value"][0, 0], want, rtol=1e-6)
-    with pytest.raises(TypeError, match=r"expected methods \(model, inputs, target\) -> maps"):
-        contest.table(MODEL, DATA, {"flat": flat}, {"random": spearman}, progress=False)
+    with pytest.raises(TypeError, match=r"expected methods that explain any network"):
+        contest.table(MODEL, DATA, {"flat": METHODS["flat"]}, {"random": spearman}, progress=False)
 
 
 # ---- on disk
@@ -168,7 +175,13 @@ def test_an_interrupted_table_continues_with_the_same_bits(tmp_path):
     ("change", "named"),
     [
         ({"metrics": METRICS | {"deletion": evaluate.deletion}}, "metrics.deletion"),
-        ({"methods": METHODS | {"noise": partial(contest.noise_map, seed=1)}}, "methods.noise"),
+        (
+            {
+                "methods": METHODS
+                | contest.cam_methods("conv1", weightings=NOISE, rectify=False, seed=1)
+            },
+            "methods.noise",
+        ),
         ({"methods": dict(reversed(METHODS.items()))}, "order"),
         ({"model": models.pooled_linear(1, seed=1)}, "model.weights"),
         ({"data": DATA[:6]}, "data.fingerprint"),
@@ -200,9 +213,17 @@ def test_a_directory_with_other_files_is_left_alone(tmp_path):
         ({"methods": {}}, ValueError, "expected at least one method by name"),
         ({"metrics": {}}, ValueError, "expected at least one metric by name"),
         ({"methods": {"a": 3}}, TypeError, "expected method 'a' to be"),
-        ({"metrics": {"a": len}}, TypeError, r"expected a metric of \(model, inputs, maps, target"),
-        ({"metrics": {"a": lambda map: map}}, ValueError, "expected one number for each of 3"),
-        ({"methods": {"a": lambda x, t: x[0]}}, ValueError, r"expected maps \(sample, ...\) of 3"),
+        ({"metrics": {"a": len}}, TypeError, "expected a metric that is declared"),
+        (
+            {"metrics": {"a": contest.metric(takes="map")(lambda map: map)}},
+            ValueError,
+            "expected one number for each of 3",
+        ),
+        (
+            {"methods": {"a": lambda m, x, t: x[0]}},
+            ValueError,
+            r"expected maps \(sample, ...\) of 3",
+        ),
         ({"targets": "every"}, ValueError, "expected targets to be one of"),
         ({"targets": 9}, ValueError, "expected targets in 0..3"),
         ({"shard": 0}, ValueError, "expected shard to be a whole number"),
@@ -240,13 +261,13 @@ def test_every_weighting_and_perturbation_is_a_method():
 
 
 def test_noise_depends_on_the_seed_and_the_sample_alone():
-    maps = contest.noise_map(MODEL, INPUTS)
+    maps = noisy(INPUTS)
     assert maps.shape == (7, 13)
-    assert torch.equal(contest.noise_map(MODEL, INPUTS[[4, 2]]), maps[[4, 2]])
+    assert torch.equal(noisy(INPUTS[[4, 2]]), maps[[4, 2]])
     assert 0 <= maps.min() < 0.1 < 0.9 < maps.max() <= 1
-    assert not torch.equal(contest.noise_map(MODEL, INPUTS, seed=1), maps)
+    assert not torch.equal(noisy(INPUTS, seed=1), maps)
     assert len(maps.unique(dim=0)) == 7
-    both = contest.noise_map(MODEL, INPUTS, torch.zeros(2, 7, dtype=torch.int64))
+    both = noisy(INPUTS, torch.zeros(2, 7, dtype=torch.int64))
     assert torch.equal(both[1], maps)
 
 
@@ -338,7 +359,7 @@ def test_pictures_hold_what_was_given():
     assert all(text.get_text().endswith("*") for text in bold)
     assert np.isnan(axes.images[0].get_array().filled(np.nan)[:, 2]).all()
     plt.close(axes.figure)
-    maps = contest.noise_map(MODEL, INPUTS)
+    maps = noisy(INPUTS)
     maps[0] = 1.0
     curve = evaluate.deletion(MODEL, INPUTS, maps, steps=4, window=5)
     axes = ifa.plot.relevance_curves({"noise": curve}, axes=plt.subplots()[1])
@@ -404,7 +425,7 @@ def test_one_command_tells_every_map_from_noise(home, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--methods", "gradcam,gradcamm"), "expected --methods from .*, got 'gradcamm'"),
+        (("--methods", "gradcam,gradcamm"), "expected a weighting, one of .*, got 'gradcamm'"),
         (("--metrics", "deletions"), "expected --metrics from .*, got 'deletions'"),
         (("--layer", "conv1"), "expected --layer to be one of the run's, conv3, got 'conv1'"),
         (("--samples", "0"), "expected --samples to be a whole number"),

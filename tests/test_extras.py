@@ -96,13 +96,13 @@ def test_extra_reductions_without_an_accepted_sample_and_of_a_regression():
 
 
 @pytest.mark.parametrize("targets", ["predicted", (3, 1)], ids=str)
-def test_a_perturbation_in_place_of_a_weighting(targets, tmp_path):
+def test_a_builder_is_a_weighting_like_others(targets, tmp_path):
     model = net()
     data = digits_like(model, 12)
     perturb = functools.partial(ifa.perturb.ablationcam, chunk=3)
     layers = ["conv1", "conv2"]
     options = {**QUIET, "layer": layers, "targets": targets, "keep_samples": "full"}
-    tree = ifa.analyze(model, data, perturb=perturb, store=tmp_path / "run", **options)
+    tree = ifa.analyze(model, data, weight=perturb, store=tmp_path / "run", **options)
     weighed = ifa.analyze(model, data, **options)
     inputs = torch.stack([values for values, _ in data])
     prediction = model(inputs).argmax(1)
@@ -118,15 +118,17 @@ def test_a_perturbation_in_place_of_a_weighting(targets, tmp_path):
     for name in ("score", "prediction", "label"):
         np.testing.assert_array_equal(tree["samples"][name], weighed["samples"][name])
     other = functools.partial(ifa.perturb.ablationcam, chunk=2)
-    with pytest.raises(ValueError, match=r"perturb\.options\.chunk: 3 in the run, 2 now"):
-        ifa.analyze(model, data, perturb=other, store=tmp_path / "run", **options)
+    with pytest.raises(ValueError, match=r"weight\.options\.chunk: 3 in the run, 2 now"):
+        ifa.analyze(model, data, weight=other, store=tmp_path / "run", **options)
 
 
-def test_confidence_weighs_the_mean():
+def test_probability_weighs_the_mean():
     model = net(dtype=torch.float64)
     data = digits_like(model, 40)
     options = {"layer": "conv2", "keep_samples": "full", **QUIET}
-    plain, tree = (ifa.analyze(model, data, confidence=flag, **options) for flag in (False, True))
+    plain, tree = (
+        ifa.analyze(model, data, probability_weighted=flag, **options) for flag in (False, True)
+    )
     inputs = torch.stack([values for values, _ in data])
     confidence = model(inputs).softmax(1).amax(1).detach().numpy()
     _, (_, rows) = brute(model, data, ["conv2"])
@@ -145,7 +147,7 @@ def test_confidence_weighs_the_mean():
     np.testing.assert_allclose(tree["conv2"]["importance_overall"], overall)
     for name in ("count", "map_max", "map_min_overall"):
         assert plain["conv2"][name].equals(tree["conv2"][name])
-    with pytest.raises(ValueError, match="confidence"):
+    with pytest.raises(ValueError, match="probability_weighted"):
         ifa.population.bootstrap(tree)
 
 
@@ -225,10 +227,9 @@ def test_a_reference_is_loaded_once_in_each_worker_process(tmp_path, monkeypatch
         ({"reductions": ("moments",)}, "distinct reductions of ('histogram', 'top_samples',"),
         ({"reductions": ("histogram", "histogram")}, "got ['histogram', 'histogram']."),
         ({"workers": -1}, "workers to be None or 0 or more, got -1."),
-        ({"confidence": True, "task": "regression"}, "confidence=True for classification only"),
         (
-            {"perturb": ifa.perturb.scorecam, "weight": ifa.weight.gradcam},
-            "weight= or perturb=, got both.",
+            {"probability_weighted": True, "task": "regression"},
+            "probability_weighted=True for classification only",
         ),
     ],
     ids=str,
@@ -239,8 +240,8 @@ def test_wrong_options(options, said, tmp_path):
         ifa.analyze(model, Shapes(), store=tmp_path / "run", layer="conv2", **options)
     assert said in str(caught.value)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(TypeError, match="perturb to be a builder"):
-        ifa.analyze(model, Shapes(), layer="conv2", perturb="scorecam")
+    with pytest.raises(TypeError, match=r"weight to be a kernel of .* a step or a builder"):
+        ifa.analyze(model, Shapes(), layer="conv2", weight="scorecam")
 
 
 def test_states_too_large_to_keep_are_refused(monkeypatch):

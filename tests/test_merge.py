@@ -29,7 +29,7 @@ MODES = [
     {"keep_samples": "full", "reductions": EXTRAS},
     {"keep_samples": "none", "targets": (3, 0), "reductions": ("top_samples", "histogram")},
     {"targets": "label", "target_names": ["zero", "one", "two", "three"]},
-    {"confidence": True, "keep_samples": "full", "targets": (1, 2)},
+    {"probability_weighted": True, "keep_samples": "full", "targets": (1, 2)},
 ]
 
 

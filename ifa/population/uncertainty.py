@@ -256,9 +256,9 @@ def _accepted(
             f"{where}: expected a sample table with importances, got none. "
             "Analyze with keep_samples='full'."
         )
-    if json.loads(statistics.attrs.get("spec", "{}")).get("confidence"):
+    if json.loads(statistics.attrs.get("spec", "{}")).get("probability_weighted"):
         raise ValueError(
-            f"{where}: expected importances that are not weighted, got those of confidence=True, "
+            f"{where}: expected importances that are not weighted, got those of probability_weighted=True, "
             "whose weights are not in the sample table. Analyze without it."
         )
     like = statistics[name]["importance"]
