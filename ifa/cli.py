@@ -148,10 +148,10 @@ def explain(
     """
     import ifa
     from ifa.contest.methods import weighting
+    from ifa.explanation import common_scale
     from ifa.network.identity import origin_of
     from ifa.network.scorers import Scorer
     from ifa.plot import save_overlays
-    from ifa.scaling import common_scale
     from ifa.store import read_inputs, save_maps
     from ifa.store.references import imported
 

@@ -1,15 +1,17 @@
 """The one call: model and inputs to maps."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from ifa.chains import Chain, chain
-from ifa.network.identity import origin_of
+from ifa.network.identity import Origin, origin_of
 from ifa.network.inputs import at, check_batch, grid_place, space_of, take
+from ifa.reduce.statistics import one_layer
 from ifa.resizing import resize
-from ifa.scaling import Scale, common_scale, rescale
+from ifa.scaling import Scale, rescale, scale_from
 from ifa.score import logit
 from ifa.stages import combine, keep, relu
 from ifa.taps.weighings import Weighing
@@ -124,3 +126,51 @@ def after_weighing(
     steps += [] if scale is None else [rescale(scale)]
     steps += [] if size is None else [resize(size)]
     return chain(*steps)
+
+
+def common_scale(
+    where: str, scale: Any, origin: Origin, rectify: bool | None
+) -> tuple[Scale | None, bool]:
+    """Take a scale, or read one off statistics or a run; refuse one of maps of another origin.
+
+    Parameters
+    ----------
+    where
+        What an error names.
+    scale
+        None, a `Scale`, statistics, or the folder of a run.
+    origin
+        What the maps are made of.
+    rectify
+        What was asked for. None is as the scale is, and without a scale yes.
+
+    Returns
+    -------
+    tuple
+        The scale, and whether to rectify.
+    """
+    if scale is None:
+        return None, rectify is not False
+    if isinstance(scale, str | os.PathLike):
+        from ifa.store import open as open_run
+
+        scale = open_run(scale)
+    if not isinstance(scale, Scale):
+        layers = getattr(scale, "children", {})
+        scale = scale[origin.layer] if origin.layer in layers else scale
+        scale = scale_from(one_layer(scale, where), rectified=rectify is True)
+    if scale.origin is not None:
+        difference = origin.difference(scale.origin)
+        if difference:
+            raise ValueError(
+                f"{where}: expected a scale of these very maps, got one of {difference}. "
+                "Intensities of different maps have no common scale: analyze this network at this "
+                "layer with this weighting, or make the scale by hand: ifa.Scale(low, high)."
+            )
+    made_for = bool(scale.rectified)
+    if rectify is not None and scale.rectified is not None and rectify != made_for:
+        raise ValueError(
+            f"{where}: expected rectify={made_for} as the scale is, got {rectify}. Give "
+            f"ifa.scale_from(statistics, rectified={rectify}), or leave rectify out."
+        )
+    return scale, made_for if rectify is None else rectify

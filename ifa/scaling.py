@@ -1,6 +1,5 @@
 """Intensity scales: one for a whole population, applied to maps and taken back; or one per map."""
 
-import os
 from functools import partial
 from math import atanh
 from typing import Any, Literal, NamedTuple
@@ -140,54 +139,6 @@ def scale_from(
     return Scale(
         low, high, origin=None if origin is None else read_origin(origin), rectified=rectified
     )
-
-
-def common_scale(
-    where: str, scale: Any, origin: Origin, rectify: bool | None
-) -> tuple[Scale | None, bool]:
-    """Take a scale, or read one off statistics or a run; refuse one of maps of another origin.
-
-    Parameters
-    ----------
-    where
-        What an error names.
-    scale
-        None, a `Scale`, statistics, or the folder of a run.
-    origin
-        What the maps are made of.
-    rectify
-        What was asked for. None is as the scale is, and without a scale yes.
-
-    Returns
-    -------
-    tuple
-        The scale, and whether to rectify.
-    """
-    if scale is None:
-        return None, rectify is not False
-    if isinstance(scale, str | os.PathLike):
-        from ifa.store import open as open_run
-
-        scale = open_run(scale)
-    if not isinstance(scale, Scale):
-        layers = getattr(scale, "children", {})
-        scale = scale[origin.layer] if origin.layer in layers else scale
-        scale = scale_from(one_layer(scale, where), rectified=rectify is True)
-    if scale.origin is not None:
-        difference = origin.difference(scale.origin)
-        if difference:
-            raise ValueError(
-                f"{where}: expected a scale of these very maps, got one of {difference}. "
-                "Intensities of different maps have no common scale: analyze this network at this "
-                "layer with this weighting, or make the scale by hand: ifa.Scale(low, high)."
-            )
-    made_for = bool(scale.rectified)
-    if rectify is not None and scale.rectified is not None and rectify != made_for:
-        raise ValueError(
-            f"{where}: expected rectify={made_for} as the scale is, got {rectify}. Give "
-            f"ifa.scale_from(statistics, rectified={rectify}), or leave rectify out."
-        )
-    return scale, made_for if rectify is None else rectify
 
 
 def rescale(scale: Scale, how: How = "affine", widen: float = 1.0) -> Step:

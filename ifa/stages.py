@@ -39,7 +39,11 @@ def weigh(kernel: Kernel) -> Step:
     >>> ifa.weigh(ifa.weight.gradcam)(ifa.Features(ones, 3 * ones, torch.tensor(0))).weights
     tensor([3., 3.])
     """
-    check_method("ifa.weigh", "kernel", kernel)
+    if not callable(kernel):
+        raise TypeError(
+            f"ifa.weigh: expected a kernel (activations, gradients) -> weights, got {kernel!r}. "
+            "Take one of ifa.weight, e.g. ifa.weight.gradcam."
+        )
     kind = declared(kernel, "kind", "kernel")
     if kind != "kernel":
         advice = {

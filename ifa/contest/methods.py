@@ -30,7 +30,7 @@ def noise(model: nn.Module, layer: Any, example: Inputs, *, seed: int = 0, **opt
 
     Parameters
     ----------
-    model, layer, example, **options
+    model, layer, example, options
         Not used.
     seed
         The noise of a sample depends on it and on the numbers of its input alone.

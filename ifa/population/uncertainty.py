@@ -258,8 +258,9 @@ def _accepted(
         )
     if json.loads(statistics.attrs.get("spec", "{}")).get("probability_weighted"):
         raise ValueError(
-            f"{where}: expected importances that are not weighted, got those of probability_weighted=True, "
-            "whose weights are not in the sample table. Analyze without it."
+            f"{where}: expected importances that are not weighted, got those of "
+            "probability_weighted=True, whose weights are not in the sample table. "
+            "Analyze without it."
         )
     like = statistics[name]["importance"]
     like = like.isel(group=0, drop=True) if "group" in like.dims else like
