@@ -1,7 +1,9 @@
 """Sphinx: pages in Markdown, the reference from docstrings, notebooks executed here."""
 
 import importlib
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import ifa
@@ -89,5 +91,16 @@ def copy_notebooks(folder: Path) -> None:
     shutil.copytree(HERE.parent / "notebooks", folder)
 
 
+def start_kernels_with(script: Path) -> tempfile.TemporaryDirectory[str]:
+    """Have every notebook of this build run a script first; its folder is gone after the build."""
+    home = tempfile.TemporaryDirectory()
+    startup = Path(home.name) / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    shutil.copy(script, startup)
+    os.environ["IPYTHONDIR"] = home.name
+    return home
+
+
 write_reference(HERE / "reference" / "generated")
 copy_notebooks(HERE / "notebooks")
+_kernels = start_kernels_with(HERE / "_startup.py")

@@ -188,6 +188,11 @@ def rescale(scale: Scale, how: How = "affine", widen: float = 1.0) -> Step:
 def unscale(scale: Scale, how: How = "affine", widen: float = 1.0) -> Step:
     """Make the inverse of `rescale` with the same arguments: back to the score's unit.
 
+    Parameters
+    ----------
+    scale, how, widen
+        As `rescale` had them.
+
     Examples
     --------
     >>> import ifa, torch
@@ -204,6 +209,11 @@ def minmax(values: Map) -> Map:
     .. math:: h = \frac{L - \min L}{\max L - \min L}
 
     A constant map becomes zero; NaN stays NaN.
+
+    Parameters
+    ----------
+    values : Map
+        Of one example.
 
     Examples
     --------

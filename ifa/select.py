@@ -29,6 +29,11 @@ __all__ = [
 def every(values: Any) -> Any:
     """Keep every channel.
 
+    Parameters
+    ----------
+    values : (channel,) or (target, channel)
+        Only the shape is used.
+
     Examples
     --------
     >>> every([0.5, 2.0])
@@ -78,6 +83,13 @@ def largest_absolute(values: Any, *, ratio: float) -> Any:
     Of `ifa.difference(statistics)` these are the channels that tell a target from the others: what
     IFA calls diff_top. Parameters, returns and errors as `largest`.
 
+    Parameters
+    ----------
+    values : (channel,) or (target, channel)
+        Importance, signed, any unit.
+    ratio
+        Share of the channels to keep, as in `largest`.
+
     Examples
     --------
     >>> largest_absolute([3.0, -9.0, 5.0, 5.0], ratio=0.5)
@@ -93,6 +105,13 @@ def smallest_absolute(values: Any, *, ratio: float) -> Any:
 
     What IFA calls reverse_diff_top. Parameters and errors as `largest`.
 
+    Parameters
+    ----------
+    values : (channel,) or (target, channel)
+        Importance, signed, any unit.
+    ratio
+        Share of the channels to drop, as in `largest`.
+
     Examples
     --------
     >>> smallest_absolute([3.0, -9.0, 5.0, 5.0], ratio=0.5)
@@ -105,6 +124,11 @@ def smallest_absolute(values: Any, *, ratio: float) -> Any:
 def strongest(values: Any) -> Any:
     """Keep the one channel of largest value in each row.
 
+    Parameters
+    ----------
+    values : (channel,) or (target, channel)
+        Importance, signed, any unit.
+
     Examples
     --------
     >>> strongest([-3.0, -1.0])
@@ -116,6 +140,13 @@ def strongest(values: Any) -> Any:
 def above(values: Any, *, threshold: float) -> Any:
     """Keep the channels whose value is larger than a threshold; there may be none.
 
+    Parameters
+    ----------
+    values : (channel,) or (target, channel)
+        Importance, signed, any unit.
+    threshold
+        In the same unit.
+
     Examples
     --------
     >>> above([-3.0, 0.0, 1.0], threshold=0.0)
@@ -126,6 +157,13 @@ def above(values: Any, *, threshold: float) -> Any:
 
 def only(values: Any, *, index: int) -> Any:
     """Keep one channel, by its index.
+
+    Parameters
+    ----------
+    values : (channel,) or (target, channel)
+        Only the shape is used.
+    index
+        Which channel, from 0.
 
     Raises
     ------

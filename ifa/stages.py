@@ -78,6 +78,11 @@ def step(function: Step) -> Step:
     What `ifa.weigh`, `ifa.chain` and `ifa.weight.cam` return is declared already. A function that
     is not declared is a kernel.
 
+    Parameters
+    ----------
+    function
+        ``Features -> Weighted`` of one example.
+
     Examples
     --------
     >>> import ifa
@@ -93,6 +98,11 @@ def builder(function: Builder) -> Builder:
 
     It is called once with ``(model, layer, example, *, score, grid, output)`` and returns
     ``(inputs, target) -> Weighted``, of a batch, as those of `ifa.perturb` do.
+
+    Parameters
+    ----------
+    function
+        Takes the network, and returns the weighting of a batch.
 
     Examples
     --------
@@ -254,6 +264,11 @@ def _combine_blocks(weighted: Weighted, *, blocks: int) -> Map:
 def relu(values: Map) -> Map:
     """Keep what speaks for the target: set negative values of a `Map` to zero; NaN stays NaN.
 
+    Parameters
+    ----------
+    values : Map
+        Of one example.
+
     Examples
     --------
     >>> import ifa, torch
@@ -266,6 +281,11 @@ def relu(values: Map) -> Map:
 
 def clip(low: float, high: float) -> Step:
     """Make a step that limits a `Map` to [low, high]; NaN stays NaN.
+
+    Parameters
+    ----------
+    low, high
+        Limits in the map's unit, each a number; low at most high.
 
     Examples
     --------

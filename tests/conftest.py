@@ -4,9 +4,15 @@ import os
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
+from safetensors.torch import load_file, save_file
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# two processes of one thread each; the number of threads changes bits
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 settings.register_profile(
     "ci", deadline=None, derandomize=True, print_blob=True, max_examples=40, database=None
@@ -28,3 +34,23 @@ def pytest_collection_modifyitems(config, items):
 def seeded():
     """Every test starts from the same random state, whichever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, worker_id):
+    """Give the network of `ifa.nets.train_digits(epochs=...)`, trained once for all processes."""
+    import ifa
+
+    home = tmp_path_factory.getbasetemp()
+    home = home if worker_id == "master" else home.parent
+
+    def load(epochs=40):
+        path = home / f"digits-{epochs}.safetensors"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                save_file(ifa.nets.train_digits(epochs=epochs).state_dict(), path)
+        net = ifa.nets.digits_cnn()
+        net.load_state_dict(load_file(path))
+        return net.eval().requires_grad_(False)
+
+    return load

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from naming import plain
 from populations import QUANTILES, brute, digits_like, measured, net, noise
 
 import ifa
@@ -228,7 +229,7 @@ def test_batch_and_shard_size_change_nothing(batch_size, shard, targets):
         {"groups": ["a", "b"] * 11 + ["a"], "keep_samples": "none"},
         {"task": "regression", "score": ifa.score.log_probability},
     ],
-    ids=str,
+    ids=plain,
 )
 def test_on_disk_and_in_memory_agree(options, tmp_path):
     model = net()

@@ -10,9 +10,12 @@ from ifa.demo import analyze_digits, report
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory, trained):
     home = tmp_path_factory.mktemp("demo") / "run"
-    return home, analyze_digits(home, progress=False)
+    network = trained()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ifa.nets, "train_digits", lambda **options: network)
+        return home, analyze_digits(home, progress=False)
 
 
 def contents(folder):

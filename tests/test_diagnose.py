@@ -22,8 +22,8 @@ def held():
 
 
 @pytest.fixture(scope="module")
-def net():
-    return ifa.nets.train(ifa.nets.digits_cnn, ifa.nets.digits("train"), epochs=12)
+def net(trained):
+    return trained(epochs=12)
 
 
 @pytest.fixture(scope="module")

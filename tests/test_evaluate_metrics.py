@@ -288,6 +288,9 @@ def test_confidence_is_nan_where_a_score_has_no_share():
     turned = evaluate.confidence(additive(), inputs, maps, 0, score=ifa.score.logit, keep=False)
     assert turned.after.tolist() == [5, 5, -5]
     assert turned.gain[1].isnan()
+    barely = evaluate.confidence(additive(), inputs / 4, maps, 0, score=ifa.score.logit, keep=False)
+    assert barely.before.tolist() == [1.5, 1, -1.5]
+    assert barely.gain.isnan().tolist() == [False, True, False]
     lost = evaluate.confidence(additive(), -inputs, maps, 0, score=ifa.score.logit)
     assert lost.before.tolist() == [-6, -4, 6]
     assert lost.drop[[0, 1]].tolist() == [0, 0]

@@ -9,6 +9,7 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib import pyplot as plt
+from naming import plain
 from populations import contents
 from safetensors.torch import save_file
 from scipy import stats
@@ -229,7 +230,7 @@ def test_a_directory_with_other_files_is_left_alone(tmp_path):
         ({"shard": 0}, ValueError, "expected shard to be a whole number"),
         ({"better": {"deletion": "up"}}, ValueError, "to be one of 'higher', 'lower', got 'up'"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_wrong_calls_are_refused_by_name(change, error, text):
     asked = {"methods": METHODS, "metrics": METRICS, "shard": 3, "progress": False} | change
@@ -379,10 +380,10 @@ FAST = "gradcam,xgradcam,layercam,hirescam,cam,scorecam,noise"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, trained):
     """A run of a network that reads digits."""
     home = tmp_path_factory.mktemp("digits")
-    network = ifa.nets.train_digits()
+    network = trained()
     save_file(network.state_dict(), home / "weights.safetensors")
     reference = ifa.ModelRef("ifa.nets:digits_cnn", str(home / "weights.safetensors"))
     ifa.analyze(

@@ -8,6 +8,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
+from naming import plain
 from populations import brute, digits_like, measured, net
 from test_analysis import F32, assert_same
 
@@ -232,7 +233,7 @@ def test_a_reference_is_loaded_once_in_each_worker_process(tmp_path, monkeypatch
             "probability_weighted=True for classification only",
         ),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_wrong_options(options, said, tmp_path):
     model = net(1)

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from naming import plain
 from populations import contents, digits_like, measured, net
 from test_analysis import assert_same
 
@@ -103,7 +104,7 @@ def test_regressions_and_merged_runs_merge(tmp_path):
         ({"layer": "conv1"}, "layers: ['conv2', 'conv1'] in the first, ['conv1'] in the second"),
         ({"keep_samples": "none"}, "keep_samples: 'summary' in the first"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_runs_of_another_analysis_are_refused(other, said, tmp_path):
     model = net(1)

@@ -371,9 +371,9 @@ def test_a_line_is_the_median_and_what_has_no_value_is_said():
 GRADIENT = set(ifa.weight.__all__) - {"cam", "eigencam", "randomcam"}
 
 
-def test_maps_of_gradient_methods_change_when_digits_are_forgotten():
+def test_maps_of_gradient_methods_change_when_digits_are_forgotten(trained):
     """Spearman falls, and falls to nothing when everything is randomized."""
-    net = ifa.nets.train_digits(epochs=12)
+    net = trained(epochs=12)
     images = torch.stack([image for image, _, _ in ifa.nets.digits("held-out")[:60]])
     for name in sorted(GRADIENT):
         layer = "conv2" if name == "xgradcam" else "conv3"

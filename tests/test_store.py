@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from naming import plain
 from populations import Counted, contents, digits_like, measured, net
 
 import ifa
@@ -394,6 +395,14 @@ OTHERS = {
 }
 
 
+def test_a_run_of_other_threads_is_refused(model, data, run, monkeypatch):
+    """The number of threads changes bits."""
+    now = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now + 1)
+    with pytest.raises(ValueError, match=f"another: threads: {now} in the run, {now + 1} now"):
+        ifa.analyze(model, data, store=run, **OPTIONS)
+
+
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_run_of_another_analysis_is_refused_and_untouched(name, state, model, data, run):
@@ -669,7 +678,7 @@ def recursive(activations, gradients):
         (np.arange(6).reshape(2, 3), np.arange(6).reshape(3, 2)),
         ({"a": 1}, {"a": 2}),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_what_differs_has_another_token(one, other):
     assert callable_token(one) == callable_token(one)

@@ -102,6 +102,11 @@ def test_the_stability_of_what_sets_a_target_apart_is_of_the_difference_that_is_
         assert ifa.population.stability(tree, largest, of="difference").isnull().all()
 
 
+def test_nothing_that_is_chosen_every_time_is_stable(tree):
+    found = ifa.population.stability(tree, partial(ifa.select.above, threshold=1e9), draws=5)
+    assert (found.drop_sel(target=2) == 1).all()
+
+
 def test_stability_of_a_random_choice_is_low(tree):
     choose = partial(ifa.select.random, ratio=0.4, seed=0)  # 2 of 5: 0.1 · 1 + 0.6 / 3 + 0.3 · 0
     found = ifa.population.stability(tree, choose, draws=2000)

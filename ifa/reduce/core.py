@@ -75,6 +75,13 @@ def fold(reduction: Reduction, batches: Iterable[Any], *, like: Any = None) -> A
 def mapped(function: Callable[[Any], Any], reduction: Reduction) -> Reduction:
     """Apply a function to every batch before it is reduced.
 
+    Parameters
+    ----------
+    function
+        Of a batch, to what is reduced.
+    reduction
+        What runs over its results.
+
     Examples
     --------
     >>> import ifa, torch
@@ -92,6 +99,11 @@ def mapped(function: Callable[[Any], Any], reduction: Reduction) -> Reduction:
 
 def zipped(**reductions: Reduction) -> Reduction:
     """Run several reductions over the same batches; states and statistics are dictionaries.
+
+    Parameters
+    ----------
+    **reductions
+        By name.
 
     Examples
     --------

@@ -60,7 +60,13 @@ def read_input(path: Path) -> Tensor:
 
 
 def read_inputs(paths: Sequence[Path]) -> Tensor:
-    """Read inputs of one shape as a batch."""
+    """Read inputs of one shape as a batch.
+
+    Parameters
+    ----------
+    paths
+        Files, as `read_input` reads them.
+    """
     inputs = [read_input(path) for path in paths]
     for path, one in zip(paths, inputs, strict=True):
         if one.shape != inputs[0].shape:

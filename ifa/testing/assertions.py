@@ -67,6 +67,11 @@ def assert_leaves_model_untouched(model: nn.Module) -> Iterator[None]:
     the hooks and the training flag of every module; and torch's random state on the CPU. A block
     that raises is not checked: catch inside what is expected.
 
+    Parameters
+    ----------
+    model
+        Any network.
+
     Raises
     ------
     AssertionError
