@@ -164,7 +164,10 @@ def _waves(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def baseline_of(where: str, baseline: Any, inputs: Tensor) -> Tensor:
     """Return the baseline of a batch: a number, a tensor or a function, as the inputs are."""
-    value = baseline(inputs) if callable(baseline) else baseline
+    value: Any = baseline
+    if callable(baseline):  # one number for each sample is a space of one
+        value = baseline(inputs.reshape(len(inputs), -1) if inputs.ndim < 2 else inputs)
+        value = value.reshape(inputs.shape) if inputs.ndim < 2 else value
     try:
         value = torch.as_tensor(value, dtype=inputs.dtype, device=inputs.device)
         return value.expand_as(inputs)
@@ -179,4 +182,4 @@ def baseline_of(where: str, baseline: Any, inputs: Tensor) -> Tensor:
 
 def space_axes(inputs: Tensor) -> tuple[int, ...]:
     """Return the space axes of a batch: all but sample and channel, if it has channels."""
-    return tuple(range(min(2, inputs.ndim - 1), inputs.ndim))
+    return tuple(range(max(1, min(2, inputs.ndim - 1)), inputs.ndim))

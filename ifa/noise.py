@@ -17,4 +17,4 @@ def noise(shape: Sequence[int], like: Tensor, seed: int, *place: int) -> Tensor:
     state = np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(state[0]))
     # float32 on the CPU whatever the model's dtype and device: the same numbers everywhere
-    return torch.randn(*shape, generator=generator).to(like)
+    return torch.randn(tuple(shape), generator=generator).to(like)

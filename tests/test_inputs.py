@@ -336,3 +336,166 @@ def test_explain_does_not_remember_what_another_flag_showed():
     assert ifa.explain(model, wide, 0, layer="other", size=None).shape == (2, 5)
     with pytest.raises(LookupError):
         ifa.explain(model, wide, 0, layer="conv")
+
+
+# attributions -------------------------------------------------------------------------------------
+
+attribute = ifa.attribute
+WALKED = {
+    "integrated_gradients": partial(attribute.integrated_gradients, steps=40),
+    "integrated_gradients-many": partial(
+        attribute.integrated_gradients, steps=40, baseline=[0.0, ifa.baseline.black]
+    ),
+    "blur_integrated_gradients": partial(attribute.blur_integrated_gradients, sigma=2.0),
+    "guided_integrated_gradients": partial(attribute.guided_integrated_gradients, steps=100),
+    "gradient_shap": partial(attribute.gradient_shap, draws=500, stdev=0.01),
+}
+TREES = {
+    "image_and_age": models.image_and_age(),
+    "siamese": models.siamese(),
+    "nested": NESTED,
+    "ViT": vit(),
+}
+
+
+def tree(name: str, samples: int = 2) -> Any:
+    if name == "nested":
+        return nested(samples, age=1 + torch.arange(samples) / 2, twice=True)
+    if name == "ViT":
+        return {"pixel_values": noise(samples, 1, 8, 8)}
+    return models.inputs(TREES[name], samples)
+
+
+def run(model, inputs):
+    with torch.no_grad():
+        found = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+    return getattr(found, "logits", found)
+
+
+def tensors(found):
+    return [leaf for leaf in pytree.tree_leaves(found) if isinstance(leaf, Tensor)]
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("walk", WALKED)
+def test_a_path_through_all_tensors_is_complete(name, walk):
+    model, inputs = TREES[name], tree(name)
+    found = WALKED[walk](model).observe(inputs, 1)
+    shapes = [one.shape for one in tensors(inputs)]
+    assert [one.shape for one in tensors(found.values)] == shapes
+    total = sum(one.flatten(1).sum(1) if one.ndim > 1 else one for one in tensors(found.values))
+    assert_trees_close(total, found.total + found.gap)
+    part = 0.2 if walk == "gradient_shap" else 0.05  # draws, or a rule
+    assert (found.gap.abs() < part * found.total.abs().max()).all()
+    if walk == "integrated_gradients":
+        blank = pytree.tree_map(lambda one: 0 * one if isinstance(one, Tensor) else one, inputs)
+        expected = run(model, inputs)[:, 1] - run(model, blank)[:, 1]
+        assert_trees_close(total, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_gradients_of_all_tensors_equal_autograd(name):
+    model, inputs = TREES[name], tree(name, 3)
+    found = attribute.gradient(model)(inputs, 2)
+    starts = pytree.tree_map(
+        lambda one: one.clone().requires_grad_() if isinstance(one, Tensor) else one, inputs
+    )
+    with torch.enable_grad():
+        output = model(**starts) if isinstance(inputs, dict) else model(*starts)
+        scores = getattr(output, "logits", output)[:, 2].sum()
+        expected = torch.autograd.grad(scores, tensors(starts))
+    for one, other in zip(tensors(found), expected, strict=True):
+        assert_trees_close(one, other, rtol=1e-5, atol=1e-7)
+    many = torch.tensor([[2, 2, 2], [0, 1, 2]])
+    rows = attribute.gradient(model)(inputs, many)
+    assert_trees_close([one[0] for one in tensors(rows)], tensors(found), rtol=1e-5, atol=1e-7)
+    saliency = attribute.saliency(model)(inputs, 2)
+    exactly(tensors(saliency), [one.abs() for one in tensors(found)])
+
+
+def test_what_is_not_real_has_no_attribution():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv1d(2, 3, 3, padding=1), nn.Linear(3, 4)
+
+        def forward(self, signal, mask, names=None):
+            return self.linear((self.conv(signal).square() * mask[:, None]).mean(2))
+
+    model = Masked().eval()
+    inputs = {
+        "mask": torch.arange(14).reshape(2, 7) % 3 > 0,
+        "signal": noise(2, 2, 7),
+        "names": "a",
+    }
+    for name, build in {**WALKED, "occlusion": partial(attribute.occlusion, window=2)}.items():
+        found = build(model)(inputs, 1)
+        assert list(found) == ["mask", "signal", "names"], name
+        assert found["mask"] is None
+        assert found["names"] is None
+        assert found["signal"].shape == (2, 2, 7)
+    smooth = attribute.smooth(attribute.gradient(model), draws=2)(inputs, 1)
+    assert smooth["mask"] is None
+    exactly(
+        attribute.times_input(attribute.gradient(model))(inputs, 1)["signal"],
+        attribute.input_times_gradient(model)(inputs, 1)["signal"],
+    )
+    parts = attribute.split(attribute.gradient(model))(inputs, 1)
+    assert (parts.positive["signal"] >= 0).all()
+    assert attribute.collapse(attribute.gradient(model))(inputs, 1)["signal"].shape == (2, 7)
+    with pytest.raises(
+        TypeError, match=r"ifa\.attribute\.gradient: expected inputs of a floating dtype"
+    ):
+        attribute.gradient(models.masked_text())(models.inputs(models.masked_text()), 1)
+
+
+def test_methods_of_a_grid_speak_of_one_tensor():
+    model, inputs = TREES["image_and_age"], tree("image_and_age")
+    for build in (partial(attribute.occlusion, window=3, stride=2), attribute.fullgrad):
+        found = build(model)(inputs, 1)
+        assert found["age"] is None
+        assert found["image"].shape == inputs["image"].shape
+    hidden = {**inputs, "image": inputs["image"] * 0}
+    lost = run(model, inputs)[:, 1] - run(model, hidden)[:, 1]
+    whole = attribute.occlusion(model, window=(7, 11), stride=(7, 11))(inputs, 1)["image"]
+    assert_trees_close(whole[:, 0, 0, 0], lost)
+    left = attribute.occlusion(TREES["siamese"], window=3, grid_of=1)(tree("siamese"), 1)
+    assert left[0] is None
+    explain = partial(ifa.explain, model, layer="conv", rectify=False)
+    guided = attribute.times_map(attribute.gradient(model), explain)(inputs, 1)
+    maps, slopes = explain(inputs, 1), attribute.gradient(model)(inputs, 1)
+    exactly(guided["image"], slopes["image"] * maps[:, None])
+    vision = REAL["ViT"]
+    for build in (attribute.legrad, attribute.attention_rollout):
+        found = build(vision.model)(vision.inputs, 1)["pixel_values"]
+        assert found.shape == (3, 1, 8, 8)
+
+
+def test_full_gradients_of_a_tree_are_complete():
+    class Rectified(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.hidden, self.linear = (
+                nn.Conv1d(2, 3, 3),
+                nn.Linear(1, 3),
+                nn.Linear(3, 4),
+            )
+
+        def forward(self, signal, age):
+            return self.linear(self.conv(signal).relu().mean(2) + self.hidden(age).relu())
+
+    found = attribute.fullgrad(Rectified().eval()).observe((noise(3, 2, 9), noise(3, 1)), 2)
+    assert (found.gap.abs() < 1e-6).all()
+
+
+def test_baselines_may_be_trees_and_grids_are_in_the_same_units():
+    model, inputs = TREES["image_and_age"], tree("image_and_age")
+    baseline = {"image": ifa.baseline.mean, "age": torch.full((1,), 0.5)}
+    found = attribute.integrated_gradients(model, baseline=baseline).observe(inputs, 1)
+    start = {"image": ifa.baseline.mean(inputs["image"]), "age": torch.full((2, 1), 0.5)}
+    assert_trees_close(found.total, run(model, inputs)[:, 1] - run(model, start)[:, 1])
+    drawn = {"image": noise(4, 2, 7, 11), "age": noise(4, 1)}
+    shap = attribute.gradient_shap(model, baselines=drawn, draws=5).observe(inputs, 1)
+    assert shap.gap.isfinite().all()
+    with pytest.raises(ValueError, match=r"expected a baseline .* \(2, 1\), .* got None"):
+        attribute.integrated_gradients(model, baseline={"image": 0.0})(inputs, 1)

@@ -429,6 +429,13 @@ narrow = partial(models.pooled_linear, 1)
 gradient = ifa.attribute.gradient
 
 
+def doubling_in_tuples(model, chunk=8):
+    base = gradient(model)
+    return lambda inputs, target=None: base(
+        tuple(2 * one for one in inputs) if isinstance(inputs, tuple) else inputs, target
+    )
+
+
 def attributed(change):
     """Make an attribution that changes what the gradient gives, or what it is given."""
 
@@ -610,6 +617,7 @@ RED = [
         attributed(first_target_of_many),
         narrow(),
     ),
+    (laws.an_attribution_takes_a_tuple_as_it_takes_a_tensor, doubling_in_tuples, narrow()),
     (laws.an_attribution_leaves_model_and_inputs, attributed(centring_the_inputs), narrow()),
     (
         laws.an_attribution_does_not_depend_on_its_chunk,

@@ -14,8 +14,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ifa.network.gradients import Pull, differentiable, puller
+from ifa.network.inputs import count, over
 from ifa.network.outputs import map_tensors
 from ifa.network.scorers import Scorer
+from ifa.types import Inputs
 
 _SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax)
 _FUSED = functional.scaled_dot_product_attention
@@ -115,11 +117,11 @@ class Attentions(TorchFunctionMode):
         return result, probabilities.mean(1) if averaged else probabilities
 
 
-def observed(scorer: Scorer, inputs: Tensor) -> tuple[list[Tensor], Any, Pull]:
+def observed(scorer: Scorer, inputs: Inputs) -> tuple[list[Tensor], Any, Pull]:
     """Run and return every block's probabilities, the output, and how to differentiate by them."""
     # a graph from the input on, whatever of the network is frozen
-    start = inputs.detach().requires_grad_()
-    with torch.enable_grad(), Attentions(scorer.where, len(inputs)) as attentions:
+    start = over(lambda one: one.detach().requires_grad_(), inputs)
+    with torch.enable_grad(), Attentions(scorer.where, count(inputs)) as attentions:
         output = scorer.run(start)
         leaves = differentiable(output)
     if not attentions.seen:

@@ -2,27 +2,29 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ifa.checks import check_count
+from ifa.network.inputs import check_batch, floating, over, split, tensors_of
 from ifa.network.scorers import Scorer
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 
 class Attributed(NamedTuple):
     """An attribution, and whether it accounts for all of what it explains."""
 
-    values: Tensor  # the attribution
+    values: Any  # the attribution
     total: Tensor  # (sample,) or (target, sample): what the contributions should sum to
     gap: Tensor  # the same: what they do sum to, less that
 
 
 # (inputs, targets (sample,) or (target, sample)) -> what has the axes of targets and of an input
-Method = Callable[[Scorer, Tensor, Tensor], Tensor]
-Observe = Callable[[Scorer, Tensor, Tensor], Attributed]
+Method = Callable[[Scorer, Any, Tensor], Any]
+Observe = Callable[[Scorer, Any, Tensor], Attributed]
 
 
 class Attribution:
@@ -48,27 +50,25 @@ class Attribution:
         name = self._scorer.where.rpartition(".")[2]
         return f"{name}({self._scorer!r}{self._options})"
 
-    def __call__(self, inputs: Tensor, target: Any = None) -> Tensor:
-        """Return the attribution of every sample, of every target where there are many."""
+    def __call__(self, inputs: Inputs, target: Any = None) -> Any:
+        """Return the attribution of every sample, of every target where there are many.
+
+        Of a tree it is one, with None where there is nothing attributed.
+        """
         return self._method(self._scorer, inputs, self.targets(inputs, target))
 
-    def targets(self, inputs: Tensor, target: Any = None) -> Tensor:
+    def targets(self, inputs: Inputs, target: Any = None) -> Tensor:
         """Return what is explained of these inputs, (sample,) or (target, sample) int64."""
         where = self._scorer.where
-        if not isinstance(inputs, Tensor) or inputs.ndim < 2 or len(inputs) == 0:
-            came = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-            raise ValueError(
-                f"{where}: expected a batch (sample, *input) of at least one sample, got {came}. "
-                "Add the batch axis: inputs[None]."
-            )
-        if not inputs.is_floating_point():
+        check_batch(where, inputs)
+        if not floating(inputs):
             raise TypeError(
-                f"{where}: expected inputs of a floating dtype, got {inputs.dtype}. "
+                f"{where}: expected inputs of a floating dtype, got {tensors_of(inputs)[0].dtype}. "
                 "Make the embedding the network's input."
             )
         if target is not None or not self._chunked:
             return self._scorer.targets(inputs, target)
-        parts = inputs.split(at_once(self._scorer, inputs, self._chunk))
+        parts = split(inputs, at_once(self._scorer, inputs, self._chunk))
         return torch.cat([self._scorer.targets(part, None) for part in parts])
 
 
@@ -81,7 +81,7 @@ class Complete(Attribution):
         super().__init__(scorer, method, options, **chunks)
         self._observe = observe
 
-    def observe(self, inputs: Tensor, target: Any = None) -> Attributed:
+    def observe(self, inputs: Inputs, target: Any = None) -> Attributed:
         """Return the attribution with what it should sum to, and the gap that is left."""
         return self._observe(self._scorer, inputs, self.targets(inputs, target))
 
@@ -99,15 +99,15 @@ def check_model(where: str, model: Any) -> None:
         raise TypeError(f"{where}: expected a torch.nn.Module, got {type(model).__name__}.")
 
 
-def at_once(scorer: Scorer, inputs: Tensor, chunk: int | None) -> int:
+def at_once(scorer: Scorer, inputs: Inputs, chunk: int | None) -> int:
     """Return how many inputs run at once: the chunk, or as many as are fast."""
     return scorer.fitting(inputs) if chunk is None else chunk
 
 
-def slopes(scorer: Scorer, inputs: Tensor, targets: Tensor) -> Tensor:
+def slopes(scorer: Scorer, inputs: Any, targets: Tensor) -> Any:
     """Return the gradient of the score; NaN where the score is, whatever rectifiers make of it."""
     gradients, scores = scorer.gradients(inputs, targets)
-    return spoilt(gradients, scores)
+    return over(partial(spoilt, scores=scores), gradients)
 
 
 def spoilt(values: Tensor, scores: Tensor) -> Tensor:
@@ -121,6 +121,7 @@ def wide(values: Tensor) -> Tensor:
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
-def total(values: Tensor, axes: int) -> Tensor:
-    """Sum over everything but the first axes."""
-    return wide(values).flatten(axes).sum(axes)
+def total(values: Any, axes: int) -> Tensor:
+    """Sum over everything but the first axes, of all tensors."""
+    sums = [wide(one).reshape(*one.shape[:axes], -1).sum(axes) for one in floating(values)]
+    return sum(sums[1:], sums[0])

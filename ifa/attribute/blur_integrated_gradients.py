@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ifa.attribute.attributions import Complete, scorer_of
 from ifa.attribute.paths import Path, Rule, path_attribution, quadrature
 from ifa.baseline import diffused, diffusion
+from ifa.network.inputs import over
 from ifa.score import logit
 from ifa.types import Output, Score
 
@@ -83,11 +85,14 @@ def blur_integrated_gradients(
     return path_attribution(scorer, make, nodes, (), chunk, f"{steps=}, {sigma=}, {rule=}")
 
 
-def _blurred(inputs: Tensor, _: Sequence[Tensor], *, sigma: float) -> Path:
-    def at(step: int, node: float) -> tuple[Tensor, Tensor]:
+def _blurred(inputs: Any, _: Sequence[Any], *, sigma: float) -> Path:
+    def blurred(place: float) -> Any:
+        return over(partial(diffused, sigma=torch.tensor(place, dtype=torch.float64)), inputs)
+
+    def at(step: int, node: float) -> tuple[Any, Any]:
         del step
         place, speed = sigma * (1 - node) ** 2, -2 * sigma * (1 - node)
-        point = diffused(inputs, torch.tensor(place, dtype=torch.float64))
-        return point, speed * place * diffusion(point)
+        point = blurred(place)
+        return point, over(lambda one: speed * place * diffusion(one), point)
 
-    return Path(at, [(diffused(inputs, torch.tensor(sigma, dtype=torch.float64)), inputs)])
+    return Path(at, [(blurred(sigma), inputs)])

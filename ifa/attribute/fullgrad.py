@@ -12,6 +12,17 @@ from ifa.attribute.attributions import Attributed, Complete, scorer_of, spoilt, 
 from ifa.baseline import space_axes
 from ifa.checks import check_choice
 from ifa.network.gradients import differentiable, joined, pulled, puller
+from ifa.network.inputs import (
+    Place,
+    at,
+    clone,
+    count,
+    filled,
+    floating,
+    put,
+    real_grid_place,
+    take,
+)
 from ifa.network.outputs import map_tensors, pick
 from ifa.network.replicas import Replicas, replicas
 from ifa.network.scorers import Scorer
@@ -34,6 +45,7 @@ def fullgrad(
     score: Score = logit,
     output: Output = None,
     rescale: Literal["tensor", "channel"] = "tensor",
+    grid_of: str | int | None = None,
 ) -> Complete:
     r"""Add what the input contributes to what every bias contributes.
 
@@ -63,6 +75,9 @@ def fullgrad(
     rescale
         What is scaled to [0, 1]: ``"tensor"``, all channels of a layer together, as the paper's
         code does, or ``"channel"``, each by itself.
+    grid_of
+        Which tensor of a tree the map is of, by its key or index; None for the first (sample,
+        channel, \*space). The others count for the sum only.
 
     Returns
     -------
@@ -94,20 +109,34 @@ def fullgrad(
     check_choice(scorer.where, "rescale", rescale, ("tensor", "channel"))
     layers = [name for name, module in scorer.model.named_modules() if _adds(module)]
     observe = partial(_fullgrad, copies=replicas(scorer.model, layers, where=scorer.where))
-    observe = partial(observe, rescale=rescale)
+    observe = partial(observe, rescale=rescale, grid_of=grid_of)
     method = partial(_values, observe=observe)
     return Complete(scorer, method, observe, f"{rescale=}")
 
 
-def _values(scorer: Scorer, inputs: Tensor, targets: Tensor, *, observe: Any) -> Tensor:
+def _values(scorer: Scorer, inputs: Any, targets: Tensor, *, observe: Any) -> Any:
     return observe(scorer, inputs, targets).values
 
 
 def _fullgrad(
-    scorer: Scorer, inputs: Tensor, targets: Tensor, *, copies: Replicas, rescale: str
+    scorer: Scorer,
+    inputs: Any,
+    targets: Tensor,
+    *,
+    copies: Replicas,
+    rescale: str,
+    grid_of: str | int | None,
+) -> Attributed:
+    place = real_grid_place(scorer.where, inputs, grid_of)
+    found = _mapped(scorer, inputs, place, targets, copies, rescale)
+    return found._replace(values=put(inputs, place, found.values, blank=True))
+
+
+def _mapped(
+    scorer: Scorer, inputs: Any, place: Place, targets: Tensor, copies: Replicas, rescale: str
 ) -> Attributed:
     many = targets if targets.ndim == 2 else targets[None]
-    count = len(inputs)
+    samples, image = count(inputs), at(inputs, place)
     replica, seen = copies.get(), {}
     modules = dict(replica.module.named_modules())
 
@@ -115,45 +144,51 @@ def _fullgrad(
         seen[call] = tensor
         return tensor.clone()  # so that a later in-place layer cannot edit what it returned
 
-    start = inputs.detach().requires_grad_()
+    starts = [one.detach().requires_grad_() for one in floating(inputs)]
     with torch.enable_grad():
-        raw = pick(replica.run(start.clone(), edit), scorer.output)
+        raw = pick(replica.run(clone(filled(inputs, starts)), edit), scorer.output)
         leaves = differentiable(raw)
     # where not surely the first axis is the samples', as with tokens first or windows, one by one
-    if count > 1 and any(len(s) != count or count in s.shape[1:] for s in seen.values()):
-        run = partial(_fullgrad, scorer, copies=copies, rescale=rescale)
-        each = [run(inputs[n : n + 1], targets[..., n : n + 1]) for n in range(count)]
+    if samples > 1 and any(len(s) != samples or samples in s.shape[1:] for s in seen.values()):
+        spans = (slice(n, n + 1) for n in range(samples))
+        each = [
+            _mapped(scorer, take(inputs, n), place, targets[..., n], copies, rescale) for n in spans
+        ]
         return Attributed(*(torch.cat(part, targets.ndim - 1) for part in zip(*each, strict=True)))
     biases = {
         call: _bias(modules[call.rpartition("#")[0]], tensor)
         for call, tensor in seen.items()
         if tensor.requires_grad  # what does not depend on the input is a constant of its own
     }
-    pull = puller(leaves, [start, *(seen[call] for call in biases)])
+    pull = puller(leaves, [*starts, *(seen[call] for call in biases)])
     made, output = [], map_tensors(raw, Tensor.detach)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in (start, *seen.values()))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*starts, *seen.values()))
     for part in pulled(scorer.where, scorer.score, output, many, pull, size):
-        first, *rest = part.gradients
+        own, rest = part.gradients[: len(starts)], part.gradients[len(starts) :]
         terms = [
             _Term(gradient, bias, channel)
             for gradient, (bias, channel) in zip(rest, biases.values(), strict=True)
         ]
-        made.append((*_added(inputs, first, terms, rescale), part.scores))
+        products = filled(
+            inputs, [one * slope for one, slope in zip(floating(inputs), own, strict=True)]
+        )
+        made.append(
+            (*_added(image, at(products, place), terms, rescale, total(products, 2)), part.scores)
+        )
     values, sums, scores = joined(made)
-    gap = (sums - wide(scores)).to(inputs.dtype)
-    values = spoilt(values, scores).to(inputs.dtype)
-    found = Attributed(values, scores.to(inputs.dtype), gap)
+    gap = (sums - wide(scores)).to(image.dtype)
+    values = spoilt(values, scores).to(image.dtype)
+    found = Attributed(values, scores.to(image.dtype), gap)
     return found if targets.ndim == 2 else Attributed(*(part[0] for part in found))
 
 
 def _added(
-    inputs: Tensor, gradient: Tensor, terms: list[_Term], rescale: str
+    inputs: Tensor, product: Tensor, terms: list[_Term], rescale: str, sums: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the map of every target, and the sum of all terms."""
+    """Return the map of every target, and what the inputs add and the sum of all terms."""
+    shape = product.shape
     space = tuple(inputs.shape[axis] for axis in space_axes(inputs))
     has_channels = len(space) < inputs.ndim - 1
-    product = inputs * gradient
-    sums = total(product, 2)
     found = _psi(product if has_channels else product.unsqueeze(2), space, rescale)
     for term in terms:
         product = term.gradient * term.bias
@@ -163,7 +198,7 @@ def _added(
         if laid_out.ndim == 3 + len(space) and laid_out.shape[1] == len(inputs):
             found = found + _psi(laid_out, space, rescale)
     found = found.unsqueeze(2) if has_channels else found
-    return found.expand(*gradient.shape).clone(), sums
+    return found.expand(*shape).clone(), sums
 
 
 def _psi(product: Tensor, space: tuple[int, ...], rescale: str) -> Tensor:

@@ -5,14 +5,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ifa.attribute.attributions import Complete, scorer_of
-from ifa.attribute.paths import Path, Quadrature, path_attribution, several
+from ifa.attribute.paths import Path, Quadrature, between, path_attribution, several
 from ifa.chains import describe
 from ifa.checks import check_noise
-from ifa.noise import noise
+from ifa.network.inputs import count, noise_like, over, take, tensors_of
 from ifa.score import logit
 from ifa.types import Output, Score
 
@@ -45,7 +44,8 @@ def gradient_shap(
     model, score, output
         As in `ifa.tap`. The model is never touched.
     baselines
-        What is drawn from: a tensor (baseline, \*input), such as a part of the training data, or
+        What is drawn from: a tensor (baseline, \*input), or a tree of these as the inputs are, such
+        as a part of the training data, or
         one baseline or a list of them as in `ifa.attribute.integrated_gradients`.
     draws
         Number n of draws, each a forward and a backward pass.
@@ -84,7 +84,7 @@ def gradient_shap(
     """
     scorer = scorer_of("gradient_shap", model, score, output)
     check_noise(scorer.where, draws, stdev, seed)
-    listed = list(baselines) if isinstance(baselines, Tensor) else several(scorer.where, baselines)
+    listed = _listed(scorer.where, baselines)
     if not listed:
         raise ValueError(f"{scorer.where}: expected at least one baseline, got none. Take 0.0.")
     places, rng = (np.random.default_rng((seed, 0, use)) for use in (1, 2))
@@ -95,15 +95,23 @@ def gradient_shap(
     return path_attribution(scorer, make, nodes, listed, chunk, options)
 
 
-def _random(
-    inputs: Tensor, baselines: Sequence[Tensor], *, starts: Sequence[int], stdev: float, seed: int
-) -> Path:
-    def ends(step: int) -> tuple[Tensor, Tensor]:
-        drawn = stdev * noise(inputs.shape[1:], inputs, seed, step) if stdev else 0.0
-        return baselines[starts[step]], inputs + drawn
+def _listed(where: str, baselines: Any) -> list[Any]:
+    if isinstance(baselines, list) or not tensors_of(baselines):
+        return several(where, baselines)
+    return [take(baselines, number) for number in range(count(baselines))]
 
-    def at(step: int, node: float) -> tuple[Tensor, Tensor]:
-        start, end = ends(step)
-        return torch.lerp(start, end, node), end - start
+
+def _random(
+    inputs: Any, baselines: Sequence[Any], *, starts: Sequence[int], stdev: float, seed: int
+) -> Path:
+    def ends(step: int) -> tuple[Any, Any]:
+        if not stdev:
+            return baselines[starts[step]], inputs
+        drawn = noise_like(inputs, seed, step)
+        noisy = over(lambda one, added: one + stdev * added, inputs, drawn)
+        return baselines[starts[step]], noisy
+
+    def at(step: int, node: float) -> tuple[Any, Any]:
+        return between(*ends(step), node)
 
     return Path(at, map(ends, range(len(starts))))

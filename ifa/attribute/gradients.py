@@ -1,8 +1,12 @@
 """The gradient of the score with respect to the input, and two readings of it."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from ifa.attribute.attributions import Attribution, scorer_of, slopes
+from ifa.network.inputs import over
 from ifa.network.scorers import Scorer
 from ifa.score import logit
 from ifa.types import Output, Score
@@ -22,7 +26,9 @@ def gradient(model: nn.Module, *, score: Score = logit, output: Output = None) -
     -------
     callable
         ``(inputs, target=None) -> attribution`` shaped like the inputs, signed, in the score's unit
-        per unit of the input. `target` is None for the prediction, an int, (sample,), or (target,
+        per unit of the input. Inputs are a tensor, a tuple of them (positional arguments) or a
+        mapping (by keyword), and so is the attribution, with None in the place of what is not of
+        real numbers. `target` is None for the prediction, an int, (sample,), or (target,
         sample): many targets from one forward pass, which have their axis first. What the network
         runs under ``no_grad`` is a constant; NaN where the score is.
 
@@ -121,9 +127,9 @@ def input_times_gradient(
     return Attribution(scorer_of("input_times_gradient", model, score, output), _times_input)
 
 
-def _size(scorer: Scorer, inputs: Tensor, targets: Tensor) -> Tensor:
-    return slopes(scorer, inputs, targets).abs()
+def _size(scorer: Scorer, inputs: Any, targets: Tensor) -> Any:
+    return over(torch.abs, slopes(scorer, inputs, targets))
 
 
-def _times_input(scorer: Scorer, inputs: Tensor, targets: Tensor) -> Tensor:
-    return inputs * slopes(scorer, inputs, targets)
+def _times_input(scorer: Scorer, inputs: Any, targets: Tensor) -> Any:
+    return over(torch.mul, slopes(scorer, inputs, targets), inputs)

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,10 @@ from ifa.attribute.attributions import (
     wide,
 )
 from ifa.attribute.paths import attributed, gain
-from ifa.baseline import Baseline, baseline_of
+from ifa.baseline import Baseline
 from ifa.chains import describe
 from ifa.checks import check_count
+from ifa.network.inputs import baselines_of, count, filled, floating, take
 from ifa.network.scorers import Scorer
 from ifa.score import logit
 from ifa.types import Output, Score
@@ -111,21 +113,21 @@ def guided_integrated_gradients(
 
 def _observed(
     scorer: Scorer,
-    inputs: Tensor,
+    inputs: Any,
     targets: Tensor,
     *,
-    method: partial[Tensor],
+    method: partial[Any],
     baseline: Baseline,
     chunk: int | None,
 ) -> Attributed:
-    ends = [(baseline_of(scorer.where, baseline, inputs), inputs)]
+    ends = [(baselines_of(scorer.where, baseline, inputs), inputs)]
     gained = gain(scorer, ends, targets, at_once(scorer, inputs, chunk))
     return attributed(method(scorer, inputs, targets), gained, targets.ndim)
 
 
 def _guided(
     scorer: Scorer,
-    inputs: Tensor,
+    inputs: Any,
     targets: Tensor,
     *,
     steps: int,
@@ -133,18 +135,38 @@ def _guided(
     distance: float,
     baseline: Baseline,
     chunk: int | None,
-) -> Tensor:
-    start = baseline_of(scorer.where, baseline, inputs)
-    lead = (*targets.shape, *inputs.shape[1:])
-    # one row for each sample of each target
-    rows = [wide(part).expand(lead).flatten(0, targets.ndim - 1) for part in (start, inputs)]
-    size = at_once(scorer, inputs, chunk)
-    parts = [part.split(size) for part in (*rows, targets.flatten())]
-    found = [
-        _walk(scorer, begin, end, target, inputs, steps, fraction, distance)
-        for begin, end, target in zip(*parts, strict=True)
+) -> Any:
+    start = baselines_of(scorer.where, baseline, inputs)
+    # one row for each sample of each target, with the coordinates of all tensors
+    rows = [
+        _flat(part).expand(*targets.shape, -1).flatten(0, targets.ndim - 1)
+        for part in (start, inputs)
     ]
-    return torch.cat(found).reshape(lead).to(inputs.dtype)
+    sample = torch.arange(targets.numel(), device=targets.device) % count(inputs)
+    size = at_once(scorer, inputs, chunk)
+    parts = [part.split(size) for part in (*rows, targets.flatten(), sample)]
+    found = [
+        _walk(scorer, begin, end, target, take(inputs, which), steps, fraction, distance)
+        for begin, end, target, which in zip(*parts, strict=True)
+    ]
+    values = torch.cat(found).reshape(*targets.shape, -1)
+    return filled(inputs, _apart(values, inputs), blank=True)
+
+
+def _flat(tree: Any) -> Tensor:
+    """Lay out all coordinates of the floating tensors: (sample, coordinate)."""
+    return torch.cat([wide(one).reshape(len(one), -1) for one in floating(tree)], 1)
+
+
+def _apart(values: Tensor, like: Any) -> list[Tensor]:
+    """Return (..., coordinate) as tensors (..., *input)."""
+    shapes = [one.shape[1:] for one in floating(like)]
+    parts = values.split([shape.numel() for shape in shapes], -1)
+    lead = values.shape[:-1]
+    return [
+        part.reshape(*lead, *shape).to(one.dtype)
+        for part, shape, one in zip(parts, shapes, floating(like), strict=True)
+    ]
 
 
 def _walk(
@@ -152,18 +174,16 @@ def _walk(
     start: Tensor,
     end: Tensor,
     targets: Tensor,
-    like: Tensor,
+    like: Any,
     steps: int,
     fraction: float,
     distance: float,
 ) -> Tensor:
-    shape, start, end = start.shape, start.flatten(1), end.flatten(1)
     whole = (end - start).abs().sum(1)
     here, found = start, torch.zeros_like(start)
     for step in range(1, steps + 1):
         part = step / steps
-        points = here.reshape(shape).to(like.dtype)
-        slope = wide(slopes(scorer, points, targets)).flatten(1)
+        slope = _flat(slopes(scorer, filled(like, _apart(here, like)), targets))
         low = torch.lerp(start, end, max(part - distance, 0.0))
         high = torch.lerp(start, end, min(part + distance, 1.0))
         before = here
@@ -173,7 +193,7 @@ def _walk(
         found = found + slope * (here - before)
     # a path on which something is not a number does not arrive
     arrived = (end - here).abs().sum(1) <= 1e3 * _CLOSE * whole
-    return torch.where(arrived[:, None], found, math.nan).reshape(shape)
+    return torch.where(arrived[:, None], found, math.nan)
 
 
 def _moved(

@@ -9,7 +9,7 @@ from torch import Tensor
 from ifa.attribute.attributions import wide
 from ifa.attribute.transforms import Attribute, Transformed
 from ifa.checks import check_noise
-from ifa.noise import noise
+from ifa.network.inputs import filled, floating, noise_like, over
 
 
 def smooth(
@@ -20,9 +20,9 @@ def smooth(
     .. math:: b = \frac{1}{n} \sum_{i=1}^{n} a(x + \delta_i), \qquad
         \delta_i \sim N\bigl(0, (\sigma\,(\max x - \min x))^2\bigr)
 
-    The range is each sample's own. The noise of a draw depends on the seed and the draw alone, and
-    is, but for the range, the same for every sample. The prediction that is explained for
-    ``target=None`` is that on the input without noise.
+    The range is each sample's own, of several tensors of each. The noise of a draw depends on the
+    seed and the draw alone, and is, but for the range, the same for every sample. The prediction
+    that is explained for ``target=None`` is that on the input without noise.
 
     Parameters
     ----------
@@ -145,23 +145,32 @@ def _noisy(name: str, attribution: Attribute, draws: int, stdev: float, seed: in
 
 def _over_noise(
     base: Attribute,
-    inputs: Tensor,
+    inputs: Any,
     targets: Any,
     *,
     name: str,
     draws: int,
     stdev: float,
     seed: int,
-) -> Tensor:
-    axes = tuple(range(1, inputs.ndim))
-    width = stdev * (inputs.amax(axes, keepdim=True) - inputs.amin(axes, keepdim=True))
-    mean = squares = torch.zeros((), dtype=torch.float64)
+) -> Any:
+    def noisy(one: Tensor, added: Tensor) -> Tensor:
+        flat = one.reshape(len(one), -1)
+        width = stdev * (flat.amax(1) - flat.amin(1))
+        return one + width.reshape(-1, *(1,) * (one.ndim - 1)) * added
+
+    kept: list[tuple[Tensor, Tensor]] = []
     for draw in range(draws):
-        found = base(inputs + width * noise(inputs.shape[1:], inputs, seed, draw), targets)
-        values = wide(found.square() if name == "squared" else found)
-        # running means: of equal values exactly the value
-        mean, squares = mean.to(values), squares.to(values)
-        change = values - mean
-        mean = mean + change / (draw + 1)
-        squares = squares + change * (values - mean)
-    return (squares / draws if name == "variance" else mean).to(found.dtype)
+        found = base(over(noisy, inputs, noise_like(inputs, seed, draw)), targets)
+        values = [wide(one.square() if name == "squared" else one) for one in floating(found)]
+        kept = kept or [(torch.zeros_like(one), torch.zeros_like(one)) for one in values]
+        kept = [_updated(*pair, one, draw + 1) for pair, one in zip(kept, values, strict=True)]
+    chosen = [squares / draws if name == "variance" else mean for mean, squares in kept]
+    pairs = zip(chosen, floating(found), strict=True)
+    return filled(found, [one.to(like.dtype) for one, like in pairs])
+
+
+def _updated(mean: Tensor, squares: Tensor, value: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Take one more value into a running mean, of equal values exactly the value, and variance."""
+    change = value - mean
+    mean = mean + change / count
+    return mean, squares + change * (value - mean)

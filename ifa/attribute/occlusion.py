@@ -9,9 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from ifa.attribute.attributions import Attribution, at_once, scorer_of, wide
-from ifa.baseline import Baseline, baseline_of, space_axes
+from ifa.baseline import Baseline, space_axes
 from ifa.chains import describe
 from ifa.checks import check_count
+from ifa.network.inputs import (
+    Place,
+    at,
+    baselines_of,
+    put,
+    real_grid_place,
+    take,
+    varied,
+)
 from ifa.network.scorers import Scorer
 from ifa.noise import chunks
 from ifa.score import logit
@@ -29,6 +38,7 @@ def occlusion(
     stride: Extent = 1,
     baseline: Baseline = 0.0,
     chunk: int | None = None,
+    grid_of: str | int | None = None,
 ) -> Attribution:
     r"""Give each position the mean loss of score over the windows that cover it.
 
@@ -52,6 +62,9 @@ def occlusion(
     chunk
         How many covered inputs run at once: bounds the memory and changes no result. None: as many
         as are fast.
+    grid_of
+        Which tensor of a tree is covered, by its key or index; None for the first (sample, channel,
+        \*space). The others stay as they are, and nothing is attributed to them.
 
     Returns
     -------
@@ -78,45 +91,50 @@ def occlusion(
     tensor([[[3., 3., 6.]]])
     """
     scorer = scorer_of("occlusion", model, score, output)
-    method = partial(_occlusion, window=window, stride=stride, baseline=baseline, chunk=chunk)
+    method = partial(_occlusion, window=window, stride=stride, baseline=baseline)
+    method = partial(method, chunk=chunk, grid_of=grid_of)
     options = f"{window=}, {stride=}, baseline={describe(baseline)}"
     return Attribution(scorer, method, options, chunked=True, chunk=chunk)
 
 
 def _occlusion(
     scorer: Scorer,
-    inputs: Tensor,
+    inputs: Any,
     targets: Tensor,
     *,
     window: Extent,
     stride: Extent,
     baseline: Baseline,
     chunk: int | None,
-) -> Tensor:
-    space = [inputs.shape[axis] for axis in space_axes(inputs)]
+    grid_of: str | int | None,
+) -> Any:
+    place = real_grid_place(scorer.where, inputs, grid_of)
+    image = at(inputs, place)
+    space = [image.shape[axis] for axis in space_axes(image)]
     windows = _per_axis(scorer.where, "window", window, space)
     strides = _per_axis(scorer.where, "stride", stride, windows)
     covers = [
-        _covers(*extents).to(inputs.device) for extents in zip(space, windows, strides, strict=True)
+        _covers(*extents).to(image.device) for extents in zip(space, windows, strides, strict=True)
     ]
-    hidden = baseline_of(scorer.where, baseline, inputs)
+    hidden = at(baselines_of(scorer.where, baseline, inputs), place)
     rows = at_once(scorer, inputs, chunk)
     found = [
-        _losses(scorer, inputs[here], hidden[here], targets[..., here], covers, rows)
-        for here in (slice(span.start, span.stop) for span in chunks(len(inputs), rows))
+        _losses(scorer, take(inputs, here), place, hidden[here], targets[..., here], covers, rows)
+        for here in (slice(span.start, span.stop) for span in chunks(len(image), rows))
     ]
     losses = torch.cat(found, targets.ndim - 1)
     for axis, cover in enumerate(covers, start=targets.ndim):
         mean = wide(cover) / wide(cover).sum(0)
         losses = torch.movedim(torch.movedim(losses, axis, -1) @ mean, -1, axis)
-    channels = (1,) * (inputs.ndim - 1 - len(space))
-    shaped = losses.reshape(*targets.shape, *channels, *space).to(inputs.dtype)
-    return shaped.expand(*targets.shape, *inputs.shape[1:]).clone()
+    channels = (1,) * (image.ndim - 1 - len(space))
+    shaped = losses.reshape(*targets.shape, *channels, *space).to(image.dtype)
+    return put(inputs, place, shaped.expand(*targets.shape, *image.shape[1:]).clone(), blank=True)
 
 
 def _losses(
     scorer: Scorer,
-    inputs: Tensor,
+    inputs: Any,
+    place: Place,
     hidden: Tensor,
     targets: Tensor,
     covers: Sequence[Tensor],
@@ -124,20 +142,20 @@ def _losses(
 ) -> Tensor:
     """Return what the score loses at every window: (*target, sample, *window)."""
     counts = tuple(len(cover) for cover in covers)
-    axis, scores = targets.ndim - 1, []
-    for span in chunks(int(np.prod(counts)), max(1, rows // len(inputs))):
+    image, axis, scores = at(inputs, place), targets.ndim - 1, []
+    for span in chunks(int(np.prod(counts)), max(1, rows // len(image))):
         places = np.unravel_index(span, counts)
         masks = covers[0][places[0]]
-        for cover, place in zip(covers[1:], places[1:], strict=True):
-            masks = masks[..., None] & cover[place].reshape(
+        for cover, start in zip(covers[1:], places[1:], strict=True):
+            masks = masks[..., None] & cover[start].reshape(
                 len(span), *(1,) * (masks.ndim - 1), cover.shape[1]
             )
         # (window, sample, *input), the same for every channel
-        lead = (1,) * (inputs.ndim - len(counts))
-        covered = torch.where(masks.reshape(len(span), *lead, *masks.shape[1:]), hidden, inputs)
+        lead = (1,) * (image.ndim - len(counts))
+        covered = torch.where(masks.reshape(len(span), *lead, *masks.shape[1:]), hidden, image)
         asked = targets.repeat(*(1,) * axis, len(span))
-        scored = scorer.scores(covered.flatten(0, 1), asked)
-        scores.append(wide(scored).unflatten(axis, (len(span), len(inputs))))
+        scored = scorer.scores(varied(inputs, place, covered.flatten(0, 1)), asked)
+        scores.append(wide(scored).unflatten(axis, (len(span), len(image))))
     losses = wide(scorer.scores(inputs, targets)).unsqueeze(axis) - torch.cat(scores, axis)
     return losses.transpose(axis, axis + 1).unflatten(axis + 1, counts)
 

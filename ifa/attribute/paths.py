@@ -21,8 +21,9 @@ from ifa.attribute.attributions import (
     total,
     wide,
 )
-from ifa.baseline import Baseline, baseline_of
+from ifa.baseline import Baseline
 from ifa.checks import check_choice, check_count
+from ifa.network.inputs import baselines_of, count, filled, floating, joined, over, split, take
 from ifa.network.scorers import Scorer
 from ifa.noise import chunks
 
@@ -42,12 +43,12 @@ class Path(NamedTuple):
     """Curves of a batch, one for each sample, or several to average over."""
 
     # (step, node) -> point and velocity, each (sample, *input)
-    at: Callable[[int, float], tuple[Tensor, Tensor]]
-    ends: Iterable[tuple[Tensor, Tensor]]  # start and end of each curve
+    at: Callable[[int, float], tuple[Any, Any]]
+    ends: Iterable[tuple[Any, Any]]  # start and end of each curve
 
 
 # (inputs, baselines) -> the path of these samples
-MakePath = Callable[[Tensor, Sequence[Tensor]], Path]
+MakePath = Callable[[Any, Sequence[Any]], Path]
 
 
 def quadrature(where: str, rule: str, steps: int, curves: int = 1) -> Quadrature:
@@ -72,7 +73,7 @@ def quadrature(where: str, rule: str, steps: int, curves: int = 1) -> Quadrature
 
 def several(where: str, baseline: Any) -> list[Baseline]:
     """List baselines, of which one may be given by itself."""
-    listed = list(baseline) if isinstance(baseline, list | tuple) else [baseline]
+    listed = list(baseline) if isinstance(baseline, list) else [baseline]
     if not listed:
         raise ValueError(f"{where}: expected at least one baseline, got none. Take 0.0.")
     return listed
@@ -92,74 +93,81 @@ def path_attribution(
     return Complete(scorer, method, observe, options, chunked=True, chunk=chunk)
 
 
-def straight(inputs: Tensor, baselines: Sequence[Tensor], *, steps: int) -> Path:
+def straight(inputs: Any, baselines: Sequence[Any], *, steps: int) -> Path:
     """Go from each baseline to the inputs on a line, in so many steps each."""
 
-    def at(step: int, node: float) -> tuple[Tensor, Tensor]:
-        start = baselines[step // steps]
-        return torch.lerp(start, inputs, node), inputs - start
+    def at(step: int, node: float) -> tuple[Any, Any]:
+        return between(baselines[step // steps], inputs, node)
 
     return Path(at, [(start, inputs) for start in baselines])
 
 
-def gain(
-    scorer: Scorer, ends: Iterable[tuple[Tensor, Tensor]], targets: Tensor, size: int
-) -> Tensor:
+def between(start: Any, end: Any, node: float) -> tuple[Any, Any]:
+    """Return a point of a line, and how fast it moves."""
+    return over(partial(torch.lerp, weight=node), start, end), over(torch.sub, end, start)
+
+
+def gain(scorer: Scorer, ends: Iterable[tuple[Any, Any]], targets: Tensor, size: int) -> Tensor:
     """Return what y gains from start to end, on average over curves, in float64; so many a time."""
 
-    def scores(inputs: Tensor) -> Tensor:
-        parts = zip(inputs.split(size), targets.split(size, -1), strict=True)
+    def scores(inputs: Any) -> Tensor:
+        parts = zip(split(inputs, size), targets.split(size, -1), strict=True)
         return wide(torch.cat([scorer.scores(*part) for part in parts], targets.ndim - 1))
 
     return torch.stack([scores(end) - scores(start) for start, end in ends]).mean(0)
 
 
-def attributed(values: Tensor, gained: Tensor, axes: int) -> Attributed:
+def attributed(values: Any, gained: Tensor, axes: int) -> Attributed:
     """Put an attribution together with what it should sum to."""
-    dtype = values.dtype
+    dtype = floating(values)[0].dtype
     return Attributed(values, gained.to(dtype), (total(values, axes) - gained).to(dtype))
 
 
 def _integrated(
     scorer: Scorer,
-    inputs: Tensor,
+    inputs: Any,
     targets: Tensor,
     *,
     make: MakePath,
     rule: Quadrature,
     baselines: Sequence[Baseline],
     chunk: int | None,
-) -> Tensor:
-    starts = [baseline_of(scorer.where, one, inputs) for one in baselines]
+) -> Any:
+    starts = [baselines_of(scorer.where, one, inputs) for one in baselines]
     rows = at_once(scorer, inputs, chunk)
-    found: list[Tensor] = []
-    for span in chunks(len(inputs), rows):
+    found: list[Any] = []
+    for span in chunks(count(inputs), rows):
         here = slice(span.start, span.stop)
-        path = make(inputs[here], [start[here] for start in starts])
+        some = take(inputs, here)
+        path = make(some, [take(start, here) for start in starts])
         size = max(1, rows // len(span))
-        found.append(_sum(scorer, path, rule, targets[..., here], size, inputs[here]))
-    return torch.cat(found, targets.ndim - 1)
+        found.append(_sum(scorer, path, rule, targets[..., here], size, some))
+    return joined(found, targets.ndim - 1)
 
 
 def _sum(
-    scorer: Scorer, path: Path, rule: Quadrature, targets: Tensor, size: int, like: Tensor
-) -> Tensor:
+    scorer: Scorer, path: Path, rule: Quadrature, targets: Tensor, size: int, like: Any
+) -> Any:
     axis = targets.ndim - 1
     # steps are added in order whatever the chunk
-    found = wide(like.new_zeros(*targets.shape, *like.shape[1:]))
+    found = [wide(one.new_zeros(*targets.shape, *one.shape[1:])) for one in floating(like)]
     for steps in chunks(len(rule.nodes), size):
         pairs = [path.at(step, rule.nodes[step]) for step in steps]
-        points = torch.cat([point for point, _ in pairs])
+        points = joined([point for point, _ in pairs])
         asked = targets.repeat(*(1,) * axis, len(steps))
-        gradients = slopes(scorer, points, asked).chunk(len(steps), axis)
-        for step, (_, velocity), slope in zip(steps, pairs, gradients, strict=True):
-            found = found + rule.weights[step] * wide(velocity) * wide(slope)
-    return found.to(like.dtype)
+        gradients = floating(slopes(scorer, points, asked))
+        by_step = zip(*(one.chunk(len(steps), axis) for one in gradients), strict=True)
+        for step, (_, velocity), slope in zip(steps, pairs, by_step, strict=True):
+            weight = rule.weights[step]
+            each = zip(found, floating(velocity), slope, strict=True)
+            found = [sums + weight * wide(v) * wide(s) for sums, v, s in each]
+    pairs = zip(found, floating(like), strict=True)
+    return filled(like, [sums.to(one.dtype) for sums, one in pairs], blank=True)
 
 
 def _observed(
     scorer: Scorer,
-    inputs: Tensor,
+    inputs: Any,
     targets: Tensor,
     *,
     method: Any,
@@ -168,7 +176,7 @@ def _observed(
     chunk: int | None,
 ) -> Attributed:
     values = method(scorer, inputs, targets)
-    starts = [baseline_of(scorer.where, one, inputs) for one in baselines]
+    starts = [baselines_of(scorer.where, one, inputs) for one in baselines]
     ends = make(inputs, starts).ends
     gained = gain(scorer, ends, targets, at_once(scorer, inputs, chunk))
     return attributed(values, gained, targets.ndim)

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from ifa.attribute.attributions import Attribution, check_model, slopes
 from ifa.network.scorers import Scorer
 from ifa.score import logit
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 _OUT_OF_PLACE = (torch.relu, Tensor.relu, functional.relu)
 _IN_PLACE = (torch.relu_, Tensor.relu_)
@@ -158,7 +158,7 @@ class _Rectified(Scorer):
         super().__init__(where, model, score, output)
         self.rule = rule
 
-    def run(self, inputs: Tensor) -> Any:
+    def run(self, inputs: Inputs) -> Any:
         with _Rectifiers(self.rule) as rectifiers:
             output = super().run(inputs)
         if not rectifiers.count:

@@ -13,6 +13,7 @@ from ifa.attribute.attributions import Attribution, scorer_of, spoilt, wide
 from ifa.baseline import space_axes
 from ifa.chains import describe
 from ifa.network.gradients import joined, pulled
+from ifa.network.inputs import at, put, real_grid_place
 from ifa.network.scorers import Scorer
 from ifa.network.sites import Site
 from ifa.resizing import resized
@@ -32,6 +33,7 @@ def legrad(
     score: Score = logit,
     output: Output = None,
     grid: Tokens | None = None,
+    grid_of: str | int | None = None,
 ) -> Attribution:
     r"""Average the positive gradients of the attention probabilities.
 
@@ -52,6 +54,8 @@ def legrad(
         ``nn.MultiheadAttention``; every token attends to every token.
     grid
         How the tokens lie, an `ifa.tokens`; None: on the one grid that fits the input.
+    grid_of
+        Which tensor of a tree the tokens are of, as in `ifa.tap`; nothing is said of the others.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def legrad(
     """
     scorer = scorer_of("legrad", model, score, output)
     _check_grid(scorer.where, grid)
-    method = partial(_explained, relate=_sensitivities, grid=grid)
+    method = partial(_explained, relate=_sensitivities, grid=grid, grid_of=grid_of)
     return Attribution(scorer, method, f"grid={describe(grid)}")
 
 
@@ -90,6 +94,7 @@ def attention_rollout(
     output: Output = None,
     gradients: bool = True,
     grid: Tokens | None = None,
+    grid_of: str | int | None = None,
 ) -> Attribution:
     r"""Follow the attention from the output through all blocks to the patches.
 
@@ -109,7 +114,7 @@ def attention_rollout(
     gradients
         As above. Without them :math:`\bar A^l = \tfrac{1}{2} + \tfrac{1}{2H} \sum_h A^l_h`, the
         plain rollout, which is the same for every target.
-    grid
+    grid, grid_of
         As in `ifa.attribute.legrad`.
 
     Returns
@@ -139,7 +144,7 @@ def attention_rollout(
     scorer = scorer_of("attention_rollout", model, score, output)
     _check_grid(scorer.where, grid)
     relate = partial(_rolled_out, block=_weighted if gradients else _plain)
-    method = partial(_explained, relate=relate, grid=grid)
+    method = partial(_explained, relate=relate, grid=grid, grid_of=grid_of)
     return Attribution(scorer, method, f"{gradients=}, grid={describe(grid)}")
 
 
@@ -158,17 +163,20 @@ Relate = Callable[[Sequence[Tensor], Sequence[Tensor], int], Tensor]
 
 def _explained(
     scorer: Scorer,
-    inputs: Tensor,
+    inputs: Any,
     targets: Tensor,
     *,
     relate: Relate,
     grid: Tokens | None,
-) -> Tensor:
+    grid_of: str | int | None,
+) -> Any:
+    place = real_grid_place(scorer.where, inputs, grid_of)
+    image = at(inputs, place)
     many = targets if targets.ndim == 2 else targets[None]
     seen, output, pull = observed(scorer, inputs)
     tokens = seen[0].shape[-1]
-    site = Site("attention", (tokens, seen[0].shape[1]), inputs.dtype)
-    lay = grid or only_grid(scorer.model, site, tuple(inputs.shape[1:]), scorer.where)
+    site = Site("attention", (tokens, seen[0].shape[1]), image.dtype)
+    lay = grid or only_grid(scorer.model, site, tuple(image.shape[1:]), scorer.where)
     if lay.prefix + math.prod(lay.grid) != tokens:
         raise ValueError(
             f"{scorer.where}: expected a grid of {tokens} tokens, got {lay}. "
@@ -177,11 +185,11 @@ def _explained(
     size = sum(probabilities.numel() * probabilities.element_size() for probabilities in seen)
     parts = pulled(scorer.where, scorer.score, output, many, pull, size)
     said = joined([spoilt(relate(seen, part.gradients, lay.prefix), part.scores) for part in parts])
-    space = tuple(inputs.shape[axis] for axis in space_axes(inputs))
-    maps = resized(said[..., lay.prefix :].unflatten(2, lay.grid), space).to(inputs.dtype)
-    channels = (1,) * (inputs.ndim - 1 - len(space))
-    maps = maps.reshape(*many.shape, *channels, *space).expand(*many.shape, *inputs.shape[1:])
-    return maps.clone() if targets.ndim == 2 else maps[0].clone()
+    space = tuple(image.shape[axis] for axis in space_axes(image))
+    maps = resized(said[..., lay.prefix :].unflatten(2, lay.grid), space).to(image.dtype)
+    channels = (1,) * (image.ndim - 1 - len(space))
+    maps = maps.reshape(*many.shape, *channels, *space).expand(*many.shape, *image.shape[1:])
+    return put(inputs, place, (maps if targets.ndim == 2 else maps[0]).clone(), blank=True)
 
 
 def _sensitivities(seen: Sequence[Tensor], gradients: Sequence[Tensor], _: int) -> Tensor:

@@ -4,23 +4,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ifa.attribute.attributions import wide
 from ifa.chains import describe
 from ifa.checks import check_choice
+from ifa.network.inputs import at, came, grid_place, named, over, put
+from ifa.types import Inputs
 
 Attribute = Callable[..., Any]
 
 # (attribution, inputs, targets) -> the new one's values
-Change = Callable[[Attribute, Tensor, Any], Any]
+Change = Callable[[Attribute, Any, Any], Any]
 
 
 class Split(NamedTuple):
     """What speaks for the target, and what against; their sum is the attribution."""
 
-    positive: Tensor
-    negative: Tensor
+    positive: Any
+    negative: Any
 
 
 class Transformed:
@@ -37,11 +40,11 @@ class Transformed:
     def __repr__(self) -> str:
         return f"{self._name}({describe(self._base)}{self._options and ', '}{self._options})"
 
-    def __call__(self, inputs: Tensor, target: Any = None) -> Any:
+    def __call__(self, inputs: Inputs, target: Any = None) -> Any:
         """Return the attribution of every sample, of every target where there are many."""
         return self._change(self._base, inputs, self.targets(inputs, target))
 
-    def targets(self, inputs: Tensor, target: Any = None) -> Any:
+    def targets(self, inputs: Inputs, target: Any = None) -> Any:
         """Return what is explained: for None the prediction on the inputs as they are."""
         if hasattr(self._base, "targets"):
             return self._base.targets(inputs, target)  # pyright: ignore
@@ -147,7 +150,12 @@ def split(attribution: Attribute) -> Transformed:
     return Transformed("split", attribution, _split)
 
 
-def times_map(attribution: Attribute, explain: Callable[..., Tensor]) -> Transformed:
+def times_map(
+    attribution: Attribute,
+    explain: Callable[..., Tensor],
+    *,
+    grid_of: str | int | None = None,
+) -> Transformed:
     r"""Multiply an attribution with a map: Guided Grad-CAM, and every other such pair.
 
     .. math:: b_c(p) = a_c(p) \, M(p)
@@ -159,6 +167,8 @@ def times_map(attribution: Attribute, explain: Callable[..., Tensor]) -> Transfo
     explain
         ``(inputs, target) -> maps`` (sample, \*space) at the input's size, such as
         ``functools.partial(ifa.explain, model)``; it is called with the attribution's targets.
+    grid_of
+        Which tensor of a tree the maps are of, as in `ifa.explain`; nothing is said of the others.
 
     Returns
     -------
@@ -190,18 +200,23 @@ def times_map(attribution: Attribute, explain: Callable[..., Tensor]) -> Transfo
             f"ifa.attribute.times_map: expected explain (inputs, target) -> maps, got {explain!r}. "
             "Take functools.partial(ifa.explain, model)."
         )
-    change = partial(_times_map, explain=explain)
+    change = partial(_times_map, explain=explain, grid_of=grid_of)
     return Transformed("times_map", attribution, change, describe(explain))
 
 
-def _times_input(base: Attribute, inputs: Tensor, targets: Any) -> Tensor:
-    return inputs * _like(inputs, base(inputs, targets), "times_input")
+def _times_input(base: Attribute, inputs: Any, targets: Any) -> Any:
+    return over(torch.mul, _like(inputs, base(inputs, targets), "times_input"), inputs)
 
 
-def _collapsed(base: Attribute, inputs: Tensor, targets: Any, *, how: str) -> Tensor:
+def _collapsed(base: Attribute, inputs: Any, targets: Any, *, how: str) -> Any:
     values = _like(inputs, base(inputs, targets), "collapse")
-    if inputs.ndim == 2:
-        values = values.unsqueeze(-2)
+    return over(partial(_one_map, how=how), values, inputs)
+
+
+def _one_map(values: Tensor, inputs: Tensor, *, how: str) -> Tensor:
+    if inputs.ndim < 3:
+        lead = values.shape[: values.ndim - inputs.ndim + 1]
+        values = values.reshape(*lead, 1, -1)
     channel = 1 - max(inputs.ndim, 3)
     if how == "absmax":
         return values.abs().amax(channel)
@@ -209,35 +224,49 @@ def _collapsed(base: Attribute, inputs: Tensor, targets: Any, *, how: str) -> Te
     return (summed if how == "sum" else summed / values.shape[channel]).to(values.dtype)
 
 
-def _split(base: Attribute, inputs: Tensor, targets: Any) -> Split:
+def _split(base: Attribute, inputs: Any, targets: Any) -> Split:
     values = base(inputs, targets)
-    return Split(values.clamp(min=0), values.clamp(max=0))
+    below = over(partial(torch.clamp, max=0), values)
+    return Split(over(partial(torch.clamp, min=0), values), below)
 
 
 def _times_map(
-    base: Attribute, inputs: Tensor, targets: Any, *, explain: Callable[..., Tensor]
-) -> Tensor:
-    values, maps = base(inputs, targets), explain(inputs, targets)
-    channels = inputs.ndim > 2 and values.shape[-inputs.ndim :] == inputs.shape
+    base: Attribute,
+    inputs: Any,
+    targets: Any,
+    *,
+    explain: Callable[..., Tensor],
+    grid_of: str | int | None,
+) -> Any:
+    place = grid_place("ifa.attribute.times_map", inputs, grid_of)
+    found, maps, image = base(inputs, targets), explain(inputs, targets), at(inputs, place)
+    values = at(found, place)
+    channels = image.ndim > 2 and values.shape[-image.ndim :] == image.shape
     if channels:
-        maps = maps.unsqueeze(maps.ndim + 2 - inputs.ndim)
+        maps = maps.unsqueeze(maps.ndim + 2 - image.ndim)
     wanted = list(values.shape)
     if channels:
-        wanted[1 - inputs.ndim] = 1
+        wanted[1 - image.ndim] = 1
     if list(maps.shape) != wanted:
         raise ValueError(
             "ifa.attribute.times_map: expected maps of the attribution's samples and space, "
             f"{tuple(values.shape)}, got {tuple(maps.shape)}. Bring them to the input's size, "
             "e.g. with ifa.explain(..., size='input')."
         )
-    return values * maps
+    return put(found, place, values * maps, blank=True)
 
 
-def _like(inputs: Tensor, values: Any, name: str) -> Tensor:
-    if not isinstance(values, Tensor) or values.shape[-inputs.ndim :] != inputs.shape:
-        came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(
-            f"ifa.attribute.{name}: expected an attribution shaped like the inputs, "
-            f"{tuple(inputs.shape)}, got {came}. Apply it before collapse, split and the like."
-        )
-    return values
+def _like(inputs: Any, values: Any, name: str) -> Any:
+    wanted, found = named(inputs), named(values)
+    for place, given in found.items():
+        like = wanted.get(place)
+        if like is None or given.shape[given.ndim - like.ndim :] != like.shape:
+            break
+    else:
+        if found:
+            return values
+    shapes = str(tuple(values.shape)) if isinstance(values, Tensor) else type(values).__name__
+    raise ValueError(
+        f"ifa.attribute.{name}: expected an attribution shaped like the inputs, {came(inputs)}, "
+        f"got {shapes}. Apply it before collapse, split and the like."
+    )

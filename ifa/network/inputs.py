@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ifa.baseline import baseline_of
 from ifa.network.outputs import map_tensors, parts_of, rebuilt
 from ifa.noise import chunks, noise
 from ifa.types import Inputs
@@ -87,12 +88,12 @@ def split(inputs: Any, size: int) -> Iterator[Any]:
     return (take(inputs, slice(s.start, s.stop)) for s in chunks(count(inputs), size))
 
 
-def joined(trees: Sequence[Any]) -> Any:
+def joined(trees: Sequence[Any], axis: int = 0) -> Any:
     """Join trees of one structure along their samples."""
     if len(trees) == 1 or isinstance(trees[0], Tensor):
-        return trees[0] if len(trees) == 1 else torch.cat(list(trees))
+        return trees[0] if len(trees) == 1 else torch.cat(list(trees), axis)
     columns = [named(tree) for tree in trees]
-    parts = {place: torch.cat([tree[place] for tree in columns]) for place in columns[0]}
+    parts = {place: torch.cat([tree[place] for tree in columns], axis) for place in columns[0]}
     return _placed(trees[0], parts)
 
 
@@ -112,7 +113,7 @@ def over(change: Callable[..., Any], first: Any, *rest: Any) -> Any:
         return change(first, *rest) if first.is_floating_point() else first
     others = [parts_of(tree) for tree in rest]
     found = {
-        key: over(change, part, *(other[key] for other in others))
+        key: over(change, part, *(other.get(key) for other in others))
         for key, part in parts_of(first).items()
     }
     return rebuilt(first, found) if found else first
@@ -148,6 +149,19 @@ def grid_place(where: str, inputs: Inputs, grid_of: str | int | None = None) -> 
     return next(iter(found))
 
 
+def real_grid_place(where: str, inputs: Inputs, grid_of: str | int | None = None) -> Place:
+    """Find the tensor with the grid; raise unless it can be hidden in and differentiated by."""
+    place = grid_place(where, inputs, grid_of)
+    gridded = at(inputs, place)
+    if not gridded.is_floating_point():
+        name = f" of {written(place)!r}" if place else ""
+        raise TypeError(
+            f"{where}: expected inputs of a floating dtype, got {gridded.dtype}{name}. "
+            "Make the embedding the network's input."
+        )
+    return place
+
+
 def space_of(tensor: Tensor) -> tuple[int, ...]:
     r"""Return the space of (sample, channel, \*space) or (sample, space)."""
     return tuple(tensor.shape[min(2, tensor.ndim - 1) :])
@@ -170,6 +184,16 @@ def varied(inputs: Any, place: Place, variants: Tensor) -> Any:
     if not place:
         return variants
     return put(repeated(inputs, len(variants) // count(inputs)), place, variants)
+
+
+def baselines_of(where: str, baseline: Any, inputs: Any) -> Any:
+    """Return what stands for nothing there, for each floating tensor; the others are as they are.
+
+    `baseline` is one for all, or a tree like the inputs with one for each.
+    """
+    if isinstance(baseline, Mapping | tuple):
+        return over(lambda one, value: baseline_of(where, value, one), inputs, baseline)
+    return over(lambda one: baseline_of(where, baseline, one), inputs)
 
 
 def noise_like(inputs: Any, seed: int, *draw: int) -> Any:

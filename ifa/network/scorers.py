@@ -17,12 +17,21 @@ from ifa.network.gradients import (
     score_all,
     transformed,
 )
-from ifa.network.inputs import refuse_inference_mode
+from ifa.network.inputs import (
+    clone,
+    count,
+    device_of,
+    filled,
+    floating,
+    refuse_inference_mode,
+    take,
+    tensors_of,
+)
 from ifa.network.outputs import map_tensors, pick
 from ifa.network.replicas import plain, replicas
 from ifa.network.sites import Site, examine
 from ifa.network.targets import as_targets, predicted
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 
 class Scorer:
@@ -49,63 +58,68 @@ class Scorer:
     def __repr__(self) -> str:
         return f"{type(self.model).__name__}, score={describe(self.score)}"
 
-    def run(self, inputs: Tensor) -> Any:
+    def run(self, inputs: Inputs) -> Any:
         """Return the output, `inputs` left as they are even by a model that writes to them."""
-        return pick(self._replicas.get().run(inputs.clone(), _untouched), self.output)
+        return pick(self._replicas.get().run(clone(inputs), _untouched), self.output)
 
-    def scores(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def scores(self, inputs: Inputs, target: Tensor) -> Tensor:
         """Return the scores of targets (sample,) or (target, sample), in the same shape."""
         return score_all(self.where, self.score, self.run(inputs), target)
 
-    def targets(self, inputs: Tensor, target: Any) -> Tensor:
+    def targets(self, inputs: Inputs, target: Any) -> Tensor:
         """Return checked targets, (sample,) or (target, sample); None is the prediction."""
         refuse_inference_mode(self.where)
         if target is None:
             with torch.no_grad():
                 return predicted(self.where, self.run(inputs))
         outputs = self.outputs(inputs)
-        chosen = as_targets(self.where, target, len(inputs), outputs, inputs.device)
+        chosen = as_targets(self.where, target, count(inputs), outputs, device_of(inputs))
         assert chosen is not None  # because the target is not None
         return chosen
 
-    def outputs(self, inputs: Tensor) -> int | None:
+    def outputs(self, inputs: Inputs) -> int | None:
         """How many outputs an example has; asked of the network once, until it is changed."""
         known = self._replicas.get().known
         if "outputs" not in known:
             with torch.no_grad():
-                output = self.run(inputs[:1])
+                output = self.run(take(inputs, slice(1)))
             known["outputs"] = (*output.shape[1:], 1)[0] if isinstance(output, Tensor) else None
         return known["outputs"]
 
-    def fitting(self, inputs: Tensor) -> int:
+    def fitting(self, inputs: Inputs) -> int:
         """Return how many inputs like these run at once where nobody said."""
-        known, like = self._replicas.get().known, str((inputs.shape[1:], inputs.dtype))
+        own = [Site("", tuple(one.shape[1:]), one.dtype) for one in tensors_of(inputs)]
+        known, like = self._replicas.get().known, str(own)
         if like not in known:
-            sites = examine(self.model, inputs[:1], self.output, self.where).sites
-            own = Site("", tuple(inputs.shape[1:]), inputs.dtype)
-            known[like] = fitting([own, *sites.values()], inputs.device)
+            example = take(inputs, slice(1))
+            sites = examine(self.model, example, self.output, self.where).sites
+            known[like] = fitting([*own, *sites.values()], device_of(inputs))
         return known[like]
 
-    def gradients(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def gradients(self, inputs: Inputs, target: Tensor) -> tuple[Any, Tensor]:
         r"""Return gradients with respect to the inputs, and the scores they are of.
 
-        Of targets (target, sample) both have the target axis first; there is one forward pass.
+        Of targets (target, sample) both have the target axis first; there is one forward pass. Of a
+        tree the gradients are one, with None where a tensor is not of real numbers.
         """
-        if transformed(inputs):
-            leaves, pull, output = vjp(self._leaves, inputs, has_aux=True)  # pyright: ignore
+        given = floating(inputs)
+
+        def run(*starts: Tensor) -> tuple[list[Tensor], Any]:
+            output = self.run(filled(inputs, starts))
+            return differentiable(output), output
+
+        if transformed(*given):
+            leaves, pull, output = vjp(run, *given, has_aux=True)  # pyright: ignore
         else:
-            start = inputs.detach().requires_grad_()
+            starts = [one.detach().requires_grad_() for one in given]
             with torch.enable_grad():
-                leaves, output = self._leaves(start)
-            pull, output = puller(leaves, [start]), map_tensors(output, Tensor.detach)
-        size = inputs.numel() * inputs.element_size()
+                leaves, output = run(*starts)
+            pull, output = puller(leaves, starts), map_tensors(output, Tensor.detach)
+        size = sum(one.numel() * one.element_size() for one in given)
         parts = list(pulled(self.where, self.score, output, target, pull, size))
         scores = joined([part.scores for part in parts])
-        return joined([part.gradients[0] for part in parts]), scores
-
-    def _leaves(self, inputs: Tensor) -> tuple[list[Tensor], Any]:
-        output = self.run(inputs)
-        return differentiable(output), output
+        gradients = joined([list(part.gradients) for part in parts])
+        return filled(inputs, gradients, blank=True), scores
 
 
 def _untouched(call: str, tensor: Tensor) -> Tensor:

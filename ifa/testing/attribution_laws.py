@@ -86,6 +86,21 @@ def an_attribution_of_many_targets_is_that_of_each(
     hold(law, examples)
 
 
+def an_attribution_takes_a_tuple_as_it_takes_a_tensor(
+    build: Build, model: Net, *, examples: int | None = None
+) -> None:
+    """And gives a tuple of one, of the same bits."""
+    attribution = build(model)
+
+    @given(_SEEDS, st.integers(1, 3))
+    def law(seed: int, samples: int) -> None:
+        inputs, target = _case(model, seed, samples)
+        assert_same(leaves(attribution((inputs,), target)), leaves(attribution(inputs, target)))
+        assert_same(leaves(attribution((inputs,))), leaves(attribution(inputs)))
+
+    hold(law, examples)
+
+
 def an_attribution_leaves_model_and_inputs(
     build: Build, model: Net, *, examples: int | None = None
 ) -> None:
@@ -218,6 +233,7 @@ ATTRIBUTION = (
     an_attribution_is_shaped_like_the_inputs,
     an_attribution_of_many_targets_is_that_of_each,
     an_attribution_leaves_model_and_inputs,
+    an_attribution_takes_a_tuple_as_it_takes_a_tensor,
 )
 
 _SEEDS = st.integers(0, 2**31 - 1)

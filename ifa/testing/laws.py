@@ -35,6 +35,9 @@ from ifa.testing.attribution_laws import (
     an_attribution_of_many_targets_is_that_of_each as an_attribution_of_many_targets_is_that_of_each,  # noqa: E501
 )
 from ifa.testing.attribution_laws import (
+    an_attribution_takes_a_tuple_as_it_takes_a_tensor as an_attribution_takes_a_tuple_as_it_takes_a_tensor,  # noqa: E501
+)
+from ifa.testing.attribution_laws import (
     an_attribution_treats_each_sample_alone as an_attribution_treats_each_sample_alone,
 )
 from ifa.testing.attribution_laws import (
