@@ -219,6 +219,30 @@ def combine(weighted: Weighted) -> Map:
     return Map((weights * activations).sum(0), target)
 
 
+def cancels(weights: Tensor, activations: Tensor) -> Tensor:
+    r"""Tell whether an example's weighted activations cancel at every position, to rounding.
+
+    .. math:: \max_p \frac{|\sum_k w_k(p) A_k(p)|}{\sum_k |w_k(p) A_k(p)|} < \epsilon
+
+    Positions where nothing is summed do not count. Safe under `vmap`.
+
+    Parameters
+    ----------
+    weights : (channel,) or (channel, \*space)
+    activations : (channel, \*space)
+
+    Returns
+    -------
+    (), bool
+    """
+    # sums of hundreds of numbers, and what is added to a variance, leave more than one rounding
+    rounding = max(1e-3, 4 * torch.finfo(activations.dtype).eps)
+    parts = _spread(weights, activations) * activations
+    sizes = parts.abs().sum(0, dtype=torch.float64)
+    left = parts.sum(0, dtype=torch.float64).abs()
+    return (sizes > 0).any() & (left <= rounding * sizes).all()
+
+
 def combine_blocks(blocks: int) -> Step:
     r"""Make a step like `combine` that gives one map for each contiguous block of channels.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 # (output of one example, target) -> scalar
 Score = Callable[[Any, Tensor], Tensor]
@@ -19,6 +19,8 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 Builder = Callable[..., Any]
 # what `weight=` takes: a kernel, or what is declared a step or a builder
 Method = Kernel | Step | Builder
+# a layer: its dotted name, or the module itself
+Layer = str | nn.Module
 # (inputs, target) -> maps at the inputs' size
 Explain = Callable[..., Tensor]
 # a tensor, or any tree of tensors, with one leading sample axis

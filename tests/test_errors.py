@@ -71,10 +71,10 @@ def test_no_layer_with_a_grid():
 def test_layers_given_otherwise():
     with says(
         TypeError,
-        "ifa.tap: expected the dotted name of a layer, got Conv2d. "
+        "ifa.tap: expected the dotted name of a layer or a module of the model, got int. "
         "List the names with ifa.trace(model, example).",
     ):
-        ifa.tap(NET, [NET.conv1], IMAGES)  # pyright: ignore[reportArgumentType]
+        ifa.tap(NET, [1], IMAGES)  # pyright: ignore[reportArgumentType]
     for layers in ([], ["conv1", "conv1#1"]):
         with pytest.raises(ValueError, match=r"^ifa\.tap: expected distinct layers, at least one"):
             ifa.tap(NET, layers, IMAGES)

@@ -160,10 +160,72 @@ def test_several_fits_are_listed_unless_the_network_shows_its_patches():
 
 
 def test_no_fit_says_so():
-    net, inputs = Embedded(2, 5).eval(), seeded(2, 2, 16, 16)  # a border of 1 is cut off
+    inputs = seeded(2, 2, 16, 16)  # a border of 1 is cut off
+    net = Embedded(2, 5, cut=False).eval()
     with pytest.raises(ValueError, match=r"tokens of layer 'block1'.*found 0.*grid=\(10,\)"):
         ifa.tap(net, "block1", inputs)
     assert ifa.tap(net, "block1", inputs, grid=ifa.tokens(1, (3, 3))).shapes == ((6, 3, 3),)
+
+
+def test_a_convolution_shows_the_grid_of_what_is_no_whole_patch():
+    for prefix in (0, 1, 5):
+        net, inputs = Embedded(2, 5, prefix).eval(), seeded(2, 2, 16, 21)
+        assert ifa.tap(net, "block1", inputs).grids == (ifa.tokens(prefix, (3, 4)),)
+
+
+class Signal(nn.Module):
+    """Tokens over time, of inputs (channel, time)."""
+
+    def __init__(self, cut: nn.Module, above: nn.Module):
+        super().__init__()
+        self.cut, self.above = cut, above
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.above(self.cut(x).mT)
+        return (x if isinstance(x, Tensor) else x[0]).flatten(1)[:, :3]
+
+
+def encoder() -> nn.Module:
+    return nn.TransformerEncoderLayer(16, 2, 20, 0.0, batch_first=True)
+
+
+@pytest.mark.parametrize(
+    ("cut", "above", "time", "tokens"),
+    [
+        (lambda: nn.Conv1d(2, 16, 4, 4), encoder, 80, 20),
+        (lambda: nn.Conv1d(2, 16, 9, 4), encoder, 80, 18),  # 2 + 16 would be whole patches
+        (lambda: nn.Conv1d(2, 16, 3, 2, 1), encoder, 100, 50),
+        (lambda: nn.Conv1d(2, 16, 3), lambda: nn.LayerNorm(16), 22, 20),
+        (lambda: nn.Conv1d(2, 16, 3), lambda: nn.Linear(16, 7), 22, 20),
+        (lambda: nn.Conv1d(2, 16, 3), lambda: nn.GRU(16, 5, batch_first=True), 22, 20),
+        (lambda: nn.Conv1d(2, 16, 3), lambda: nn.LSTM(16, 5, 1, True, True, 0, True), 22, 20),
+    ],
+)
+def test_tokens_of_a_signal(cut, above, time, tokens):
+    net, inputs = Signal(cut(), above()).eval(), seeded(2, 2, time)
+    tap = ifa.tap(net, "above", inputs)
+    assert tap.grids == (ifa.tokens(0, (tokens,)),)
+    assert tap.shapes[0][1:] == (tokens,)
+    assert ifa.tap(net, "cut", inputs).grids == (None,)
+
+
+@pytest.mark.parametrize(
+    ("make", "layer", "shape"),
+    [
+        # (time, feature), or channels that attend to each other
+        (lambda: nn.Sequential(encoder(), nn.Flatten()), "0", (20, 16)),
+        # as many channels as patches
+        (lambda: Signal(nn.Conv1d(2, 16, 4, 4), encoder()), "above", (2, 64)),
+    ],
+)
+def test_rows_that_may_be_channels_or_tokens_must_be_said(make, layer, shape):
+    net, inputs = make().eval(), seeded(2, *shape)
+    with pytest.raises(ValueError, match=r"Say how they lie with grid=, one of ") as caught:
+        ifa.tap(net, layer, inputs)
+    rows = ifa.trace(net, inputs)[layer].shape
+    assert f"ifa.tokens(prefix=0, grid=({rows[0]},))" in str(caught.value)
+    assert "torch.nn.Identity() for channels first" in str(caught.value)
+    assert ifa.tap(net, layer, inputs, grid=nn.Identity()).shapes == (rows,)
 
 
 class Text(nn.Module):

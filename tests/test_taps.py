@@ -181,11 +181,13 @@ def oracle(net: nn.Module, layer: str, inputs: Tensor, target: Tensor) -> tuple[
     return seen[0][0], stacked if target.ndim == 2 else stacked[0]
 
 
-def check(net: nn.Module, layer: str, inputs: Tensor, target: Tensor, **tolerance: float) -> None:
-    features = ifa.tap(net, layer, inputs[:2])(inputs, target)
+def check(
+    net: nn.Module, layer: str, inputs: Tensor, target: Tensor, grid: Any = None, **close: float
+) -> None:
+    features = ifa.tap(net, layer, inputs[:2], grid=grid)(inputs, target)
     activations, gradients = oracle(net, layer, inputs, target)
-    torch.testing.assert_close(features.activations, activations, **tolerance)
-    torch.testing.assert_close(features.gradients, gradients, **tolerance)
+    torch.testing.assert_close(features.activations, activations, **close)
+    torch.testing.assert_close(features.gradients, gradients, **close)
     assert torch.equal(features.target, target)
     assert not any(tensor.requires_grad for tensor in features)
 
@@ -244,7 +246,9 @@ def transformer() -> nn.Module:
 @pytest.mark.parametrize("layer", ["0.layers.0", "0.layers.0.norm1", "0.layers.1", "0"])
 @pytest.mark.parametrize("target", [ONE, MANY], ids=["one", "many"])
 def test_attention_above_in_spite_of_its_fused_path(layer, target):
-    check(build(transformer), layer, torch.randn(3, 7, 6), target, atol=1e-6, rtol=1e-4)
+    # rows may be tokens, or channels: it must be said
+    inputs, as_it_is = torch.randn(3, 7, 6), nn.Identity()
+    check(build(transformer), layer, inputs, target, as_it_is, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("make", [small, normed])

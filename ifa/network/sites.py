@@ -1,7 +1,6 @@
 """Where a network can be tapped: every call of every layer, as one traced example shows it."""
 
 import difflib
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,27 +165,15 @@ def _run(replica: Replica, inputs: Inputs, record: Edit, where: str) -> Any:
         ) from error
 
 
-def find(model: nn.Module, traced: Traced, layer: Any, example: Tensor, where: str) -> str:
-    """Return the site a user means by `layer`, or say which are near."""
+def find(model: nn.Module, traced: Traced, layer: Any, where: str) -> str:
+    """Return the site a user means by a name or a submodule, or say which are near."""
     sites = traced.sites
-    if layer is None:
-        grids = [
-            name
-            for name, site in sites.items()
-            if len(site.shape) == example.ndim - 1 >= 2 and math.prod(site.shape[1:]) > 1
-        ]
-        if not grids:
-            raise LookupError(
-                f"{where}: expected a layer whose output has a grid, found none in "
-                f"{type(model).__name__}. Name the layer; list them with ifa.trace(model, example)."
-            )
-        # what goes on from a layer that returns several tensors may not be the first of them
-        alone = [name for name in grids if name not in traced.among]
-        return (alone or grids)[-1]
+    if isinstance(layer, nn.Module):
+        layer = _name_of(model, layer, where)
     if not isinstance(layer, str):
         raise TypeError(
-            f"{where}: expected the dotted name of a layer, got {type(layer).__name__}. "
-            "List the names with ifa.trace(model, example)."
+            f"{where}: expected the dotted name of a layer or a module of the model, got "
+            f"{type(layer).__name__}. List the names with ifa.trace(model, example)."
         )
     first = {module: name for name, module in model.named_modules()}
     # a module has one name here, and may have aliases
@@ -212,6 +199,16 @@ def find(model: nn.Module, traced: Traced, layer: Any, example: Tensor, where: s
     raise LookupError(
         f"{where}: expected a layer of {type(model).__name__} that can be tapped, got {layer!r}, "
         f"{reason}. List every candidate with ifa.trace(model, example)."
+    )
+
+
+def _name_of(model: nn.Module, module: nn.Module, where: str) -> str:
+    for name, part in model.named_modules():
+        if name and part is plain(module):
+            return name
+    raise LookupError(
+        f"{where}: expected a layer of {type(model).__name__}, got a {type(module).__name__} that "
+        "is no module of it. Take it of this very model, or its name of ifa.trace(model, example)."
     )
 
 

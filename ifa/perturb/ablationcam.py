@@ -15,7 +15,7 @@ from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, eac
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
-from ifa.types import Grid, Inputs, Output, Score
+from ifa.types import Grid, Inputs, Layer, Output, Score
 
 
 @builder
@@ -84,7 +84,7 @@ def ablationcam(
     tensor([[ 1.5000, -2.5000]])
     """
 
-    def build(one: str | None) -> Perturbation:
+    def build(one: Layer | None) -> Perturbation:
         network = Network(
             "ablationcam",
             model,

@@ -12,7 +12,7 @@ from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
-from ifa.types import Grid, Inputs, Output, Score
+from ifa.types import Grid, Inputs, Layer, Output, Score
 
 _SCHEDULES = {
     "linear": lambda i, n: i / n,
@@ -89,7 +89,7 @@ def iscam(
     tensor([[-0.7500]])
     """
 
-    def build(one: str | None) -> Perturbation:
+    def build(one: Layer | None) -> Perturbation:
         network = Network(
             "iscam",
             model,

@@ -25,12 +25,13 @@ from ifa.network.inputs import (
 )
 from ifa.network.outputs import pick
 from ifa.network.replicas import plain, replicas
-from ifa.network.sites import Sites, examine, find
+from ifa.network.sites import Sites, examine
 from ifa.network.targets import as_targets, predicted
 from ifa.progress import Progress, reporting
+from ifa.taps.defaults import choose
 from ifa.taps.heads import Head, cut
 from ifa.taps.layouts import infer_grid
-from ifa.types import Grid, Inputs, Output, Score, Weighted
+from ifa.types import Grid, Inputs, Layer, Output, Score, Weighted
 
 Advance = Callable[[int], None]
 
@@ -54,7 +55,7 @@ class Network:
         self,
         method: str,
         model: nn.Module,
-        layer: str | None,
+        layer: Layer | None,
         example: Inputs,
         *,
         score: Score,
@@ -72,7 +73,8 @@ class Network:
         traced = examine(self._model, example, output, self.where)
         self.place = grid_place(self.where, example, grid_of)
         gridded = at(example, self.place)
-        self.layer = find(self._model, traced, layer, gridded, self.where)
+        options: dict[str, Any] = {"place": self.place, "grid": grid, "output": output}
+        self.layer = choose(self._model, traced, layer, example, self.where, **options)
         self.score = score
         self.chunk = chunk or _fitting(traced.sites, self.layer if above else None, gridded.device)
         self._output = output
@@ -199,9 +201,9 @@ class Layers:
         return tuple(part(inputs, target) for part in self._parts)
 
 
-def each_layer(build: Callable[[str | None], Perturbation], layer: Any) -> Any:
+def each_layer(build: Callable[[Layer | None], Perturbation], layer: Any) -> Any:
     """Build the perturbation of one layer, or of each of a sequence of layers."""
-    if layer is None or isinstance(layer, str):
+    if layer is None or isinstance(layer, str | nn.Module):
         return build(layer)
     if not layer or len({*layer}) < len(layer):
         raise ValueError(

@@ -15,7 +15,7 @@ from ifa.progress import Progress
 from ifa.resizing import resized
 from ifa.score import logit
 from ifa.stages import builder
-from ifa.types import Grid, Inputs, Output, Score
+from ifa.types import Grid, Inputs, Layer, Output, Score
 
 # (masks (variant, *space), their channels, their draws) -> the masks to use
 Alter = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -91,7 +91,7 @@ def scorecam(
              [2., 2.]]]), target=tensor([1]))
     """
 
-    def build(one: str | None) -> Perturbation:
+    def build(one: Layer | None) -> Perturbation:
         network = Network(
             "scorecam",
             model,

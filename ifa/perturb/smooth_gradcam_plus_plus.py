@@ -15,7 +15,7 @@ from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
 from ifa.taps.features import Tap, tap
-from ifa.types import Grid, Inputs, Output, Score
+from ifa.types import Grid, Inputs, Layer, Output, Score
 
 
 @builder
@@ -95,7 +95,7 @@ def smooth_gradcam_plus_plus(
     tensor([[0.2000]])
     """
 
-    def build(one: str | None) -> Perturbation:
+    def build(one: Layer | None) -> Perturbation:
         network = Network(
             "smooth_gradcam_plus_plus",
             model,

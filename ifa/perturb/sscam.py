@@ -13,7 +13,7 @@ from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
-from ifa.types import Grid, Inputs, Output, Score
+from ifa.types import Grid, Inputs, Layer, Output, Score
 
 
 @builder
@@ -85,7 +85,7 @@ def sscam(
     torch.Size([1, 3])
     """
 
-    def build(one: str | None) -> Perturbation:
+    def build(one: Layer | None) -> Perturbation:
         network = Network(
             "sscam",
             model,

@@ -35,12 +35,13 @@ from ifa.network.inputs import (
 )
 from ifa.network.outputs import pick
 from ifa.network.replicas import Edit, Replica, Replicas, plain, replicas
-from ifa.network.sites import Site, address, examine, find
+from ifa.network.sites import Site, address, examine
 from ifa.network.targets import as_targets, predicted
 from ifa.score import logit
 from ifa.taps.compiled import compile_pieces, pieces
+from ifa.taps.defaults import choose
 from ifa.taps.layouts import infer_grid
-from ifa.types import Features, Grid, Inputs, Output, Score, Step
+from ifa.types import Features, Grid, Inputs, Layer, Output, Score, Step
 
 
 class Observation(NamedTuple):
@@ -84,11 +85,12 @@ def prepare(
     traced = examine(model, example, output, "ifa.tap")
     single = layers is None or isinstance(layers, str | nn.Module)
     asked: tuple[Any, ...] = (layers,) if single else tuple(layers)  # pyright: ignore
-    gridded = at(example, grid_place("ifa.tap", example, grid_of))
-    names = [find(model, traced, layer, gridded, "ifa.tap") for layer in asked]
+    place = grid_place("ifa.tap", example, grid_of)
+    choosing = partial(choose, place=place, grid=grid, output=output)
+    names = [choosing(model, traced, layer, example, "ifa.tap") for layer in asked]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"ifa.tap: expected distinct layers, at least one, got {asked}.")
-    sites, shape = tuple(traced.sites[name] for name in names), tuple(gridded.shape[1:])
+    sites, shape = tuple(traced.sites[name] for name in names), tuple(at(example, place).shape[1:])
     grids = tuple(grid or infer_grid(model, traced.sites, s, shape, "ifa.tap") for s in sites)
     calls = tuple(map(address, names))
     plain_ones = replicas(model, calls, weak=weak)
@@ -313,7 +315,7 @@ class Tap:
 
 def tap(
     model: nn.Module,
-    layer: str | Sequence[str] | None,
+    layer: Layer | Sequence[Layer] | None,
     example: Inputs,
     *,
     score: Score = logit,
@@ -337,8 +339,10 @@ def tap(
     model
         The network, in evaluation mode.
     layer
-        Name of a layer, as `ifa.trace` lists it; a tuple or list of names, all from one forward
-        and one backward pass; or None for the last layer whose output has a grid larger than 1.
+        Name of a layer, as `ifa.trace` lists it, or the module itself; a tuple or list of them, all
+        from one forward and one backward pass; or None for the last layer whose output has a grid
+        larger than 1, outside attention and prediction heads, that the output depends on and where
+        activations times gradients do not cancel, as they do under a normalization of tokens.
     example : (sample, \*input)
         A batch, used once, for shapes; or a tree: a tuple of tensors is passed to the network as
         positional arguments, a mapping by keyword, with the samples first in each. What the tap is
@@ -384,7 +388,8 @@ def tap(
     Raises
     ------
     LookupError
-        If there is no such layer, it did not run, or ran several times and no call was named.
+        If there is no such layer, it did not run, or ran several times and no call was named; or
+        none is fit to be the default.
     ValueError
         If the model is in training mode with dropout or batch norm, or not exactly one grid fits
         the tokens of a layer; later, if a target is out of range or of the wrong length, or inputs

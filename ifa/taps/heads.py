@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from ifa.network.inputs import (
-    at,
     check_inputs,
     clone,
     count,
@@ -22,9 +21,10 @@ from ifa.network.inputs import (
 )
 from ifa.network.outputs import every_tensor, map_tensors, pick
 from ifa.network.replicas import Replica, Replicas, Visit, plain, replicas
-from ifa.network.sites import address, examine, find
+from ifa.network.sites import address, examine
+from ifa.taps.defaults import choose
 from ifa.taps.replays import Differs, Replay, Script, own_copy
-from ifa.types import Inputs, Output
+from ifa.types import Inputs, Layer, Output
 
 
 class Head:
@@ -84,15 +84,15 @@ class Cut:
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None,
+        layer: Layer | None,
         example: Inputs,
         output: Output,
         grid_of: str | int | None = None,
     ):
         model = plain(model)
         traced = examine(model, example, output, "ifa.cut")
-        gridded = at(example, grid_place("ifa.cut", example, grid_of))
-        self.layer = find(model, traced, layer, gridded, "ifa.cut")
+        place = grid_place("ifa.cut", example, grid_of)
+        self.layer = choose(model, traced, layer, example, "ifa.cut", place=place, output=output)
         self._call = address(self.layer)
         self._name, self._like = type(model).__name__, shapes_of(example)
         self._output, self._writes_input = output, traced.writes_input
@@ -211,7 +211,7 @@ class Cut:
 
 def cut(
     model: nn.Module,
-    layer: str | None,
+    layer: Layer | None,
     example: Inputs,
     *,
     output: Output = None,
@@ -224,7 +224,7 @@ def cut(
     model
         The network, in evaluation mode.
     layer
-        Name of a layer, as `ifa.trace` lists it, or None for the last with a grid.
+        A layer, or None for the default, as in `ifa.tap`.
     example : (sample, \*input)
         A batch, used once, for shapes; or a tree of tensors, as in `ifa.tap`.
     output, grid_of
