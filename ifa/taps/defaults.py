@@ -145,7 +145,7 @@ def _has_grid(search: Search, shape: tuple[int, ...]) -> bool:
     axes, outputs = max(1, len(search.shape) - 1), search.traced.output
     if outputs is not None and len(outputs) > 1:  # the output itself, or what becomes it
         maps = len(outputs) == len(shape) and outputs[0] == shape[0]
-        if maps or shape[-len(outputs) :] == outputs:
+        if maps or shape == (1, *outputs):
             return False
     known = len(shape) > 1 and (search.grid is not None or len(shape) - 1 == axes)
     return known and math.prod(shape[1:]) > 1
