@@ -13,7 +13,9 @@ from populations import brute, digits_like, measured, net
 from test_analysis import F32, assert_same
 
 import ifa
-from ifa.reduce.extras import EXTRAS
+from ifa.reduce import extras
+
+EXTRAS = tuple(extras.EXTRAS)
 
 QUIET = {"progress": False, "shard": 9, "batch_size": 4}
 

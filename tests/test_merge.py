@@ -11,7 +11,9 @@ from populations import contents, digits_like, measured, net
 from test_analysis import assert_same
 
 import ifa
-from ifa.reduce.extras import EXTRAS
+from ifa.reduce import extras
+
+EXTRAS = tuple(extras.EXTRAS)
 
 OPTIONS = {"layer": ["conv2", "conv1"], "progress": False, "shard": 4, "batch_size": 3}
 

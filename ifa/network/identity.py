@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ifa.chains import Chain, describe
 from ifa.network.replicas import plain
 from ifa.network.snapshots import snapshot
-from ifa.types import Grid, Method, Output, Score
+from ifa.types import Grid, Method, Output, Reduction, Score
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,13 @@ def callable_token(value: Any, seen: set[int] | None = None) -> Any:
         if hasattr(value, "same_as"):  # another name of the same function
             return token(value.same_as)
         name = f"{value.__module__}.{value.__qualname__}"
-        if id(value) in seen or _ours_or_torch(value):
+        made = "<locals>" in value.__qualname__  # by a function, whose options it has bound
+        if id(value) in seen or (_ours_or_torch(value) and not made):
             return name
         seen.add(id(value))
         bound = [cell.cell_contents for cell in value.__closure__ or ()]
+        if _ours_or_torch(value):
+            return {"function": name, "bound": [token(part) for part in bound]}
         bound += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         bound += _globals(value)
         return {
@@ -163,6 +166,8 @@ def callable_token(value: Any, seen: set[int] | None = None) -> Any:
         return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(bytes_of(value)).hexdigest()}"
     if isinstance(value, nn.Module):
         return model_token(value)
+    if isinstance(value, Reduction) and hasattr(value, "call"):  # what made it
+        return token(value.call)
     if isinstance(value, tuple | list):
         return [token(part) for part in value]
     if isinstance(value, dict):

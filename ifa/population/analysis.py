@@ -1,7 +1,7 @@
 """The population: data set to tap to reductions to a labelled, resumable run."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -19,16 +19,17 @@ from ifa.population.options import (
     Task,
     check_data,
     check_layers,
-    extra_names,
     which_outputs,
 )
 from ifa.population.passes import Engine, Question, Recipe, loaded, question_of
 from ifa.progress import Progress
-from ifa.reduce.population import Observed, Summary, finite, summarize
+from ifa.reduce.extras import asked, tokens
+from ifa.reduce.kept import Observed, finite
+from ifa.reduce.population import Summary, summarize
 from ifa.score import logit
-from ifa.store.datasets import SCHEMA, Axes, joined, statistics_tree
+from ifa.store.datasets import SCHEMA, Axes, array_of, joined, statistics_tree
 from ifa.store.items import Batch, collate
-from ifa.store.measures import Measures, States, array_of
+from ifa.store.measures import Measures, States
 from ifa.store.references import ModelRef
 from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
@@ -57,7 +58,7 @@ def analyze(
     groups: Any = None,
     task: Task = "classification",
     reduction: Literal["sum", "mean"] = "sum",
-    reductions: Sequence[str] = (),
+    reductions: Sequence[str] | Mapping[str, Any] = (),
     probability_weighted: bool = False,
     quantiles: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
     target_names: Sequence[str] | None = None,
@@ -115,7 +116,9 @@ def analyze(
         What else to keep of the importances of accepted samples: any of ``"histogram"``,
         ``"covariance"``, ``"cooccurrence"`` and ``"top_samples"``. Their states do not grow with
         the number of samples; for each group, they take 10 KB for each target and channel, 8 bytes
-        for each two channels, the same, and 160 bytes for each target and channel.
+        for each two channels, the same, and 160 bytes for each target and channel. Or a mapping of
+        names to `ifa.Reduction` of your own, over batches of `ifa.reduce.Observed` whose maps are
+        finite, or to `ifa.reduce.Statistic`, which also says what its axes are.
     probability_weighted
         Weigh the importance of each sample by the softmax probability of the predicted class:
         :math:`\bar I = \sum_n c_n I_n / \sum_n c_n`. Counts stay counts; `reductions` and
@@ -172,6 +175,9 @@ def analyze(
         ``top_value, top_sample(target, channel, rank)``     the ten largest, and whose they are
         ===================================================  =======================================
 
+        A reduction of your own gives the variable of its name, or one for each field of what it
+        finalizes to, ``NAME_field``, with dimensions ``NAME_field_0``, ``NAME_field_1``, …, of
+        which the last is `channel` if it is as long; a `Statistic` gives the variables it declares.
         The bound of the histogram's quantiles holds for values of size 1e-6 to 1e6.
         NaN and count 0 where no sample qualifies. ``samples/`` holds what does not depend on the
         layer, ``samples/LAYER`` the rest. See `ifa.difference` and `ifa.scale_from`.
@@ -244,9 +250,10 @@ def _job(
     check_layers(_WHERE, engine.layers)
     group_names, group = _groups(groups, len(data))
     axes = _axes(engine, options, group_names)
-    channels = tuple(shape[0] for shape in engine.tap.shapes)
     listed = options.task == "classification" and not isinstance(options.targets, str)
-    measures = Measures(engine.layers, channels, axes, extra_names(options.reductions), listed)
+    extras = asked(_WHERE, options.reductions)
+    measures = Measures(engine.layers, engine.channels, axes, extras, listed)
+    measures.check(_WHERE)
     _check_size(measures)
     question = question_of(engine, options, axes.targets, first.labels[0])
     cuts = Cuts(data, tuple(example.shape[1:]), options.shard, options.batch_size, options.workers)
@@ -261,7 +268,7 @@ def _job(
         "layers_dtype": [str(site.dtype) for site in engine.tap.sites],
         "targets": callable_token(question.targets),
         "target_names": callable_token(axes.target_names),
-        "reductions": list(measures.extras) or None,
+        "reductions": tokens(extras) or None,
         "groups": None if groups is None else [*callable_token(group_names), callable_token(group)],
         "device": engine.device.type,
         **options.spec(),
@@ -368,7 +375,7 @@ def _schema(question: Question, keep: Keep, samples: int) -> Schema:
         return {}
     schema, tap = question.schema(samples), question.engine.tap
     each, unit = question.each(samples), tap.unit
-    for site, shape in zip(tap.sites, tap.shapes, strict=True):
+    for site, channels in zip(tap.sites, question.engine.channels, strict=True):
         real = "<f8" if site.dtype == torch.float64 else "<f4"
         schema[site.layer] = {
             "map_max": Column(*each, real, "largest value of the map", unit),
@@ -377,7 +384,7 @@ def _schema(question: Question, keep: Keep, samples: int) -> Schema:
             "finite": Column(*each, "|b1", "whether the map is finite, and so counted"),
         }
         if keep == "full":
-            dims, extents = (*each[0], "channel"), (*each[1], shape[0])
+            dims, extents = (*each[0], "channel"), (*each[1], channels)
             schema[site.layer]["importance"] = Column(dims, extents, "<f4", "importance", unit)
     return schema
 
@@ -409,7 +416,7 @@ def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarr
 def _check_size(measures: Measures) -> None:
     if measures.bytes() > MOST_BYTES:
         raise ValueError(
-            f"ifa.analyze: expected states of reductions={measures.extras} of at most "
+            f"ifa.analyze: expected states of reductions={[*measures.extras]} of at most "
             f"{MOST_BYTES >> 30} GiB, got {measures.bytes() / 2**30:.1f} GiB. Give fewer targets, "
-            "groups or layers, or leave 'histogram' out."
+            "groups or layers, or leave the largest out."
         )

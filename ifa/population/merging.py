@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ifa.reduce.extras import asked
+from ifa.reduce.extras import tokens as found_tokens
+from ifa.reduce.kept import Statistic
 from ifa.store.datasets import Axes, joined, sample_tree, statistics_tree
 from ifa.store.measures import Measures
 from ifa.store.runs import Run
@@ -24,7 +27,13 @@ Path_ = str | os.PathLike[str]
 _FREE = ("data", "groups", "shard", "batch_size", "device", "threads", "parents")
 
 
-def merge(run: Path_, other: Path_, *, store: Path_ | None = None) -> xr.DataTree:
+def merge(
+    run: Path_,
+    other: Path_,
+    *,
+    reductions: Mapping[str, Any] | None = None,
+    store: Path_ | None = None,
+) -> xr.DataTree:
     """Merge two finished runs, such as those of two sites: what one run over both data gives.
 
     Means, variances and covariances agree with those of one run to rounding, 1e-12; counts,
@@ -36,6 +45,10 @@ def merge(run: Path_, other: Path_, *, store: Path_ | None = None) -> xr.DataTre
     run, other
         Directories that ``ifa.analyze(..., store=)`` or this function wrote. They may differ in
         their data, groups, shards, batch size, device and threads, and in nothing else.
+    reductions
+        Reductions of your own that the runs were made with, as they were given to `ifa.analyze`. A
+        state whose reduction is no `ifa.reduce.Statistic` is merged as it is: if it holds indices
+        of groups or samples, it has to be one.
     store
         Directory for the merged run, in the same format; `ifa.open` and `ifa.verify` read it, and
         it can be merged again. None keeps the result in memory.
@@ -49,7 +62,8 @@ def merge(run: Path_, other: Path_, *, store: Path_ | None = None) -> xr.DataTre
     ------
     ValueError
         If a run is not finished, the runs are of different analyses, of which the first difference
-        is named, or `store` is one of them or something else.
+        is named, `reductions` are not those of the runs, or `store` is one of them or something
+        else.
 
     Examples
     --------
@@ -63,7 +77,7 @@ def merge(run: Path_, other: Path_, *, store: Path_ | None = None) -> xr.DataTre
     ...     int(ifa.merge(f"{home}/a", f"{home}/b")["0"]["count"].sum())
     5
     """
-    parts = [_Part.read(path) for path in (run, other)]
+    parts = [_Part.read(path, reductions or {}) for path in (run, other)]
     _check_same(*parts)
     groups = _groups([part.measures.axes.groups for part in parts])
     first = parts[0].measures
@@ -155,7 +169,7 @@ class _Part:
     table: xr.DataTree | None
 
     @classmethod
-    def read(cls, path: Path_) -> "_Part":
+    def read(cls, path: Path_, reductions: Mapping[str, Any]) -> "_Part":
         run = Run(Path(path))
         tree = open_run(path)
         spec = run.spec()
@@ -169,10 +183,8 @@ class _Part:
             labels["target"] or (), labels["target_name"], labels["group"], labels["quantile"] or ()
         )
         channels = tuple(tree[layer].sizes["channel"] for layer in layers)
-        extras, listed = (
-            tuple(spec.get("reductions") or ()),
-            "target" in one.importance_overall.dims,
-        )
+        extras = _extras(spec.get("reductions") or {}, reductions)
+        listed = "target" in one["importance_overall"].dims
         measures = Measures(layers, channels, axes, extras, listed)
         table = tree.children.get("samples")
         origins = {layer: tree[layer].attrs["origin"] for layer in layers}
@@ -219,6 +231,20 @@ class _Part:
             return []
         layers = self.measures.layers
         return [("", self.table), *((layer, self.table[layer]) for layer in layers)]
+
+
+def _extras(tokens: Mapping[str, Any], reductions: Mapping[str, Any]) -> dict[str, Statistic]:
+    """Return what a run kept: ours by name, and the user's, which have to be given again."""
+    names = [name for name, token in tokens.items() if token is None]
+    own = {name: reductions[name] for name in tokens if name in reductions}
+    found = asked("ifa.merge", dict(zip(names, names, strict=True)) | own)
+    difference = first_difference(dict(tokens), found_tokens(found))
+    if difference:
+        raise ValueError(
+            "ifa.merge: expected reductions= to have the reductions of the runs, as they were "
+            f"given to ifa.analyze, got {difference}."
+        )
+    return found
 
 
 def _count(data: Any) -> int:

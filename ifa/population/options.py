@@ -10,7 +10,6 @@ import torch
 
 from ifa.checks import check_choice, check_count
 from ifa.network.identity import callable_token
-from ifa.reduce.extras import EXTRAS
 from ifa.score import logit
 from ifa.stages import check_method
 from ifa.types import Grid, Method, Output, Score
@@ -162,14 +161,3 @@ def which_outputs(where: str, targets: Any, outputs: int) -> tuple[int, ...]:
             f"{list(chosen)}."
         )
     return chosen
-
-
-def extra_names(reductions: Any) -> tuple[str, ...]:
-    """Return the names of extra reductions, in their own order."""
-    names = (reductions,) if isinstance(reductions, str) else tuple(reductions)
-    unknown = [name for name in names if name not in EXTRAS]
-    if unknown or len(set(names)) < len(names):
-        raise ValueError(
-            f"ifa.analyze: expected distinct reductions of {EXTRAS}, got {list(names)}."
-        )
-    return tuple(name for name in EXTRAS if name in names)

@@ -3,22 +3,24 @@
 import copy
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ifa.declared import declared
 from ifa.network.identity import model_token, origin_of
 from ifa.network.replicas import device_of
 from ifa.population.options import Options
+from ifa.store.datasets import array_of
 from ifa.store.items import Batch, class_labels, numbers_of, real_labels
-from ifa.store.measures import array_of
 from ifa.store.references import ModelRef
 from ifa.store.tables import Column, Schema
 from ifa.taps.features import Observation
 from ifa.taps.weighings import Weighing
-from ifa.types import Step
+from ifa.types import Step, Weighted
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Engine:
             return _engine, (self.key, self.token, self.recipe)
         return super().__reduce_ex__(protocol)
 
+    @cached_property
+    def channels(self) -> tuple[int, ...]:
+        """How many channels the weighting gives of each layer: a step's may be others."""
+        if declared(self.recipe.options.weight, "kind", "kernel") == "kernel":
+            return tuple(shape[0] for shape in self.tap.shapes)
+        seen = self.observe(self.recipe.example, 0, _one_position)
+        return tuple(each.shape[-1] for each in seen.result)
+
     @property
     def outputs(self) -> int:
         """How many outputs the network has; an error where they are not (sample, output)."""
@@ -74,9 +84,13 @@ class Engine:
             )
         return (*shape, 1)[0]
 
-    def observe(self, inputs: Tensor, target: Tensor | None, step: Step) -> Observation:
+    def observe(self, inputs: Tensor, target: Tensor | int | None, step: Step) -> Observation:
         """Run one batch; the result is what `step` makes of each layer's `Weighted`."""
         return self.made.observe(inputs.to(self.device), target, step=step)
+
+
+def _one_position(weighted: Weighted) -> Tensor:
+    return weighted.activations.flatten(1)[:, 0]
 
 
 # The last engine that was made of a reference in this process: one model at a time.

@@ -9,6 +9,10 @@ from ifa.reduce.covariances import covariance as covariance
 from ifa.reduce.extrema import extrema as extrema
 from ifa.reduce.histograms import histogram as histogram
 from ifa.reduce.histograms import histogram_quantiles as histogram_quantiles
+from ifa.reduce.kept import Observed as Observed
+from ifa.reduce.kept import Shape as Shape
+from ifa.reduce.kept import Statistic as Statistic
+from ifa.reduce.kept import Variable as Variable
 from ifa.reduce.moments import moments as moments
 from ifa.reduce.moments import weighted_moments as weighted_moments
 from ifa.reduce.population import population as population
@@ -19,6 +23,10 @@ from ifa.reduce.tops import cooccurrence as cooccurrence
 from ifa.reduce.tops import top_samples as top_samples
 
 __all__ = [
+    "Observed",
+    "Shape",
+    "Statistic",
+    "Variable",
     "cooccurrence",
     "covariance",
     "difference",

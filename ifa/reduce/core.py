@@ -1,14 +1,44 @@
 """What every reduction is built from: a monoid, a fold, and combinators."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 from torch import Tensor
 from torch.func import vmap
 
 from ifa.types import Reduction
 
+P = ParamSpec("P")
 
+
+class _Made(Reduction):
+    """A reduction that pickles as the call that made it, because its closures do not."""
+
+    call: Any
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        call = vars(self).get("call")
+        return super().__reduce_ex__(protocol) if call is None else (_again, call)
+
+
+def picklable(factory: Callable[P, Reduction]) -> Callable[P, Reduction]:
+    """Let the reductions that a function makes pickle when its arguments do."""
+
+    @wraps(factory)
+    def made(*args: P.args, **options: P.kwargs) -> Reduction:
+        result = _Made(*factory(*args, **options))
+        result.call = made, args, options
+        return result
+
+    return made
+
+
+def _again(factory: Callable[..., Reduction], args: Any, options: Any) -> Reduction:
+    return factory(*args, **options)
+
+
+@picklable
 def from_monoid(
     *,
     init: Callable[[Any], Any],
@@ -72,6 +102,7 @@ def fold(reduction: Reduction, batches: Iterable[Any], *, like: Any = None) -> A
     return state
 
 
+@picklable
 def mapped(function: Callable[[Any], Any], reduction: Reduction) -> Reduction:
     """Apply a function to every batch before it is reduced.
 
@@ -97,6 +128,7 @@ def mapped(function: Callable[[Any], Any], reduction: Reduction) -> Reduction:
     )
 
 
+@picklable
 def zipped(**reductions: Reduction) -> Reduction:
     """Run several reductions over the same batches; states and statistics are dictionaries.
 
@@ -121,6 +153,7 @@ def zipped(**reductions: Reduction) -> Reduction:
     )
 
 
+@picklable
 def grouped(reduction: Reduction, *, size: int) -> Reduction:
     """Run a reduction for each of `size` groups; states and statistics get a leading group axis.
 

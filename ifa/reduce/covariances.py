@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.reduce.core import from_monoid
+from ifa.reduce.core import from_monoid, picklable
+from ifa.reduce.kept import Shape, Statistic, Variable, in_cells
 from ifa.types import Reduction
 
 
@@ -25,6 +26,7 @@ class Covariance(NamedTuple):
     covariance: Tensor  # (channel, channel), float64; NaN without degrees of freedom
 
 
+@picklable
 def covariance(*, ddof: int = 1) -> Reduction:
     r"""Covariance of every two channels, in one mergeable pass, in float64.
 
@@ -98,3 +100,21 @@ def check_table(name: str, batch: Tensor) -> None:
             f"ifa.reduce.{name}: expected batches (sample, channel), got {tuple(batch.shape)}. "
             "Reduce the other axes before it, with ifa.reduce.mapped."
         )
+
+
+def _by_group(shape: Shape) -> Reduction:
+    return in_cells(covariance(), shape, "group")
+
+
+COVARIANCE = Statistic(
+    _by_group,
+    {
+        "importance_covariance": Variable(
+            "covariance",
+            ("group", "channel", "channel_"),
+            "covariance of importance between accepted samples of all targets",
+            "score**2",
+        ),
+    },
+    by="group",
+)

@@ -1,85 +1,105 @@
-"""What is kept of a population besides the importance of targets, by name."""
+"""What an analysis keeps, by name: in any case, or where it is asked for."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from ifa.reduce.core import grouped, mapped
-from ifa.reduce.covariances import CovarianceState, covariance
-from ifa.reduce.histograms import HistogramState, histogram
-from ifa.reduce.moments import WeightedState, WeightedValues, weighted_moments
-from ifa.reduce.population import Observed, PopulationState, finite, weighed
-from ifa.reduce.tops import Cooccurrence, Ranked, TopSamples, cooccurrence, top_samples
+from ifa.network.identity import callable_token
+from ifa.reduce.covariances import COVARIANCE
+from ifa.reduce.histograms import HISTOGRAM
+from ifa.reduce.kept import Observed, Shape, Statistic, Variable, as_it_is, in_cells
+from ifa.reduce.moments import weighted_moments
+from ifa.reduce.population import POPULATION, weighed
+from ifa.reduce.tops import COOCCURRENCE, TOP_SAMPLES
 from ifa.types import Reduction
 
-# Share of the channels that co-occurrence takes for the top of a sample; samples of each channel.
-TOP_CHANNELS = 0.1
-TOP_SAMPLES = 10
-
-# Name -> what its state is.
-STATES: dict[str, Any] = {
-    "population": PopulationState,
-    "overall": WeightedState,
-    "overall_by_target": WeightedState,
-    "histogram": HistogramState,
-    "top_samples": TopSamples,
-    "covariance": CovarianceState,
-    "cooccurrence": Cooccurrence,
+# What `ifa.analyze(reductions=)` takes by name.
+EXTRAS: dict[str, Statistic] = {
+    "histogram": HISTOGRAM,
+    "top_samples": TOP_SAMPLES,
+    "covariance": COVARIANCE,
+    "cooccurrence": COOCCURRENCE,
 }
-# By group and target; the others are by group.
-BY_TARGET = ("population", "overall_by_target", "histogram", "top_samples")
-EXTRAS = tuple(STATES)[3:]
 
 
-def extra(name: str, *, targets: int, groups: int, channels: int) -> Reduction:
-    """Make the reduction of that name, over `Observed` batches."""
-    if name == "overall":
-        return mapped(_expected(None), grouped(weighted_moments(), size=groups))
-    if name == "overall_by_target":
-        return mapped(_expected(targets), grouped(weighted_moments(), size=groups * targets))
-    if name == "top_samples":
-        return mapped(_ranked(targets), grouped(top_samples(TOP_SAMPLES), size=groups * targets))
-    if name == "histogram":
-        return mapped(_values(targets), grouped(histogram(), size=groups * targets))
-    top = max(1, round(TOP_CHANNELS * channels))
-    plain = covariance() if name == "covariance" else cooccurrence(top=top)
-    return mapped(_values(None), grouped(plain, size=groups))
+def _pooled(shape: Shape) -> Reduction:
+    return in_cells(weighted_moments(), shape, "group", weighed)
 
 
-def _expected(targets: int | None) -> Any:
-    """Take what is expected of a sample whose class is not looked at.
-
-    That is the accepted entries of all targets together; or for each target the entries of every
-    sample that is predicted as its label, whether or not that label is the target.
-    """
-
-    def taken(batch: Observed) -> tuple[WeightedValues, Tensor]:
-        chosen = batch.accepted if targets is None else batch.correct
-        good = chosen & finite(batch.map_max, batch.map_min, batch.importance)
-        cell = batch.group if targets is None else batch.group * targets + batch.target
-        return weighed(batch, good), cell[good]
-
-    return taken
+def _of_any_label(shape: Shape) -> Reduction:
+    return in_cells(weighted_moments(), shape, "target", weighed, _correct)
 
 
-def _values(targets: int | None) -> Any:
-    """Take the accepted importances with their cell, or without targets their group."""
-
-    def taken(batch: Observed) -> tuple[Tensor, Tensor]:
-        good = _good(batch)
-        cell = batch.group if targets is None else batch.group * targets + batch.target
-        return batch.importance[good], cell[good]
-
-    return taken
+def _correct(batch: Observed) -> Tensor:
+    return batch.correct
 
 
-def _ranked(targets: int) -> Any:
-    def taken(batch: Observed) -> tuple[Ranked, Tensor]:
-        values, cell = _values(targets)(batch)
-        return Ranked(values, batch.sample[_good(batch)]), cell
+# What is expected of a sample whose class is not looked at; the second for a list of targets.
+_OVERALL = "importance_overall"
+_PLACES = ("mean importance over accepted samples of all targets", "score")
+OVERALL = Statistic(
+    _pooled, {_OVERALL: Variable("mean", ("group", "channel"), *_PLACES)}, by="group"
+)
+_PLACES = ("mean importance over correctly predicted samples of any label", "score")
+OVERALL_BY_TARGET = Statistic(
+    _of_any_label,
+    {_OVERALL: Variable("mean", ("group", "target", "channel"), *_PLACES)},
+    by="target",
+)
 
-    return taken
+
+def always(listed: bool) -> dict[str, Statistic]:
+    """Return what is kept in any case, with a list of targets or without."""
+    return {"population": POPULATION, "overall": OVERALL_BY_TARGET if listed else OVERALL}
 
 
-def _good(batch: Observed) -> Tensor:
-    return batch.accepted & finite(batch.map_max, batch.map_min, batch.importance)
+def asked(where: str, reductions: Any) -> dict[str, Statistic]:
+    """Return what `reductions` asks for, ours in our order and then the user's."""
+    if isinstance(reductions, Mapping):
+        names = [name for name, value in reductions.items() if value in (name, EXTRAS.get(name))]
+        own = {name: value for name, value in reductions.items() if name not in names}
+    else:
+        own, names = {}, [reductions] if isinstance(reductions, str) else list(reductions)
+    if not set(names) <= set(EXTRAS) or len(set(names)) < len(names):
+        raise ValueError(
+            f"{where}: expected distinct reductions of {tuple(EXTRAS)}, or a mapping of names to "
+            f"ifa.Reduction, got {names}."
+        )
+    found = {name: statistic for name, statistic in EXTRAS.items() if name in names}
+    for name, value in own.items():
+        if not isinstance(value, Reduction | Statistic):
+            raise TypeError(
+                f"{where}: expected reductions[{name!r}] to be an ifa.Reduction or an "
+                f"ifa.reduce.Statistic, got {value!r}."
+            )
+        found[name] = value if isinstance(value, Statistic) else as_it_is(value)
+        _check_free(where, name, found[name])
+    return found
+
+
+def tokens(statistics: Mapping[str, Statistic]) -> dict[str, Any]:
+    """Identify what is asked for: ours by name, the user's by all that determines it."""
+    return {
+        name: None if EXTRAS.get(name) is one else callable_token([*vars(one).values()])
+        for name, one in statistics.items()
+    }
+
+
+# Names in a layer's dataset that are not of a variable.
+_LABELS = ("group", "target", "target_name", "channel", "quantile", "run")
+
+
+def _check_free(where: str, name: Any, statistic: Statistic) -> None:
+    """Raise where a name is no word, or that of something else in a layer's dataset."""
+    ours = (*always(False).values(), *EXTRAS.values())
+    taken = {*_LABELS, *(key for one in ours for key in (*(one.variables or ()), *one.coords))}
+    found = [*(statistic.variables or ()), *statistic.coords]
+    clash = taken & set(found)
+    if statistic.variables is None:  # they begin with its name
+        clash = {one for one in taken if f"{one}_".startswith(f"{name}_")}
+    if clash or name in ("population", "overall", *EXTRAS) or not str(name).isidentifier():
+        raise ValueError(
+            f"{where}: expected names of reductions, and of their variables, that are words and "
+            f"none of the statistics', got {name!r}. {sorted(clash or taken)} are taken."
+        )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.reduce.core import from_monoid
+from ifa.reduce.core import from_monoid, picklable
 from ifa.types import Reduction
 
 
@@ -16,6 +16,7 @@ class Extrema(NamedTuple):
     maximum: Tensor  # (*feature), float64; -inf without a sample
 
 
+@picklable
 def extrema() -> Reduction:
     r"""Minimum and maximum over the leading axis; NaN in a sample makes both NaN.
 

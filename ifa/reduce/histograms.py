@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.reduce.core import from_monoid
+from ifa.reduce.core import from_monoid, picklable
+from ifa.reduce.kept import Shape, Statistic, Variable, in_cells
 from ifa.types import Reduction
 
 _MANTISSA = 52  # bits of a float64's mantissa, and what its exponent is stored with
@@ -28,6 +29,7 @@ class Histogram(NamedTuple):
     nonfinite: Tensor  # (*feature,), int64
 
 
+@picklable
 def histogram(*, bits: int = 4, low: int = -20, high: int = 20) -> Reduction:
     r"""Count values in bins whose width is a fixed share of their value, of either sign.
 
@@ -162,3 +164,50 @@ def _middles(bits: int, low: int, high: int) -> Tensor:
     part = 1 + (torch.arange(1 << bits, dtype=torch.float64) + 0.5) / (1 << bits)
     positive = (octave[:, None] * part).flatten()
     return torch.cat([-positive.flip(0), positive.new_zeros(1), positive])
+
+
+class _Spread(NamedTuple):
+    """What is kept of a population's histograms: the bins between the outermost occupied ones."""
+
+    value: Tensor  # (bin,)
+    count: Tensor  # (cell, channel, bin)
+    quantiles: Tensor  # (cell, channel, quantile)
+
+
+def _spread(shape: Shape) -> Reduction:
+    each = in_cells(histogram(), shape, "target")
+
+    def finalize(state: HistogramState) -> _Spread:
+        found = each.finalize(state)
+        bins = _occupied(found.count)
+        quantiles = histogram_quantiles(found, shape.quantiles)
+        return _Spread(found.value[0, bins], found.count[..., bins], quantiles)
+
+    return each._replace(finalize=finalize)
+
+
+def _occupied(count: Tensor) -> slice:
+    """From the first to the last bin in which there is anything; the bin of zero if none is."""
+    used = count.flatten(0, -2).any(0).nonzero().flatten()
+    zero = count.shape[-1] // 2
+    first, last = (int(used[0]), int(used[-1])) if len(used) else (zero, zero)
+    return slice(first, last + 1)
+
+
+_CHANNELS = ("group", "target", "channel")
+HISTOGRAM = Statistic(
+    _spread,
+    {
+        "importance_histogram": Variable(
+            "count", (*_CHANNELS, "bin"), "accepted samples whose importance is in a bin"
+        ),
+        "importance_quantiles": Variable(
+            "quantiles",
+            (*_CHANNELS, "quantile"),
+            "quantiles of importance, to 1/32 of their value",
+            "score",
+        ),
+    },
+    {"bin": Variable("value", ("bin",), "middle of a bin", "score")},
+    by="target",
+)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.reduce.core import from_monoid
+from ifa.reduce.core import from_monoid, picklable
 from ifa.types import Reduction
 
 
@@ -25,6 +25,7 @@ class Moments(NamedTuple):
     variance: Tensor  # (*feature), float64; NaN where there are no degrees of freedom
 
 
+@picklable
 def moments(*, ddof: int = 1) -> Reduction:
     r"""Count, mean and variance over the leading axis, in one mergeable pass.
 
@@ -103,6 +104,7 @@ class WeightedState(NamedTuple):
     m2: Tensor  # (*feature), float64, weighted sum of squared deviations from the mean
 
 
+@picklable
 def weighted_moments() -> Reduction:
     r"""Count, weighted mean and variance over the leading axis, in one mergeable pass.
 

@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.reduce.core import grouped
+from ifa.reduce.core import grouped, picklable
+from ifa.reduce.kept import Observed, Shape, Statistic, Variable, good
 from ifa.reduce.moments import WeightedState, WeightedValues, weighted_moments
 from ifa.reduce.quantiles import quantiles
 from ifa.types import Reduction, Weighted
@@ -19,20 +20,6 @@ class Summary(NamedTuple):
     map_max: Tensor  # ()
     map_min: Tensor  # ()
     map_sum: Tensor  # (), float64
-
-
-class Observed(NamedTuple):
-    """A batch for `population`: one entry for each sample and explained target."""
-
-    importance: Tensor  # (entry, channel)
-    map_max: Tensor  # (entry,)
-    map_min: Tensor  # (entry,)
-    target: Tensor  # (entry,), int64, row of the statistics
-    group: Tensor  # (entry,), int64
-    accepted: Tensor  # (entry,), bool, whether it counts for the target's importance
-    correct: Tensor  # (entry,), bool, whether the sample is predicted as its label, any label
-    weight: Tensor  # (entry,), how much it counts for the mean importance, usually 1
-    sample: Tensor  # (entry,), int64, index of the sample
 
 
 class PopulationState(NamedTuple):
@@ -97,11 +84,7 @@ def summarize(weighted: Weighted, *, reduction: Literal["sum", "mean"] = "sum") 
     return Summary(importance, values.amax(), values.amin(), values.sum(dtype=torch.float64))
 
 
-def finite(map_max: Tensor, map_min: Tensor, importance: Tensor) -> Tensor:
-    """Whether each entry's map is finite, from its extremes and importances."""
-    return map_max.isfinite() & map_min.isfinite() & importance.isfinite().all(-1)
-
-
+@picklable
 def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Reduction:
     """Importances by target and group, and exact quantiles of map extremes.
 
@@ -135,18 +118,18 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     cells = grouped(weighted_moments(), size=groups * targets)
 
     def init(like: Observed) -> PopulationState:
-        empty = cells.init((weighed(like, slice(None)), like.target))
+        empty = cells.init((weighed(like), like.target))
         nonfinite = like.target.new_zeros(targets)
         none = like.map_max.new_empty(0)
         return _state(empty, nonfinite, [none, none, like.target.new_empty(0).int()])
 
     def update(state: PopulationState, batch: Observed) -> PopulationState:
-        good = finite(batch.map_max, batch.map_min, batch.importance)
-        taken = good & batch.accepted
+        sound = good(batch)
+        taken = sound & batch.accepted
         cell = batch.group * targets + batch.target
         moved = cells.update(_cells(state), (weighed(batch, taken), cell[taken]))
-        lost = torch.bincount(batch.target[~good], minlength=targets)
-        new = (batch.map_max[good], batch.map_min[good], batch.target[good].int())
+        lost = torch.bincount(batch.target[~sound], minlength=targets)
+        new = (batch.map_max[sound], batch.map_min[sound], batch.target[sound].int())
         return _state(moved, state.nonfinite + lost, _appended(state[6:], new))
 
     def merge(a: PopulationState, b: PopulationState) -> PopulationState:
@@ -174,7 +157,7 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     return Reduction(init, update, merge, finalize)
 
 
-def weighed(batch: Observed, taken: Any) -> WeightedValues:
+def weighed(batch: Observed, taken: Any = slice(None)) -> WeightedValues:
     """Take some entries' importances, with their weights."""
     return WeightedValues(batch.importance[taken], batch.weight[taken])
 
@@ -194,3 +177,48 @@ def _appended(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
 
 def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
     return torch.from_numpy(quantiles(values.cpu().numpy(), levels))
+
+
+def _population(shape: Shape) -> Reduction:
+    return population(targets=shape.targets, groups=shape.groups, levels=shape.quantiles)
+
+
+_CELL, _CHANNELS = ("group", "target"), ("group", "target", "channel")
+POPULATION = Statistic(
+    _population,
+    {
+        "importance": Variable(
+            "importance", _CHANNELS, "mean importance over accepted samples", "score"
+        ),
+        "importance_variance": Variable(
+            "importance_variance",
+            _CHANNELS,
+            "variance of importance between accepted samples",
+            "score**2",
+        ),
+        "count": Variable("count", _CELL, "accepted samples"),
+        "nonfinite": Variable(
+            "nonfinite", ("target",), "samples left out because their map is not finite"
+        ),
+        "map_max": Variable(
+            "map_max",
+            ("target", "quantile"),
+            "quantiles over samples of the map's maximum",
+            "score",
+        ),
+        "map_min": Variable(
+            "map_min",
+            ("target", "quantile"),
+            "quantiles over samples of the map's minimum",
+            "score",
+        ),
+        "map_max_overall": Variable(
+            "map_max_overall", ("quantile",), "quantiles of map maxima, all targets pooled", "score"
+        ),
+        "map_min_overall": Variable(
+            "map_min_overall", ("quantile",), "quantiles of map minima, all targets pooled", "score"
+        ),
+    },
+    by="target",
+    whole=("nonfinite", "map_max", "map_min", "target"),
+)

@@ -5,9 +5,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.reduce.core import from_monoid
+from ifa.reduce.core import from_monoid, picklable
 from ifa.reduce.covariances import check_table
+from ifa.reduce.kept import Observed, Shape, Statistic, Variable, in_cells
 from ifa.types import Reduction
+
+# What an analysis keeps: samples of each channel; the share of channels taken for a sample's top.
+_SAMPLES = 10
+_CHANNELS = 0.1
 
 
 class Cooccurrence(NamedTuple):
@@ -31,6 +36,7 @@ class TopSamples(NamedTuple):
     sample: Tensor  # (channel, rank), int64
 
 
+@picklable
 def cooccurrence(*, top: int) -> Reduction:
     r"""Count how often two channels are among the largest of a sample together.
 
@@ -83,6 +89,7 @@ def cooccurrence(*, top: int) -> Reduction:
     return from_monoid(init=init, lift=lift, merge=merge, finalize=lambda state: state)
 
 
+@picklable
 def top_samples(ranks: int) -> Reduction:
     r"""Find the samples of the largest values of each channel: those one wants to look at.
 
@@ -138,3 +145,50 @@ def _first(value: Tensor, sample: Tensor, ranks: int) -> TopSamples:
     value, sample = value.gather(-1, by_sample), sample.gather(-1, by_sample)
     by_value = value.argsort(dim=-1, descending=True, stable=True)[..., :ranks]
     return TopSamples(value.gather(-1, by_value), sample.gather(-1, by_value))
+
+
+def _together(shape: Shape) -> Reduction:
+    top = max(1, round(_CHANNELS * shape.channels))
+    return in_cells(cooccurrence(top=top), shape, "group")
+
+
+COOCCURRENCE = Statistic(
+    _together,
+    {
+        "cooccurrence": Variable(
+            "together",
+            ("group", "channel", "channel_"),
+            "accepted samples of which both channels are in the top tenth",
+        ),
+    },
+    by="group",
+)
+
+
+def _ranked(batch: Observed) -> Ranked:
+    return Ranked(batch.importance, batch.sample)
+
+
+def _tops(shape: Shape) -> Reduction:
+    each = in_cells(top_samples(_SAMPLES), shape, "target", _ranked)
+
+    def finalize(state: TopSamples) -> TopSamples:
+        return state._replace(value=state.value.where(state.sample >= 0, torch.nan))
+
+    return each._replace(finalize=finalize)
+
+
+_RANKS = ("group", "target", "channel", "rank")
+TOP_SAMPLES = Statistic(
+    _tops,
+    {
+        "top_value": Variable("value", _RANKS, "largest importances of accepted samples", "score"),
+        "top_sample": Variable(
+            "sample",
+            _RANKS,
+            "index of the samples of the largest importances, -1 where there are fewer",
+        ),
+    },
+    by="target",
+    samples=("sample",),
+)

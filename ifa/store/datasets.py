@@ -1,6 +1,7 @@
 """Statistics and sample tables as labelled data, with names, units and provenance."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
-from ifa.reduce.histograms import histogram_quantiles
-from ifa.reduce.population import Population
+from ifa.reduce.kept import Statistic, Variable
 from ifa.store.tables import Rows, Schema
 
 SCHEMA = 2
@@ -34,136 +35,69 @@ class Axes:
         return coords
 
 
-# Variable -> dimensions after the group's, what it is, unit; the score's unit is filled in.
-_VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "importance": (("target", "channel"), "mean importance over accepted samples", "score"),
-    "importance_variance": (
-        ("target", "channel"),
-        "variance of importance between accepted samples",
-        "score**2",
-    ),
-    "count": (("target",), "accepted samples", "1"),
-    "nonfinite": (("target",), "samples left out because their map is not finite", "1"),
-    "map_max": (("target", "quantile"), "quantiles over samples of the map's maximum", "score"),
-    "map_min": (("target", "quantile"), "quantiles over samples of the map's minimum", "score"),
-    "map_max_overall": (("quantile",), "quantiles of map maxima, all targets pooled", "score"),
-    "map_min_overall": (("quantile",), "quantiles of map minima, all targets pooled", "score"),
-}
-_BY_GROUP = ("importance", "importance_variance", "count")
-
-
-def layer_dataset(statistics: Population, axes: Axes, unit: str) -> xr.Dataset:
-    """Label one layer's statistics."""
-    variables = {}
-    for name, tensor in statistics._asdict().items():
-        dims, long_name, units = _VARIABLES[name]
-        values = tensor.cpu().numpy()
-        if name in _BY_GROUP:
-            dims, values = (("group", *dims), values) if axes.groups else (dims, values[0])
-        attrs = {"long_name": long_name, "units": units.replace("score", unit)}
-        variables[name] = (dims, values, attrs)
+def layer_coords(axes: Axes) -> dict[str, Any]:
+    """Label the axes that are the same for every layer."""
     coords = _named(axes.target_coords)
     coords["quantile"] = ("quantile", np.array(axes.quantiles))
     if axes.groups:
         coords["group"] = ("group", np.array(axes.groups, dtype=object))
-    return xr.Dataset(variables, coords)
+    return coords
 
 
-# Variable of an extra reduction -> its field, dimensions, what it is, unit.
-_EXTRAS: dict[str, dict[str, tuple[str, tuple[str, ...], str, str]]] = {
-    "overall": {
-        "importance_overall": (
-            "mean",
-            ("channel",),
-            "mean importance over accepted samples of all targets",
-            "score",
-        ),
-    },
-    "overall_by_target": {
-        "importance_overall": (
-            "mean",
-            ("target", "channel"),
-            "mean importance over correctly predicted samples of any label",
-            "score",
-        ),
-    },
-    "histogram": {
-        "importance_histogram": (
-            "count",
-            ("target", "channel", "bin"),
-            "accepted samples whose importance is in a bin",
-            "1",
-        ),
-        "importance_quantiles": (
-            "quantiles",
-            ("target", "channel", "quantile"),
-            "quantiles of importance, to 1/32 of their value",
-            "score",
-        ),
-    },
-    "top_samples": {
-        "top_value": (
-            "value",
-            ("target", "channel", "rank"),
-            "largest importances of accepted samples",
-            "score",
-        ),
-        "top_sample": (
-            "sample",
-            ("target", "channel", "rank"),
-            "index of the samples of the largest importances, -1 where there are fewer",
-            "1",
-        ),
-    },
-    "covariance": {
-        "importance_covariance": (
-            "covariance",
-            ("channel", "channel_"),
-            "covariance of importance between accepted samples of all targets",
-            "score**2",
-        ),
-    },
-    "cooccurrence": {
-        "cooccurrence": (
-            "together",
-            ("channel", "channel_"),
-            "accepted samples of which both channels are in the top tenth",
-            "1",
-        ),
-    },
-}
+def labeled(
+    name: str, statistic: Statistic, result: Any, axes: Axes, unit: str, channels: int
+) -> xr.Dataset:
+    """Label what a kept statistic finalized to."""
+    fields = leaves(result)
+    variables = statistic.variables
+    if variables is None:
+        variables = {
+            "_".join([name, *re.findall(r"\w+", path)]): _named_by_itself(
+                name, path, leaf, channels
+            )
+            for path, leaf in fields.items()
+        }
+    sizes = {"group": len(axes.groups or "1"), "target": len(axes.targets)}
+
+    def array(variable: Variable) -> tuple[Any, ...]:
+        path = variable.field if variable.field in fields else f".{variable.field}"
+        values, dims = np.asarray(fields[path]), variable.dims
+        if dims[:2] == tuple(sizes) and values.ndim == len(dims) - 1:
+            values = values.reshape(*sizes.values(), *values.shape[1:])
+        if dims[:1] == ("group",) and not axes.groups:
+            values, dims = values[0], dims[1:]
+        units = {"units": variable.units.replace("score", unit)} if variable.units else {}
+        return dims, values, {"long_name": variable.long_name, **units}
+
+    found, coords = (
+        {key: array(variable) for key, variable in part.items()}
+        for part in (variables, statistic.coords)
+    )
+    return xr.Dataset(found, coords)
 
 
-def extra_variables(kind: str, statistic: Any, axes: Axes, unit: str) -> dict[str, Any]:
-    """Label the statistic of an extra reduction; its first axis is the group's and target's."""
-    fields, coords = statistic._asdict(), {}
-    if kind == "histogram":
-        fields["quantiles"] = histogram_quantiles(statistic, axes.quantiles)
-        bins = _occupied(statistic.count)
-        fields["count"] = statistic.count[..., bins]
-        middle = {"long_name": "middle of a bin", "units": unit}
-        coords["bin"] = ("bin", statistic.value[0, bins].cpu().numpy(), middle)
-    if kind == "top_samples":
-        fields["value"] = statistic.value.where(statistic.sample >= 0, torch.nan)
-    found = {}
-    for name, (field, dims, long_name, units) in _EXTRAS[kind].items():
-        values = fields[field].cpu().numpy()
-        groups = len(axes.groups or "1")
-        values = values.reshape(groups, *([-1] if "target" in dims else []), *values.shape[1:])
-        dims, values = (("group", *dims), values) if axes.groups else (dims, values[0])
-        attrs = {"long_name": long_name, "units": units.replace("score", unit)}
-        found[name] = xr.DataArray(values, dims=dims, attrs=attrs)
-        if "bin" in dims:
-            found[name] = found[name].assign_coords(coords)
-    return found
+def _named_by_itself(name: str, path: str, leaf: Any, channels: int) -> Variable:
+    """Number the axes of a reduction that says nothing of them; the last may be the channels."""
+    words = "_".join([name, *re.findall(r"\w+", path)])
+    dims = [f"{words}_{axis}" for axis in range(np.ndim(leaf))]
+    if dims and np.shape(leaf)[-1] == channels:
+        dims[-1] = "channel"
+    return Variable(path, tuple(dims), words.replace("_", " "), "")
 
 
-def _occupied(count: torch.Tensor) -> slice:
-    """From the first to the last bin in which there is anything; the bin of zero if none is."""
-    used = count.flatten(0, -2).any(0).nonzero().flatten()
-    zero = count.shape[-1] // 2
-    first, last = (int(used[0]), int(used[-1])) if len(used) else (zero, zero)
-    return slice(first, last + 1)
+def leaves(tree: Any) -> dict[str, np.ndarray]:
+    """Return the tensors and numbers of a tree as arrays, by their paths in it."""
+    found, _ = tree_flatten_with_path(tree)
+    return {
+        keystr(path): array_of(leaf) if isinstance(leaf, torch.Tensor) else np.asarray(leaf)
+        for path, leaf in found
+    }
+
+
+def array_of(value: torch.Tensor) -> np.ndarray:
+    """Take a tensor of any device and dtype as an array, of float32 where numpy has no such."""
+    value = value.detach().cpu()
+    return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
 
 
 def statistics_tree(

@@ -1,7 +1,7 @@
 """The reductions of all layers together: their states in a file of a shard, and their labels."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from ifa.reduce.extras import BY_TARGET, STATES, extra
-from ifa.reduce.population import Observed, population
-from ifa.store.datasets import Axes, extra_variables, layer_dataset
+from ifa.reduce.extras import EXTRAS, always
+from ifa.reduce.kept import Observed, Shape, Statistic
+from ifa.store.datasets import Axes, labeled, layer_coords, leaves
 from ifa.store.states import Arrays
 from ifa.types import Reduction
 
@@ -27,32 +28,32 @@ class Measures:
     layers: tuple[str, ...]
     channels: tuple[int, ...]  # of each layer
     axes: Axes
-    extras: tuple[str, ...] = ()
+    extras: Mapping[str, Statistic] = field(default_factory=dict)
     listed: bool = False  # whether targets are a list, which each sample has all of
 
     @property
     def always(self) -> tuple[str, ...]:
         """What is kept in any case."""
-        return ("population", "overall_by_target" if self.listed else "overall")
+        return tuple(always(self.listed))
 
     @property
-    def groups(self) -> int:
-        return len(self.axes.groups or "1")
+    def statistics(self) -> dict[str, Statistic]:
+        """All that is kept."""
+        return {**always(self.listed), **self.extras}
 
     @cached_property
     def reductions(self) -> list[dict[str, Reduction]]:
         """The reductions of each layer, over `Observed` batches."""
-        sizes = {"targets": len(self.axes.targets), "groups": self.groups}
-        first = {"population": population(**sizes, levels=self.axes.quantiles)}
+        sizes = len(self.axes.targets), len(self.axes.groups or "1")
         return [
-            first
-            | {
-                name: extra(name, **sizes, channels=channels)
-                for name in (*self.always[1:], *self.extras)
+            {
+                name: statistic.reduction(Shape(*sizes, channels, self.axes.quantiles))
+                for name, statistic in self.statistics.items()
             }
             for channels in self.channels
         ]
 
+    @cached_property
     def empty(self) -> States:
         """States of no sample."""
         return [
@@ -60,24 +61,45 @@ class Measures:
             for each, channels in zip(self.reductions, self.channels, strict=True)
         ]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made of the rest: it may not pickle."""
+        return {name: vars(self)[name] for name in self.__dataclass_fields__}
+
     def bytes(self) -> int:
-        """How much memory the states of the extras take, however many samples there are."""
-        cells, pairs = self.groups * len(self.axes.targets), self.groups
-        each = {"histogram": 1281 * cells, "top_samples": 20 * cells}
-        return 8 * sum(
-            each[name] * channels if name in each else pairs * channels**2
-            for channels in self.channels
-            for name in self.extras
-        )
+        """How much memory the states of the extras take before there is a sample."""
+        states = [each[name] for each in self.empty for name in self.extras]
+        return sum(leaf.numel() * leaf.element_size() for leaf in tree_flatten(states)[0])
+
+    def check(self, where: str) -> None:
+        """Raise where the states of a user's reduction are no tensors, or it has no labels."""
+        for each, reductions, channels in zip(
+            self.empty, self.reductions, self.channels, strict=True
+        ):
+            for name, statistic in self.extras.items():
+                if statistic in EXTRAS.values():
+                    continue
+                if not all(isinstance(leaf, Tensor) for leaf in tree_flatten(each[name])[0]):
+                    raise TypeError(
+                        f"{where}: expected the state of reductions[{name!r}] to be a tree of "
+                        f"tensors, got {each[name]!r}."
+                    )
+                try:
+                    result = reductions[name].finalize(each[name])
+                    labeled(name, statistic, result, self.axes, "", channels)
+                except Exception as error:
+                    raise ValueError(
+                        f"{where}: expected reductions[{name!r}] to finalize the state of no "
+                        f"sample to what its variables say, got {type(error).__name__}: {error}."
+                    ) from error
 
     def update(
-        self, state: dict[str, Any], position: int, batch: Observed, names: Sequence[str]
+        self, state: dict[str, Any], position: int, batch: Observed, names: Iterable[str]
     ) -> None:
         """Add a batch to the states of one layer, which are replaced."""
         for name in names:
             reduction = self.reductions[position][name]
             # the first batch says on which device and of which dtype a state is
-            before = state.get(name) or reduction.init(batch)
+            before = state[name] if name in state else reduction.init(batch)
             state[name] = reduction.update(before, batch)
 
     def merged(self, a: States | None, b: States) -> States:
@@ -95,55 +117,49 @@ class Measures:
         for arrays in shards:
             states = self.merged(states, self.unpacked(arrays))
         found = {}
-        for name, each, state in zip(self.layers, self.reductions, states or [], strict=True):
-            dataset = layer_dataset(
-                each["population"].finalize(state["population"]), self.axes, unit
-            )
-            for kind in (*self.always[1:], *self.extras):
-                statistic = each[kind].finalize(state[kind])
-                dataset = dataset.assign(extra_variables(kind, statistic, self.axes, unit))
-            found[name] = dataset
+        for layer, channels, each, state in zip(
+            self.layers, self.channels, self.reductions, states or [], strict=True
+        ):
+            parts = [
+                labeled(
+                    name, statistic, each[name].finalize(state[name]), self.axes, unit, channels
+                )
+                for name, statistic in self.statistics.items()
+            ]
+            found[layer] = xr.merge(parts).assign_coords(layer_coords(self.axes))
         return found
 
     def packed(self, states: States) -> Arrays:
-        """Name every field of the states, for a file."""
+        """Name every leaf of the states, for a file."""
         return {
-            f"{_place(position, name)}.{key}": array_of(field)
+            f"{_place(position, name)}{path}": values
             for position, each in enumerate(states)
             for name, state in each.items()
-            for key, field in state._asdict().items()
+            for path, values in leaves(state).items()
         }
 
     def unpacked(self, arrays: Mapping[str, np.ndarray]) -> States:
         """Take states from a file's arrays."""
+
+        def restored(place: str, like: Any) -> Any:
+            paths = [f"{place}{path}" for path in leaves(like)]
+            spec: TreeSpec = tree_flatten(like)[1]
+            return tree_unflatten([torch.from_numpy(arrays[path]) for path in paths], spec)
+
         return [
-            {
-                name: STATES[name](
-                    *(
-                        torch.from_numpy(arrays[f"{_place(position, name)}.{key}"])
-                        for key in STATES[name]._fields
-                    )
-                )
-                for name in (*self.always, *self.extras)
-            }
-            for position in range(len(self.layers))
+            {name: restored(_place(position, name), like) for name, like in each.items()}
+            for position, each in enumerate(self.empty)
         ]
 
     def moved(self, states: States, groups: Sequence[int], targets: int, start: int) -> States:
         """Put states of other groups, here at `groups`, and of samples that now start later."""
         return [
             {
-                name: _moved(name, state, empty[name], groups, targets, start)
+                name: _moved(self.statistics[name], state, empty[name], groups, targets, start)
                 for name, state in each.items()
             }
-            for each, empty in zip(states, self.empty(), strict=True)
+            for each, empty in zip(states, self.empty, strict=True)
         ]
-
-
-def array_of(value: Tensor) -> np.ndarray:
-    """Take a tensor of any device and dtype as an array, of float32 where numpy has no such."""
-    value = value.detach().cpu()
-    return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
 
 
 def _place(position: int, name: str) -> str:
@@ -151,18 +167,18 @@ def _place(position: int, name: str) -> str:
 
 
 def _moved(
-    name: str, state: Any, empty: Any, groups: Sequence[int], targets: int, start: int
+    statistic: Statistic, state: Any, empty: Any, groups: Sequence[int], targets: int, start: int
 ) -> Any:
-    each = targets if name in BY_TARGET else 1
+    if statistic.by is None and not statistic.samples:
+        return state
+    each = targets if statistic.by == "target" else 1
     place = (each * torch.tensor(groups)[:, None] + torch.arange(each)).flatten()
-    fields = {}
-    for key, field in state._asdict().items():
-        if name == "population" and key in ("nonfinite", "map_max", "map_min", "target"):
-            fields[key] = field
-            continue
-        if name == "top_samples" and key == "sample":
-            field = torch.where(field < 0, field, field + start)
-        fields[key] = getattr(empty, key).clone().index_copy(0, place, field)
+    fields = state._asdict()
+    for key in statistic.samples:
+        fields[key] = torch.where(fields[key] < 0, fields[key], fields[key] + start)
+    if statistic.by is not None:
+        for key in set(fields) - set(statistic.whole):
+            fields[key] = getattr(empty, key).clone().index_copy(0, place, fields[key])
     return type(state)(**fields)
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
-from ifa.reduce.population import Observed
+from ifa.reduce.kept import Observed
 from ifa.scaling import Scale
 from ifa.types import Features, Map
 
