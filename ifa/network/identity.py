@@ -166,8 +166,8 @@ def callable_token(value: Any, seen: set[int] | None = None) -> Any:
         return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(bytes_of(value)).hexdigest()}"
     if isinstance(value, nn.Module):
         return model_token(value)
-    if isinstance(value, Reduction) and hasattr(value, "call"):  # what made it
-        return token(value.call)
+    if isinstance(value, Reduction):
+        value = getattr(value, "call", tuple(value))  # what made it
     if isinstance(value, tuple | list):
         return [token(part) for part in value]
     if isinstance(value, dict):
