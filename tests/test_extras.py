@@ -252,3 +252,42 @@ def test_states_too_large_to_keep_are_refused(monkeypatch):
     model = net(1)
     with pytest.raises(ValueError, match="Give fewer targets, groups or layers"):
         ifa.analyze(model, Shapes(), layer="conv2", reductions="histogram", progress=False)
+
+
+@ifa.step
+def first_two(features):
+    """Another number of channels than the layer's."""
+    activations, gradients, target = features
+    return ifa.Weighted(gradients[:2], activations[:2], target)
+
+
+@ifa.step
+def halves(features):
+    activations, gradients, target = features
+    twice = activations.repeat_interleave(2, 0)
+    return ifa.Weighted(gradients.repeat_interleave(2, 0) / 2, twice, target)
+
+
+@pytest.mark.parametrize("targets", ["predicted", (3, 1)], ids=str)
+@pytest.mark.parametrize(("weight", "channels"), [(first_two, 2), (halves, 10)])
+def test_a_weighting_may_give_another_number_of_channels(weight, channels, targets, tmp_path):
+    model = net(dtype=torch.float64)
+    data = digits_like(model, named=True)
+    options = {**QUIET, "targets": targets, "keep_samples": "full", "reductions": EXTRAS}
+    options |= {"layer": ["conv2", "conv1"], "weight": weight}
+    run = tmp_path / "run"
+    tree = ifa.analyze(model, data, store=run, **options)
+    assert tree["conv2"].sizes["channel"] == channels
+    assert_same(ifa.analyze(model, data, **options), tree, rtol=0)
+    plain = ifa.analyze(model, data, **{**options, "weight": ifa.weight.fullcam})
+    factor, index = (1, [0, 1]) if channels == 2 else (2, np.arange(10) // 2)
+    for path in ("conv2", "samples/conv2"):
+        expected = plain[path]["importance"].isel(channel=index) / factor
+        np.testing.assert_allclose(tree[path]["importance"], expected, rtol=1e-5, atol=1e-6)
+    (run / "COMMIT.json").unlink()
+    (run / "shards" / "00001.npz").unlink()
+    assert_same(ifa.analyze(model, data, store=run, **options), tree, rtol=0)
+    for name, part in (("a", data[:9]), ("b", data[9:])):
+        ifa.analyze(model, part, store=tmp_path / name, **options)
+    merged = ifa.merge(tmp_path / "a", tmp_path / "b", store=tmp_path / "both")
+    assert_same(merged, tree, rtol=1e-6)

@@ -225,7 +225,17 @@ def listing(shape):
             "got KeyError: '.greatest'",
         ),
     ],
-    ids=str,
+    ids=[
+        "one of our variables",
+        "a part of one",
+        "no word",
+        "one of our names",
+        "declares one of ours",
+        "no reduction",
+        "a state of numbers",
+        "other axes",
+        "no such field",
+    ],
 )
 def test_what_cannot_be_kept_is_refused_before_anything_is_done(case, own, error, said, tmp_path):
     model, data = case
