@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-ROWS = ["taps", "perturbations", "attributions", "populations", "scaling", "options"]
+ROWS = ["taps", "perturbations", "attributions", "populations", "scaling", "options", "placing"]
 
 
 def main() -> None:
