@@ -7,15 +7,16 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ifa.chains import Chain, chain
+from ifa.checks import check_choice
 from ifa.network.identity import Origin, origin_of
 from ifa.network.inputs import at, check_batch, grid_place, space_of, take
 from ifa.reduce.statistics import one_layer
-from ifa.resizing import resize
+from ifa.resizing import place, resize
 from ifa.scaling import Scale, rescale, scale_from
 from ifa.score import logit
 from ifa.stages import combine, keep, relu
 from ifa.taps.weighings import Weighing
-from ifa.types import Grid, Inputs, Method, Output, Score
+from ifa.types import Grid, Inputs, Method, Output, Score, Step
 from ifa.weight import fullcam
 
 
@@ -30,12 +31,13 @@ def explain(
     scale: Any = None,
     rectify: bool | None = None,
     size: Sequence[int] | Literal["input"] | None = "input",
+    placing: Literal["centers", "even"] = "centers",
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
     grid_of: str | int | None = None,
 ) -> Tensor:
-    r"""Explain a batch in one call: tap, weigh, keep, combine, rectify, rescale, resize.
+    r"""Explain a batch in one call: tap, weigh, keep, combine, rectify, rescale, place.
 
     A short composition of the public functions and nothing more; for maps that can be compared
     between samples, give the `scale` of a population. What was seen of the network is kept for it,
@@ -65,6 +67,10 @@ def explain(
     size
         ``"input"`` for the space of the input, of several tensors the one with the grid; a tuple;
         or None for the layer's own grid.
+    placing
+        ``"centers"`` puts every unit of the layer at its true centre in the input, see
+        `ifa.positions` and `ifa.place`; ``"even"`` tiles the input with them, as `ifa.resize` and
+        other libraries do, which is off by up to half a unit after padded strides.
 
     Returns
     -------
@@ -110,21 +116,25 @@ def explain(
     if scale is not None:
         origin = origin_of(model, made.layers[0], weight, score, grid, output)
         scale, rectify = common_scale(where, scale, origin, rectify)
-    space = space_of(at(inputs, grid_place(where, inputs, grid_of)))
-    extent = space if size == "input" else size
-    steps = after_weighing(mask, scale, rectify is not False, extent)
+    check_choice(where, "placing", placing, ("centers", "even"))
+    last = None
+    if size is not None:
+        space = space_of(at(inputs, grid_place(where, inputs, grid_of)))
+        extent = space if size == "input" else size
+        last = resize(extent)
+        if placing == "centers":
+            last = place(made.positions(inputs), extent, input_size=space)
+    steps = after_weighing(mask, scale, rectify is not False, last)
     return made.observe(inputs, target, step=steps).result[0].values
 
 
-def after_weighing(
-    mask: Any, scale: Scale | None, rectify: bool, size: Sequence[int] | None
-) -> Chain:
-    """Chain what makes a map of `Weighted`: keep, combine, rectify, rescale, resize."""
+def after_weighing(mask: Any, scale: Scale | None, rectify: bool, last: Step | None) -> Chain:
+    """Chain what makes a map of `Weighted`: keep, combine, rectify, rescale, and a last step."""
     steps = [] if mask is None else [keep(mask)]
     steps += [combine]
     steps += [relu] if rectify else []
     steps += [] if scale is None else [rescale(scale)]
-    steps += [] if size is None else [resize(size)]
+    steps += [] if last is None else [last]
     return chain(*steps)
 
 

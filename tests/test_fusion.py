@@ -148,16 +148,24 @@ class TestExplain:
             torch.tensor([1, 0, 1, 1]).bool(),
             ifa.Scale(torch.tensor(0.0), torch.tensor(2.0)),
         )
-        found = ifa.explain(net, inputs, 1, weight=ifa.weight.hirescam, mask=mask, scale=scale)
+        options = {"weight": ifa.weight.hirescam, "mask": mask, "scale": scale, "rectify": True}
+        found = ifa.explain(net, inputs, 1, **options)
         steps = ifa.chain(
             ifa.weigh(ifa.weight.hirescam),
             ifa.keep(mask),
             ifa.combine,
             ifa.relu,
             ifa.rescale(scale),
-            ifa.resize((9, 7)),
         )
-        assert torch.equal(found, ifa.batched(steps)(ifa.tap(net, "1", inputs)(inputs, 1)).values)
+        made = ifa.batched(steps)(ifa.tap(net, "1", inputs)(inputs, 1))
+        placed = ifa.place(ifa.positions(net, "1", inputs), (9, 7))
+        assert torch.equal(found, ifa.batched(placed)(made).values)
+        even = ifa.explain(net, inputs, 1, placing="even", **options)
+        assert torch.equal(even, ifa.batched(ifa.resize((9, 7)))(made).values)
+        # units lie at 1 to 7 and 1 to 5; tiling evenly moves those at the border outwards
+        assert not torch.equal(found, even)
+        large = ifa.explain(net, inputs, 1, size=(27, 21), **options)
+        torch.testing.assert_close(large[:, 1::3, 1::3], found)
 
     def test_many_targets_signed_at_the_layers_grid(self, net):
         inputs = torch.randn(5, 1, 9, 7)

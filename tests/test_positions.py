@@ -137,6 +137,9 @@ class Odd(nn.Module):
 
 
 FOLLOWED = {
+    "an embedding of each": lambda x: torch.nn.functional.embedding(
+        (x[:, 0] > 0).long(), torch.ones(2, 2)
+    ).permute(0, 3, 1, 2),
     "a gate": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
     "a gate of an unknown operation": lambda x: x * x.cumsum(1).mean((2, 3), keepdim=True),
     "channels last and back": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
@@ -228,6 +231,16 @@ def test_the_model_is_left_as_it_was():
     with ifa.testing.assert_leaves_model_untouched(net):
         ifa.positions(net, "conv2", image)
     assert torch.equal(image, before)
+
+
+def test_explain_finds_positions_once_and_says_so_once():
+    net, image = Odd(UNKNOWN["cumsum"]).eval(), torch.rand(2, 1, 16, 12)
+    with pytest.warns(ifa.EvenTiling, match=r"ifa\.explain.*cumsum"):
+        maps = ifa.explain(net, image, 0, layer="relu")
+    torch.testing.assert_close(ifa.explain(net, image, 0, layer="relu"), maps)  # without a warning
+    assert torch.equal(ifa.explain(net, image, 0, layer="relu", placing="even"), maps)
+    with pytest.raises(ValueError, match="placing"):
+        ifa.explain(net, image, 0, layer="relu", placing="middle")  # pyright: ignore
 
 
 # ---- place

@@ -330,6 +330,11 @@ def _attention(a: Mapping[str, Any], at: At, shapes: Sequence[Shape]) -> Lattice
     return None if query is None else with_dim(query, -1, blank(shapes[0][-1]))
 
 
+def _embedding(a: Mapping[str, Any], at: At, shapes: Sequence[Shape]) -> Lattice:
+    lattice = _only(a, at, "indices")
+    return lattice._replace(dims=(*lattice.dims, blank(shapes[0][-1])))
+
+
 def _self(a: Mapping[str, Any], at: At) -> Lattice:
     return _only(a, at, "self" if "self" in a else "input")
 
@@ -388,6 +393,7 @@ RULES: dict[str, Rule] = {
         "upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d",
     ),
     "convolution": _convolution,
+    "embedding": _embedding,
     "copy": _copy,
     "unsqueeze": _unsqueeze,
     "squeeze": _squeeze,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ifa.network.inputs import Place, at, clone, grid_place, take
+from ifa.network.inputs import Place, at, clone, grid_place, space_of, take
 from ifa.network.outputs import every_tensor, map_tensors
 from ifa.network.replicas import Replica
 from ifa.taps.carrying import rule_of
@@ -106,11 +106,10 @@ def _located(
     replica: Replica, wanted: Mapping[str, Grid | None], inputs: Inputs, place: Place, where: str
 ) -> tuple[Positions, ...]:
     shape = at(inputs, place).shape
-    rank = len(shape)
+    rank, extents = len(shape), list(space_of(at(inputs, place)))
     # (channel, *space), or (space,) alone, or (frame, channel, *space)
     spaces = [tuple(range(min(2, rank - 1), rank)), *([(1, 3, 4)] if rank == 5 else [])]
     found = [_looked(replica, wanted, inputs, place, space) for space in spaces]
-    extents = [shape[index] for index in spaces[0]]
     out = []
     for call in wanted:
         read = [_read(*seen[call]) for seen in found]
@@ -178,8 +177,8 @@ def _even(
     if len(units) != len(space):
         raise ValueError(
             f"{where}: expected layer {layer!r} to have the {len(space)} axes of space of the "
-            f"input, got {shape}, of (sample, channel, *space). Take another layer, or say with "
-            "grid= how its output lies."
+            f"input, got {shape}, of (sample, channel, *space). Take another layer, say with "
+            "grid= how its output lies, or explain it with size=None."
         )
     step = torch.tensor(space, dtype=torch.float64) / torch.tensor(units, dtype=torch.float64)
     start = (step - 1) / 2
@@ -188,7 +187,8 @@ def _even(
     warnings.warn(
         f"{where}: expected only operations that keep track of places on the way to layer "
         f"{layer!r}, got {_read(lattice, shape)}. Its units are taken to tile the input evenly: "
-        f"start {start.tolist()}, step {step.tolist()}, as ifa.resize does.",
+        f"start {start.tolist()}, step {step.tolist()}, as ifa.resize does. With placing='even' "
+        "ifa.explain does so without a word.",
         EvenTiling,
         stacklevel=4,
     )

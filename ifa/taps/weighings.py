@@ -11,9 +11,10 @@ from ifa.declared import declared
 from ifa.network.gradients import joined, spans
 from ifa.score import logit
 from ifa.stages import check_method, reads_gradients, weighing
+from ifa.taps.centers import centers
 from ifa.taps.features import Observation, Tap, prepare
 from ifa.taps.memory import remembered
-from ifa.types import Features, Grid, Inputs, Output, Score, Step, Weighted
+from ifa.types import Features, Grid, Inputs, Output, Positions, Score, Step, Weighted
 
 
 class Weighing:
@@ -56,6 +57,7 @@ class Weighing:
             prepared = remembered(model, layers, example, score=score, **laid)
         else:
             prepared = prepare(model, layers, example, **laid, compile=compile)
+        self._where, self._prepared, self._grid_of = where, prepared, grid_of
         self._step: Step | None = None
         self._built: tuple[Any, ...] = ()
         if reads == "inputs":
@@ -75,6 +77,10 @@ class Weighing:
     def layers(self) -> tuple[str, ...]:
         """Names of the layers."""
         return tuple(site.layer for site in self.tap.sites)
+
+    def positions(self, example: Inputs) -> Positions:
+        """Return where the units of the one layer lie, found out once."""
+        return centers(self._prepared, example, self._where, self._grid_of)[0]
 
     def observe(
         self,
