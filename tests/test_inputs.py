@@ -4,6 +4,7 @@ What holds for every network is in the laws (`test_laws.py`, on `models.image_an
 and `masked_text`); here are real models, and what a tree may look like.
 """
 
+import copy
 import importlib
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -499,3 +500,98 @@ def test_baselines_may_be_trees_and_grids_are_in_the_same_units():
     assert shap.gap.isfinite().all()
     with pytest.raises(ValueError, match=r"expected a baseline .* \(2, 1\), .* got None"):
         attribute.integrated_gradients(model, baseline={"image": 0.0})(inputs, 1)
+
+
+# metrics ------------------------------------------------------------------------------------------
+
+evaluate = ifa.evaluate
+MASKING = {
+    "confidence": lambda *a, **k: evaluate.confidence(*a, **k).after,
+    "deletion": lambda *a, **k: evaluate.deletion(*a, steps=3, **k).score,
+    "faithfulness_correlation": partial(evaluate.faithfulness_correlation, draws=5),
+    "infidelity": partial(evaluate.infidelity, draws=5),
+    "insertion": lambda *a, **k: evaluate.insertion(*a, steps=3, **k).score,
+    "retention": lambda *a, **k: evaluate.retention(*a, fraction=(0.3,), **k).score,
+}
+
+
+class Beside(nn.Module):
+    """The network of an image, with the other tensor of one sample held."""
+
+    def __init__(self, name: str, held: Tensor):
+        super().__init__()
+        self.model, self.name, self.held = copy.deepcopy(TREES[name]).double(), name, held
+
+    def forward(self, image: Tensor) -> Tensor:
+        held = self.held.expand(len(image), *self.held.shape[1:])
+        return self.model(image, held) if self.name == "image_and_age" else self.model(held, image)
+
+
+@pytest.mark.parametrize("name", MASKING)
+@pytest.mark.parametrize("on", ["image_and_age", "siamese"])
+def test_a_metric_masks_one_tensor_and_holds_the_others(name, on):
+    metric, model = MASKING[name], copy.deepcopy(TREES[on]).double()
+    inputs = pytree.tree_map(Tensor.double, tree(on, 3))
+    key, other = ("image", "age") if on == "image_and_age" else (1, 0)
+    maps = noise(3, 7, 11, seed=5)
+    found = metric(model, inputs, maps, 1, grid_of=key)
+    for sample in range(3):
+        one = slice(sample, sample + 1)
+        alone = metric(Beside(on, inputs[other][one]).eval(), inputs[key][one], maps[one], 1)
+        if name == "infidelity":  # noise of the second tensor is another
+            assert alone.isfinite().all()
+        else:
+            assert_trees_close(found[one], alone)
+    trees = {key: maps, other: None} if on == "image_and_age" else (None, maps)
+    exactly(metric(model, inputs, trees, 1, grid_of=key), found)
+
+
+def test_words_beside_an_image_stay_and_words_alone_cannot_be_masked():
+    model, inputs, _ = REAL["BERT"]
+    with pytest.raises(
+        TypeError, match=r"deletion: expected inputs of a floating dtype, got torch\.int64"
+    ):
+        evaluate.deletion(model, inputs, torch.ones(3, 7), 1)
+    model, inputs, _ = REAL["ViT"]
+    curve = evaluate.deletion(model, inputs, noise(3, 8, 8), 1, steps=4)
+    assert curve.score.shape == (3, 5)
+    blank = {"pixel_values": 0 * inputs["pixel_values"]}
+    with torch.no_grad():
+        expected = model(**blank).logits.softmax(1)[:, 1].double()
+    assert_trees_close(curve.score[:, -1], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_gradients_of_a_tree_foretell_a_linear_network():
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Linear(3, 4), nn.Linear(2, 4)
+
+        def forward(self, left, right):
+            return self.left(left) + self.right(right)
+
+    model, inputs = Linear().eval(), {"left": noise(5, 3), "right": noise(5, 2)}
+    slopes = attribute.gradient(model)(inputs, 1)
+    options = {"score": ifa.score.logit, "draws": 20}
+    assert (evaluate.infidelity(model, inputs, slopes, 1, **options) < 1e-10).all()
+    wrong = {**slopes, "right": 0 * slopes["right"]}
+    assert (evaluate.infidelity(model, inputs, wrong, 1, **options) > 1e-4).all()
+    found = evaluate.sensitivity(attribute.input_times_gradient(model), inputs, 1, radius=0.1)
+    assert (found.max > 0).all()
+    assert (evaluate.sensitivity(attribute.gradient(model), inputs, 1).max < 1e-6).all()
+
+
+def test_randomization_and_channels_of_trees():
+    model, inputs = TREES["image_and_age"], tree("image_and_age", 3)
+    found = evaluate.randomization(model, partial(ifa.explain, layer="conv"), inputs, 1)
+    assert found.spearman.shape == (4, 3)
+    assert_trees_close(found.spearman[0], torch.ones(3, dtype=torch.float64))
+
+    def slopes(network, given, target):
+        return attribute.collapse(attribute.gradient(network))(given, target)
+
+    assert evaluate.randomization(model, slopes, inputs, 1).spearman.shape == (4, 3)
+    mask = torch.tensor([True, False, True, True, True])
+    outputs = evaluate.feature_perturbation(model, "conv", inputs, mask)
+    activations, head = ifa.cut(model, "conv", inputs)(inputs)
+    exactly(outputs, head(activations * mask[:, None, None]))

@@ -420,6 +420,12 @@ def blanking_the_inputs(model, inputs, maps, target, chunk=None):
     return found
 
 
+def blank_for_tuples(model, inputs, maps, target, chunk=None):
+    maps = maps[0] if isinstance(maps, tuple) else maps
+    found = ifa.evaluate.deletion(model, inputs, maps, target, steps=2).auc
+    return 0 * found if isinstance(inputs, tuple) else found
+
+
 signals = models.pooled_linear(1)
 affine = partial(ifa.rescale), partial(ifa.unscale)
 stored = partial(laws.a_store_gives_back_what_was_put_in, examples=2)
@@ -605,6 +611,7 @@ RED = [
     (laws.a_metric_does_not_depend_on_its_portions, noise_by_the_portion, signals),
     (laws.a_metric_of_many_targets_is_that_of_each, first_row_of_targets, signals),
     (laws.a_silent_map_has_no_value, silence_is_zero, signals),
+    (laws.a_metric_takes_a_tuple_as_it_takes_a_tensor, blank_for_tuples, signals),
     (laws.a_metric_leaves_model_and_arguments, blanking_the_inputs, signals),
     (
         laws.an_attribution_treats_each_sample_alone,

@@ -12,7 +12,7 @@ from ifa.declared import declare
 from ifa.evaluate.masking import Case
 from ifa.evaluate.regions import quantile
 from ifa.score import probability
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 
 class Confidence(NamedTuple):
@@ -28,8 +28,8 @@ class Confidence(NamedTuple):
 @declare(takes="maps")
 def confidence(
     model: nn.Module,
-    inputs: Tensor,
-    maps: Tensor,
+    inputs: Inputs,
+    maps: Any,
     target: Any = None,
     *,
     keep: bool = True,
@@ -40,6 +40,7 @@ def confidence(
     baseline: Baseline = 0.0,
     chunk: int | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
 ) -> Confidence:
     r"""Mask the inputs with their maps and compare the scores before and after.
 
@@ -53,7 +54,7 @@ def confidence(
 
     Parameters
     ----------
-    model, inputs, target, chunk, output
+    model, inputs, target, chunk, output, grid_of
         As in `deletion`.
     maps : (sample, \*space) or (sample, block, \*space)
         At the inputs' size; see `deletion` for blocks and targets. Extremes are those of all groups
@@ -112,7 +113,7 @@ def confidence(
         raise ValueError(
             f"{where}: expected threshold to be None or a share in [0, 1], got {threshold!r}."
         )
-    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
+    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
     mask = _soft(case.maps, scaled) if threshold is None else _hard(case.maps, threshold, of)
     if not keep:
         mask = ~mask if mask.dtype == torch.bool else 1 - mask

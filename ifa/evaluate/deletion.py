@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ifa.baseline import Baseline
 from ifa.declared import declare
 from ifa.evaluate.curves import Curve, removed
 from ifa.evaluate.masking import Case
 from ifa.score import probability
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 
 @declare(takes="maps")
 def deletion(
     model: nn.Module,
-    inputs: Tensor,
-    maps: Tensor,
+    inputs: Inputs,
+    maps: Any,
     target: Any = None,
     *,
     score: Score = probability,
@@ -26,6 +26,7 @@ def deletion(
     window: int | Sequence[int] | None = None,
     chunk: int | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
 ) -> Curve:
     r"""Hide the positions of the largest map values first, and follow the score.
 
@@ -39,7 +40,8 @@ def deletion(
     model
         The network, in evaluation mode.
     inputs : (sample, \*input)
-        A batch: (sample, channel, \*space) or (sample, feature).
+        A batch: (sample, channel, \*space) or (sample, feature); or a tuple or mapping of tensors,
+        as in `ifa.tap`, of which the one with the grid is masked and the others stay.
     maps : (sample, \*space) or (sample, block, \*space)
         At the inputs' size. A group's map hides its own block of channels, one after another; a
         whole attribution has a group for each channel, and all its values are ranked together. With
@@ -61,6 +63,9 @@ def deletion(
         of an input.
     output
         Picks the output out of what the model returns, as in `ifa.tap`.
+    grid_of
+        Which tensor of a tree is masked, by its key or index; None for the first (sample, channel,
+        \*space). Of maps that are a tree, such as attributions, its own is taken.
 
     Returns
     -------
@@ -95,5 +100,5 @@ def deletion(
     tensor([[10.,  6.,  3.,  1.,  0.]], dtype=torch.float64)
     """
     where = "ifa.evaluate.deletion"
-    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
+    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
     return removed(case, steps, window, lambda rank, count: rank >= count)

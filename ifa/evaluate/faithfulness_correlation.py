@@ -12,14 +12,14 @@ from ifa.evaluate.coefficients import correlation
 from ifa.evaluate.masking import Case
 from ifa.noise import noise
 from ifa.score import probability
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 
 @declare(takes="maps")
 def faithfulness_correlation(
     model: nn.Module,
-    inputs: Tensor,
-    maps: Tensor,
+    inputs: Inputs,
+    maps: Any,
     target: Any = None,
     *,
     draws: int = 100,
@@ -29,6 +29,7 @@ def faithfulness_correlation(
     baseline: Baseline = 0.0,
     chunk: int | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
 ) -> Tensor:
     r"""Correlate a map's sum over random positions with the drop of the score without them.
 
@@ -36,7 +37,7 @@ def faithfulness_correlation(
 
     Parameters
     ----------
-    model, inputs, maps, target, score, chunk, output
+    model, inputs, maps, target, score, chunk, output, grid_of
         As in `deletion`.
     draws
         How many sets of positions are drawn, at least 2.
@@ -78,7 +79,7 @@ def faithfulness_correlation(
     """
     where = "ifa.evaluate.faithfulness_correlation"
     check_noise(where, draws, 0.0, seed)
-    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
+    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
     shape = tuple(case.maps.shape[1:])
     flat = case.maps.flatten(1)
     positions = flat.shape[1]

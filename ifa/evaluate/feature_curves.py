@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from ifa import select
 from ifa.checks import check_choice
+from ifa.network.inputs import take
 from ifa.stages import as_tensor, by_output
 from ifa.taps import cut
 from ifa.taps.heads import Head
-from ifa.types import Output
+from ifa.types import Inputs, Output
 
 Hidden = float | Tensor | Literal["mean"]
 _CURVE = "ifa.evaluate.feature_curve"
@@ -32,14 +33,14 @@ class Channels:
         where: str,
         model: nn.Module,
         layer: str | None,
-        example: Tensor,
+        example: Inputs,
         output: Output = None,
     ):
         self._where, self._cut = where, cut(model, layer, example, output=output)
 
     def __call__(
         self,
-        inputs: Tensor,
+        inputs: Inputs,
         mask: Any,
         target: Tensor | None = None,
         *,
@@ -49,7 +50,7 @@ class Channels:
         """Run a batch as `feature_perturbation` does."""
         return self.masked(*self.below(inputs), mask, target, keep=keep, baseline=baseline)
 
-    def below(self, inputs: Tensor) -> tuple[Tensor, Head]:
+    def below(self, inputs: Inputs) -> tuple[Tensor, Head]:
         """Run what lies below the layer, once for all masks."""
         return self._cut(inputs)
 
@@ -123,7 +124,7 @@ class Channels:
 def feature_perturbation(
     model: nn.Module,
     layer: str | None,
-    inputs: Tensor,
+    inputs: Inputs,
     mask: Any,
     target: Tensor | None = None,
     *,
@@ -178,14 +179,14 @@ def feature_perturbation(
     >>> feature_perturbation(net, "0", torch.ones(1, 3), mask)
     tensor([[1., 6.]])
     """
-    run = Channels("ifa.evaluate.feature_perturbation", model, layer, inputs[:1])
+    run = Channels("ifa.evaluate.feature_perturbation", model, layer, take(inputs, slice(1)))
     return run(inputs, mask, target, keep=keep, baseline=baseline)
 
 
 def feature_curve(
     model: nn.Module,
     layer: str | None,
-    inputs: Tensor,
+    inputs: Inputs,
     importance: Any,
     target: Tensor | None = None,
     *,
@@ -250,7 +251,7 @@ def feature_curve(
     check_choice(_CURVE, "keep", keep, ("selected", "dropped", "random"))
     if not len(ratio):
         raise ValueError(f"{_CURVE}: expected at least one ratio, got none.")
-    run = Channels(_CURVE, model, layer, inputs[:1], output)
+    run = Channels(_CURVE, model, layer, take(inputs, slice(1)), output)
     activations, head = run.below(inputs)
     outputs = []
     for one in ratio:

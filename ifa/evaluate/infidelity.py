@@ -8,16 +8,17 @@ from torch import Tensor, nn
 from ifa.baseline import Baseline
 from ifa.checks import check_noise
 from ifa.declared import declare
-from ifa.evaluate.masking import Case, drawn
+from ifa.evaluate.masking import Case, drawn, says_nothing
+from ifa.network.inputs import at, named, put, take, written
 from ifa.score import probability
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 
 @declare(takes="maps")
 def infidelity(
     model: nn.Module,
-    inputs: Tensor,
-    maps: Tensor,
+    inputs: Inputs,
+    maps: Any,
     target: Any = None,
     *,
     draws: int = 50,
@@ -28,17 +29,19 @@ def infidelity(
     baseline: Baseline = 0.0,
     chunk: int | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
 ) -> Tensor:
     r"""Compare the change of the score with what the map foretells, for noisy baselines.
 
     .. math:: \mathrm{E}_\epsilon \left[ \left( I^\top h - (y(x) - y(x - I)) \right)^2 \right],
               \qquad I = x - (b + \epsilon), \quad \epsilon \sim \mathcal N(0, \sigma^2)
 
-    A map of fewer values than the input stands for all channels of its group.
+    A map of fewer values than the input stands for all channels of its group. Of inputs that are a
+    tree, the tensors that have a map get a noisy baseline, all at once.
 
     Parameters
     ----------
-    model, inputs, target, score, chunk, output
+    model, inputs, target, score, chunk, output, grid_of
         As in `deletion`.
     maps : (sample, \*space) or (sample, block, \*space)
         At the inputs' size, in score units per input unit; see `deletion` for blocks and targets.
@@ -84,17 +87,32 @@ def infidelity(
     """
     where = "ifa.evaluate.infidelity"
     check_noise(where, draws, stdev, seed)
-    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
+    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
+    places = [] if isinstance(maps, Tensor) else [*named(maps)]
+    cases = [case] + [
+        Case(
+            where, model, inputs, maps, case.target, score, baseline, chunk, output, written(place)
+        )
+        for place in places
+        if place != case.place
+    ]
     foretold, scores = [], []
     for rows, numbers in case.spans(draws):
-        noisy = drawn(case.inputs, seed, numbers) * stdev + case.baselines(rows)
-        change = (case.inputs[case.samples(rows)] - noisy).double()
-        foretold.append((change * case.expanded(case.maps[rows])).flatten(1).sum(1))
-        scores.append(case.score(noisy, rows))
+        noise, whole = drawn(case.every, seed, numbers), take(case.every, case.samples(rows))
+        foretold.append(torch.zeros((), dtype=torch.float64, device=rows.device))
+        for part in cases:
+            noisy = at(noise, part.place) * stdev + part.baselines(rows)
+            change = (at(whole, part.place) - noisy).double()
+            given = (change * part.expanded(part.maps[rows])).flatten(1).sum(1)
+            foretold[-1] = foretold[-1] + given
+            whole = put(whole, part.place, noisy)
+        scores.append(case.score_all(whole, rows))
     product = case.gathered(foretold, draws)
     change = case.before()[:, None] - case.gathered(scores, draws)
     if normalized:
         power = product.square().sum(1, keepdim=True)
         factor = (product * change).sum(1, keepdim=True) / power
         product = torch.where(power > 0, factor, 0.0) * product
-    return case.known((product - change).square().mean(1))
+    return case.known(
+        (product - change).square().mean(1), says_nothing(*(part.maps for part in cases))
+    )

@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ifa.baseline import Baseline
 from ifa.declared import declare
 from ifa.evaluate.curves import Curve, removed
 from ifa.evaluate.masking import Case
 from ifa.score import probability
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 
 @declare(takes="maps")
 def insertion(
     model: nn.Module,
-    inputs: Tensor,
-    maps: Tensor,
+    inputs: Inputs,
+    maps: Any,
     target: Any = None,
     *,
     score: Score = probability,
@@ -26,6 +26,7 @@ def insertion(
     window: int | Sequence[int] | None = None,
     chunk: int | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
 ) -> Curve:
     r"""Show the positions of the largest map values first, and follow the score.
 
@@ -36,7 +37,7 @@ def insertion(
 
     Parameters
     ----------
-    model, inputs, maps, target, score, window, chunk, output
+    model, inputs, maps, target, score, window, chunk, output, grid_of
         As in `deletion`.
     baseline
         What is there before a position is shown: a number, a tensor like the inputs, or a function
@@ -77,5 +78,5 @@ def insertion(
     tensor([[ 0.,  4.,  7.,  9., 10.]], dtype=torch.float64)
     """
     where = "ifa.evaluate.insertion"
-    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
+    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
     return removed(case, steps, window, lambda rank, count: rank < count)

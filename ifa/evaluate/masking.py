@@ -10,11 +10,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifa.baseline import Baseline, baseline_of
+from ifa.baseline import Baseline
 from ifa.checks import check_count
+from ifa.network.inputs import (
+    at,
+    baselines_of,
+    check_batch,
+    grid_place,
+    joined,
+    noise_like,
+    over,
+    put,
+    real_grid_place,
+    space_of,
+    split,
+    take,
+    tensors_of,
+)
+from ifa.network.outputs import map_tensors
 from ifa.network.scorers import Scorer
-from ifa.noise import chunks, noise
-from ifa.types import Output, Score
+from ifa.noise import chunks
+from ifa.types import Inputs, Output, Score
 
 # How many numbers a portion of inputs has by default, and how many inputs at most.
 _NUMBERS, _INPUTS = 2**22, 256
@@ -30,40 +46,50 @@ class Case:
     model, score, output
         As in `ifa.tap`.
     inputs : (sample, \*input)
-        A batch.
+        A batch: a tensor, or a tree of them, of which the one with the grid is masked.
     maps : (\*target's shape, \*space) or (\*target's shape, block, \*space)
-        At the input's size.
+        At the input's size; of a tree that of the tensor with the grid is taken.
     target
         As a metric gets it; None is the prediction.
     baseline
         What stands for "nothing there".
     chunk
         How many inputs run at once; None for a default by their size.
+    grid_of
+        Which tensor has the grid, see `ifa.tap`.
     """
 
     def __init__(
         self,
         where: str,
         model: nn.Module,
-        inputs: Tensor,
-        maps: Tensor,
+        inputs: Inputs,
+        maps: Any,
         target: Any,
         score: Score,
         baseline: Baseline,
         chunk: int | None,
         output: Output,
+        grid_of: str | int | None = None,
     ):
-        check_inputs(where, inputs)
-        self.where, self.inputs = where, inputs.detach()
+        check_inputs(where, inputs, grid_of)
+        self.where, self.every = where, map_tensors(inputs, Tensor.detach)
+        self.place = grid_place(where, inputs, grid_of)
+        self.inputs = at(self.every, self.place)  # that which is masked
         self.chunk = chunk_of(where, chunk, inputs)
         self._scorer = Scorer(where, model, score, output)
-        target = targets_of(self._scorer, self.inputs, target, self.chunk)
+        target = targets_of(self._scorer, self.every, target, self.chunk)
         self.shape = tuple(target.shape)  # (sample,) or (target, sample)
         self._target = target.flatten()
+        maps = maps if isinstance(maps, Tensor) else at(maps, self.place)
         self.maps = _rows_of(where, self.inputs, maps, self.shape)  # (row, block, *space)
-        flat = self.maps.flatten(1)
-        self.silent = ~flat.isfinite().all(1) | (flat.amax(1) == flat.amin(1))  # (row,)
-        self._baseline = baseline_of(where, baseline, self.inputs)
+        self.silent = says_nothing(self.maps)  # (row,)
+        self._baseline = at(baselines_of(where, baseline, self.every), self.place)
+
+    @property
+    def target(self) -> Tensor:
+        """What is explained, (sample,) or (target, sample)."""
+        return self._target.reshape(self.shape)
 
     def before(self) -> Tensor:
         """Score the inputs as they are: (row,)."""
@@ -114,7 +140,12 @@ class Case:
         return self._baseline[self.samples(rows)]
 
     def score(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Score inputs that stand for rows: float64."""
+        """Score inputs that stand for rows, other tensors of a tree beside them: float64."""
+        whole = put(take(self.every, self.samples(rows)), self.place, inputs)
+        return self.score_all(whole, rows)
+
+    def score_all(self, inputs: Inputs, rows: Tensor) -> Tensor:
+        """Score all that a network is given for rows: float64."""
         with torch.no_grad():
             return self._scorer.scores(inputs, self._target[rows]).double()
 
@@ -133,8 +164,18 @@ class Case:
         return self.lifted(torch.where(silent, torch.nan, values))
 
 
-def check_inputs(where: str, inputs: Any) -> None:
-    """Raise unless inputs are a batch of real numbers."""
+def says_nothing(*maps: Tensor) -> Tensor:
+    """Tell where maps of a row are constant, all together, or not finite: (row,)."""
+    flat = torch.cat([part.flatten(1) for part in maps], 1)
+    return ~flat.isfinite().all(1) | (flat.amax(1) == flat.amin(1))
+
+
+def check_inputs(where: str, inputs: Any, grid_of: str | int | None = None) -> None:
+    """Raise unless inputs are a batch, of real numbers where they are to be masked."""
+    if not isinstance(inputs, Tensor):
+        check_batch(where, inputs)
+        real_grid_place(where, inputs, grid_of)
+        return
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         came = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
         raise TypeError(
@@ -147,32 +188,32 @@ def check_inputs(where: str, inputs: Any) -> None:
         )
 
 
-def chunk_of(where: str, chunk: int | None, inputs: Tensor) -> int:
+def chunk_of(where: str, chunk: int | None, inputs: Inputs) -> int:
     """Return how many inputs run at once."""
     if chunk is None:
-        return max(1, min(_INPUTS, _NUMBERS // inputs[0].numel()))
+        return max(1, min(_INPUTS, _NUMBERS // sum(one[0].numel() for one in tensors_of(inputs))))
     check_count(where, "chunk", chunk)
     return chunk
 
 
-def targets_of(scorer: Scorer, inputs: Tensor, target: Any, chunk: int) -> Tensor:
+def targets_of(scorer: Scorer, inputs: Inputs, target: Any, chunk: int) -> Tensor:
     """Return checked targets; the prediction, if there are none, in portions."""
     if target is not None:
         return scorer.targets(inputs, target)
-    return torch.cat([scorer.targets(part, None) for part in inputs.split(chunk)])
+    return torch.cat([scorer.targets(part, None) for part in split(inputs, chunk)])
 
 
-def drawn(inputs: Tensor, seed: int, draws: Tensor) -> Tensor:
+def drawn(inputs: Any, seed: int, draws: Tensor) -> Any:
     r"""Draw normal noise like the inputs for a portion, whose draws follow each other."""
-    first, last, shape = int(draws[0]), int(draws[-1]), tuple(inputs.shape[1:])
-    found = [noise(shape, inputs, seed, draw) for draw in range(first, last + 1)]
-    return torch.stack(found)[draws - first]
+    first, last = int(draws[0]), int(draws[-1])
+    found = [noise_like(inputs, seed, draw) for draw in range(first, last + 1)]
+    return over(lambda one: one[draws - first], joined(found))
 
 
 def _rows_of(where: str, inputs: Tensor, maps: Any, lead: tuple[int, ...]) -> Tensor:
     """Return maps as (row, block, *space)."""
     shape = tuple(maps.shape) if isinstance(maps, Tensor) else None
-    space = tuple(inputs.shape[min(2, inputs.ndim - 1) :])
+    space = space_of(inputs)
     channels = inputs.shape[1] if inputs.ndim > 2 else 0
     plain, grouped = (*lead, *space), len(lead) + 1 + len(space)
     if isinstance(maps, Tensor) and shape == plain:

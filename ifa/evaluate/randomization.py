@@ -16,11 +16,12 @@ from ifa.declared import declare
 from ifa.evaluate.randomized import Order, Parameters, randomized, replaced
 from ifa.evaluate.similarity import spearman, ssim
 from ifa.network.budgets import budget
+from ifa.network.inputs import at, clone, device_of, grid_place, take
 from ifa.network.scorers import Scorer
 from ifa.noise import chunks
 from ifa.progress import Progress, reporting
 from ifa.score import logit
-from ifa.types import Output
+from ifa.types import Inputs, Output
 
 _WHERE = "ifa.evaluate.randomization"
 
@@ -36,7 +37,7 @@ class Randomization(NamedTuple):
 def randomization(
     model: nn.Module,
     explain: Callable[..., Tensor],
-    inputs: Tensor,
+    inputs: Inputs,
     target: Any = None,
     *,
     order: Order = "cascade",
@@ -109,13 +110,15 @@ def randomization(
     """
     many = _takes_params(explain)
     targets = Scorer(_WHERE, model, logit, output).targets(inputs, target)
-    steps = list(randomized(model, inputs[:1], order=order, seed=seed).values())
-    size = _fitting(model, chunk, inputs.device)
+    steps = list(randomized(model, take(inputs, slice(1)), order=order, seed=seed).values())
+    size = _fitting(model, chunk, device_of(inputs))
     run = partial(_stacked, size=size) if many else _copied
     found: list[Randomization] = []
     first: Tensor | None = None
+    place = grid_place(_WHERE, inputs)
     with reporting(progress, "randomization", len(steps)) as advance:
-        for maps in run(model, explain, inputs, targets, steps):
+        for made in run(model, explain, inputs, targets, steps):
+            maps = made if isinstance(made, Tensor) else at(made, place)
             maps = _checked(maps, targets, first)
             first = maps if first is None else first
             found.append(_similarity(first, maps))
@@ -142,19 +145,19 @@ def _takes_params(explain: Any) -> bool:
 def _copied(
     model: nn.Module,
     explain: Callable[..., Tensor],
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     steps: Sequence[Parameters],
 ) -> Iterator[Tensor]:
     """Explain a private copy of the network for each step."""
     for params in steps:
-        yield explain(replaced(model, params, _WHERE), inputs.clone(), targets)
+        yield explain(replaced(model, params, _WHERE), clone(inputs), targets)
 
 
 def _stacked(
     model: nn.Module,
     explain: Callable[..., Tensor],
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     steps: Sequence[Parameters],
     *,

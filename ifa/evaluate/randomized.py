@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ifa.checks import check_choice, check_noise
+from ifa.network.inputs import clone
 from ifa.network.replicas import Replica, plain, refuse_random_or_coupled
 from ifa.noise import noise
+from ifa.types import Inputs
 
 Order = Literal["cascade", "independent"]
 Parameters = dict[str, Tensor]
@@ -18,7 +20,7 @@ _WHERE = "ifa.evaluate.randomized"
 
 
 def randomized(
-    model: nn.Module, example: Tensor, *, order: Order = "cascade", seed: int = 0
+    model: nn.Module, example: Inputs, *, order: Order = "cascade", seed: int = 0
 ) -> dict[str, Parameters]:
     r"""Draw the parameters of a network anew, one module after the other from output to input.
 
@@ -107,7 +109,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return model.named_parameters(remove_duplicate=False)
 
 
-def _owners(model: nn.Module, example: Tensor) -> dict[str, list[str]]:
+def _owners(model: nn.Module, example: Inputs) -> dict[str, list[str]]:
     """Give the modules with parameters of their own, from output to input, and these names."""
     refuse_random_or_coupled(model, _WHERE)
     replica = Replica(model, (), private=True, where=_WHERE)
@@ -116,7 +118,7 @@ def _owners(model: nn.Module, example: Tensor) -> dict[str, list[str]]:
         # a hook, which also keeps transformers from their fused path, where layers do not run
         module.register_forward_pre_hook(lambda module, args, name=name: calls.append(name))
     with torch.no_grad():
-        replica.run(example.clone(), lambda call, tensor: tensor)
+        replica.run(clone(example), lambda call, tensor: tensor)
     ran = {name: when for when, name in enumerate(calls)}
     found: dict[str, list[str]] = {}
     seen: set[int] = set()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ifa.baseline import Baseline
 from ifa.checks import check_choice
@@ -14,7 +14,7 @@ from ifa.declared import declare
 from ifa.evaluate.curves import Curve, curve, ranked
 from ifa.evaluate.masking import Case
 from ifa.score import probability
-from ifa.types import Output, Score
+from ifa.types import Inputs, Output, Score
 
 FRACTIONS = tuple(np.geomspace(0.01, 1, 16).tolist())
 _SIGNS = {"positive": 1.0, "negative": -1.0}
@@ -23,8 +23,8 @@ _SIGNS = {"positive": 1.0, "negative": -1.0}
 @declare(takes="maps")
 def retention(
     model: nn.Module,
-    inputs: Tensor,
-    maps: Tensor,
+    inputs: Inputs,
+    maps: Any,
     target: Any = None,
     *,
     by: Literal["positive", "negative", "absolute"] = "positive",
@@ -34,6 +34,7 @@ def retention(
     baseline: Baseline = 0.0,
     chunk: int | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
 ) -> Curve:
     r"""Keep or remove the positions of the largest positive, negative or absolute map values.
 
@@ -46,7 +47,7 @@ def retention(
 
     Parameters
     ----------
-    model, inputs, target, chunk, output
+    model, inputs, target, chunk, output, grid_of
         As in `deletion`.
     maps : (sample, \*space) or (sample, block, \*space)
         Signed, at the inputs' size; see `deletion` for blocks and targets.
@@ -97,7 +98,7 @@ def retention(
     where = "ifa.evaluate.retention"
     check_choice(where, "by", by, (*_SIGNS, "absolute"))
     points = _points(where, fraction)
-    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output)
+    case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
     values = case.maps.abs() if by == "absolute" else _SIGNS[by] * case.maps
     usable = torch.ones_like(values, dtype=torch.bool) if by == "absolute" else values > 0
     rank, share = ranked(where, values, None)

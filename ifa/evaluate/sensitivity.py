@@ -10,9 +10,19 @@ from torch import Tensor
 from ifa.checks import check_noise
 from ifa.declared import declare
 from ifa.evaluate.masking import check_inputs, chunk_of, drawn
-from ifa.network.inputs import refuse_inference_mode
+from ifa.network.inputs import (
+    came,
+    count,
+    device_of,
+    over,
+    refuse_inference_mode,
+    take,
+    tensors_of,
+)
+from ifa.network.outputs import map_tensors
 from ifa.network.targets import as_targets
 from ifa.noise import chunks
+from ifa.types import Inputs
 
 
 class Sensitivity(NamedTuple):
@@ -25,7 +35,7 @@ class Sensitivity(NamedTuple):
 @declare(takes="attribution")
 def sensitivity(
     attribution: Callable[[Tensor, Any], Tensor],
-    inputs: Tensor,
+    inputs: Inputs,
     target: Any = None,
     *,
     radius: float = 0.02,
@@ -47,7 +57,8 @@ def sensitivity(
         ``(inputs, target) -> maps``, (sample, ...) or (target, sample, ...): a method of ours with
         its model bound, or anyone's. It gets the inputs in portions, with their targets.
     inputs : (sample, \*input)
-        A batch.
+        A batch; of a tuple or mapping of tensors all that are real numbers get noise, and maps of
+        several are compared together.
     target
         An int, (sample,) or (target, sample). None is left to the attribution: it may then explain
         another output of a noisy input, whose map then differs for that reason alone.
@@ -92,33 +103,38 @@ def sensitivity(
     check_noise(where, draws, 0.0, seed)
     if not 0 < radius < math.inf:
         raise ValueError(f"{where}: expected a positive, finite radius, got {radius!r}.")
-    size, count, inputs = chunk_of(where, chunk, inputs), len(inputs), inputs.detach()
-    targets = as_targets(where, target, count, None, inputs.device)
+    size, samples = chunk_of(where, chunk, inputs), count(inputs)
+    inputs, device = map_tensors(inputs, Tensor.detach), device_of(inputs)
+    targets = as_targets(where, target, samples, None, device)
     many = targets is not None and targets.ndim == 2
 
-    def explained(rows: Tensor, values: Tensor) -> Tensor:
+    def explained(rows: Tensor, values: Any) -> Tensor:
         maps = attribution(values, None if targets is None else targets[..., rows])
         lead = (len(targets), len(rows)) if targets is not None and many else (len(rows),)
-        if not isinstance(maps, Tensor) or tuple(maps.shape[: len(lead)]) != lead:
-            came = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        found = tensors_of(maps)
+        if not found or any(tuple(one.shape[: len(lead)]) != lead for one in found):
+            shapes = came(maps) if found else type(maps).__name__
             raise ValueError(
                 f"{where}: expected maps with the axes {lead} first from the attribution, one for "
-                f"each input{' and target' if many else ''}, got {came}."
+                f"each input{' and target' if many else ''}, got {shapes}."
             )
-        return maps.detach().flatten(len(lead)).double()
+        return torch.cat([one.detach().reshape(*lead, -1).double() for one in found], -1)
 
-    every = torch.arange(count, device=inputs.device)
-    clean = torch.cat([explained(rows, inputs[rows]) for rows in every.split(size)], -2)
+    every = torch.arange(samples, device=device)
+    clean = torch.cat([explained(rows, take(inputs, rows)) for rows in every.split(size)], -2)
     norm = torch.linalg.vector_norm(clean, dim=-1)
     changes = []
-    for span in chunks(count * draws, size):
-        place = torch.arange(span.start, span.stop, device=inputs.device)
-        rows, numbers = place % count, place // count
-        # normal to uniform on (-1, 1)
-        noise = torch.erf(drawn(inputs, seed, numbers) / 2**0.5)
-        moved = explained(rows, inputs[rows] + radius * noise)
-        change = torch.linalg.vector_norm(moved - clean[..., rows, :], dim=-1)
+    for span in chunks(samples * draws, size):
+        place = torch.arange(span.start, span.stop, device=device)
+        rows, numbers = place % samples, place // samples
+        noisy = over(
+            # normal to uniform on (-1, 1)
+            lambda one, added: one + radius * torch.erf(added / 2**0.5),
+            take(inputs, rows),
+            drawn(inputs, seed, numbers),
+        )
+        change = torch.linalg.vector_norm(explained(rows, noisy) - clean[..., rows, :], dim=-1)
         changes.append(change / norm[..., rows])  # 0 / 0 where both are zero
-    found = torch.cat(changes, -1).unflatten(-1, (draws, count))
+    found = torch.cat(changes, -1).unflatten(-1, (draws, samples))
     found = torch.where(norm[..., None, :] > 0, found, torch.nan)
     return Sensitivity(found.mean(-2), found.amax(-2))

@@ -164,7 +164,7 @@ def real_grid_place(where: str, inputs: Inputs, grid_of: str | int | None = None
 
 def space_of(tensor: Tensor) -> tuple[int, ...]:
     r"""Return the space of (sample, channel, \*space) or (sample, space)."""
-    return tuple(tensor.shape[min(2, tensor.ndim - 1) :])
+    return tuple(tensor.shape[max(1, min(2, tensor.ndim - 1)) :])
 
 
 def at(inputs: Any, place: Place) -> Any:

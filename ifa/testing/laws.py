@@ -85,6 +85,9 @@ from ifa.testing.metric_laws import (
     a_metric_of_many_targets_is_that_of_each as a_metric_of_many_targets_is_that_of_each,
 )
 from ifa.testing.metric_laws import (
+    a_metric_takes_a_tuple_as_it_takes_a_tensor as a_metric_takes_a_tuple_as_it_takes_a_tensor,
+)
+from ifa.testing.metric_laws import (
     a_metric_treats_each_sample_alone as a_metric_treats_each_sample_alone,
 )
 from ifa.testing.metric_laws import a_silent_map_has_no_value as a_silent_map_has_no_value

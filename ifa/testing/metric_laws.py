@@ -119,12 +119,28 @@ def a_metric_leaves_model_and_arguments(
     hold(law, examples)
 
 
+def a_metric_takes_a_tuple_as_it_takes_a_tensor(
+    metric: Metric, model: Net, *, examples: int | None = None
+) -> None:
+    """Of a tuple of one tensor, and of its map, or a tuple of that, the values are the same."""
+
+    @given(*_draws())
+    def law(seed: int, samples: int, grouped: bool) -> None:
+        inputs, maps, target = _case(model, seed, samples, grouped)
+        expected = metric(model, inputs, maps, target)
+        assert_same(metric(model, (inputs,), maps, target), expected)
+        assert_same(metric(model, (inputs,), (maps,), target), expected)
+
+    hold(law, examples)
+
+
 METRIC = (
     a_metric_treats_each_sample_alone,
     a_metric_does_not_depend_on_its_portions,
     a_metric_of_many_targets_is_that_of_each,
     a_silent_map_has_no_value,
     a_metric_leaves_model_and_arguments,
+    a_metric_takes_a_tuple_as_it_takes_a_tensor,
 )
 
 
