@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         population,
         testing,
     )
-    from ifa.population import analyze, compare, merge
+    from ifa.population import analyze, compare, maps, merge
     from ifa.store import ModelRef, open, verify
 
 # What needs xarray, zarr or matplotlib is imported when it is first used.
@@ -40,6 +40,7 @@ _LATER = {
     "diagnose": None,
     "evaluate": None,
     "interop": None,
+    "maps": "ifa.population",
     "merge": "ifa.population",
     "nets": None,
     "open": "ifa.store",
@@ -84,6 +85,7 @@ __all__ = [
     "fuse",
     "interop",
     "keep",
+    "maps",
     "merge",
     "minmax",
     "nets",

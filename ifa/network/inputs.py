@@ -102,6 +102,11 @@ def repeated(inputs: Any, times: int) -> Any:
     return map_tensors(inputs, lambda t: t.repeat(times, *(1,) * (t.ndim - 1)))
 
 
+def moved(inputs: Any, device: torch.device) -> Any:
+    """Put every tensor on a device."""
+    return map_tensors(inputs, lambda tensor: tensor.to(device))
+
+
 def clone(inputs: Any) -> Any:
     """Copy the tensors of a tree."""
     return map_tensors(inputs, Tensor.clone)

@@ -109,16 +109,16 @@ class Replicas(threading.local):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: "nn.Module | weakref.ref[nn.Module]",
         layers: Sequence[str],
         modes: Sequence[bool],
         watched: bool = False,
         where: str = "ifa.tap",
         prepare: Callable[[Replica], None] | None = None,
-        weak: bool = False,
     ):
-        self._model = weakref.ref(model) if weak else model
-        self.layers, self.modes, self.weak = layers, modes, weak
+        # a local holds its arguments too, so that a reference must come weak
+        self._model, self.weak = model, isinstance(model, weakref.ref)
+        self.layers, self.modes = layers, modes
         self.watched, self.where, self.prepare = watched, where, prepare
         self.replica: Replica | None = None
         # what it was made from, held so that no object made later can have the same identity
@@ -177,7 +177,8 @@ def replicas(
     """Make replicas of a model as it is now, with hooks where the addressed calls happen."""
     layers = tuple(dict.fromkeys(address.split("#")[0] for address in addresses))
     modes = [module.training for module in model.modules()]
-    return Replicas(model, layers, modes, watched, where, prepare, weak)
+    held = weakref.ref(model) if weak else model
+    return Replicas(held, layers, modes, watched, where, prepare)
 
 
 def plain(model: nn.Module) -> nn.Module:

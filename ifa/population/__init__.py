@@ -1,6 +1,7 @@
 """The drivers over a whole population: analyze, merge, compare; and how sure its statistics are."""
 
 from ifa.population.analysis import analyze as analyze
+from ifa.population.mapping import maps as maps
 from ifa.population.merging import compare as compare
 from ifa.population.merging import merge as merge
 from ifa.population.uncertainty import Interval as Interval
@@ -13,6 +14,7 @@ __all__ = [
     "analyze",
     "bootstrap",
     "compare",
+    "maps",
     "merge",
     "stability",
     "standard_error",

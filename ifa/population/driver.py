@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from ifa.progress import Progress, reporting
-from ifa.store.datasets import joined, sample_tree
+from ifa.store.datasets import joined, sample_tree, with_samples
 from ifa.store.items import Batch, reading
 from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
@@ -98,7 +98,7 @@ def _in_memory(job: Job, shards: list[Any]) -> xr.DataTree:
     tree = job.finish(arrays for arrays, _ in shards)
     if job.schema:
         rows = joined([rows for _, rows in shards], job.schema)
-        tree["samples"] = sample_tree(rows, job.schema, job.coords)
+        return with_samples(tree, sample_tree(rows, job.schema, job.coords))
     return tree
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ifa.declared import declared
 from ifa.network.identity import model_token, origin_of
+from ifa.network.inputs import moved
 from ifa.network.replicas import device_of
 from ifa.population.options import Options
 from ifa.store.datasets import array_of
@@ -20,7 +21,9 @@ from ifa.store.references import ModelRef
 from ifa.store.tables import Column, Schema
 from ifa.taps.features import Observation
 from ifa.taps.weighings import Weighing
-from ifa.types import Step, Weighted
+from ifa.types import Inputs, Step, Weighted
+
+Steps = Step | tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Recipe:
 
     where: str  # the public function, which errors name
     model: nn.Module | ModelRef
-    example: Tensor
+    example: Inputs
     options: Options
     device: str | torch.device | None
 
@@ -40,7 +43,7 @@ class Engine:
     def __init__(self, recipe: Recipe, model: nn.Module):
         self.recipe, self.key, self.token = recipe, uuid.uuid4().hex, model_token(model)
         self.device, options = device_of(model), recipe.options
-        layers, example = options.layer, recipe.example.to(self.device)
+        layers, example = options.layer, moved(recipe.example, self.device)
         self.made = Weighing(
             recipe.where,
             model,
@@ -84,9 +87,9 @@ class Engine:
             )
         return (*shape, 1)[0]
 
-    def observe(self, inputs: Tensor, target: Tensor | int | None, step: Step) -> Observation:
+    def observe(self, inputs: Inputs, target: Tensor | int | None, step: Steps) -> Observation:
         """Run one batch; the result is what `step` makes of each layer's `Weighted`."""
-        return self.made.observe(inputs.to(self.device), target, step=step)
+        return self.made.observe(moved(inputs, self.device), target, step=step)
 
 
 def _one_position(weighted: Weighted) -> Tensor:
@@ -144,7 +147,7 @@ class Question:
         """Whether all rows are explained for every sample."""
         return self.targets not in ("predicted", "label") or self.task == "regression"
 
-    def look(self, indices: range, batch: Batch, step: Step) -> Looked:
+    def look(self, indices: range, batch: Batch, step: Steps) -> Looked:
         """Run a batch."""
         label = self._labels(indices, batch)
         every = torch.tensor(self.rows)[:, None].expand(-1, len(indices))

@@ -17,6 +17,10 @@ from ifa.store.tables import Rows, Schema
 
 SCHEMA = 2
 
+# What trees are, by their titles.
+STATISTICS = "ifa: which features a network uses, over a population"
+MAPS = "ifa: maps of a population"
+
 
 @dataclass(frozen=True)
 class Axes:
@@ -104,7 +108,7 @@ def statistics_tree(
     layers: Mapping[str, xr.Dataset],
     spec: Mapping[str, Any],
     origins: Mapping[str, str],
-    title: str = "ifa: which features a network uses, over a population",
+    title: str = STATISTICS,
 ) -> xr.DataTree:
     """Gather the layers under one root, which carries the provenance; each says its origin."""
     attrs = {
@@ -117,6 +121,17 @@ def statistics_tree(
     }
     named = {name: layer.assign_attrs(origin=origins[name]) for name, layer in layers.items()}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **named})
+
+
+def with_samples(tree: xr.DataTree, samples: xr.DataTree) -> xr.DataTree:
+    """Put the sample table into the result; of maps it is the result, with what the tree says."""
+    if tree.attrs["title"] != MAPS:
+        tree["samples"] = samples
+        return tree
+    samples.attrs = tree.attrs
+    for layer in tree.children:
+        samples[layer].attrs = tree[layer].attrs
+    return samples
 
 
 def sample_tree(rows: Rows, schema: Schema, coords: Mapping[str, np.ndarray]) -> xr.DataTree:

@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import ZstdCodec
 
-from ifa.store.datasets import SCHEMA
+from ifa.store.datasets import SCHEMA, with_samples
 from ifa.store.files import (
     build_atomically,
     files_below,
@@ -213,7 +213,8 @@ def open(run: str | os.PathLike[str]) -> xr.DataTree:
         )
     tree = xr.open_datatree(files.statistics, engine="zarr", chunks=None).load()
     if files.samples.exists():
-        tree["samples"] = xr.open_datatree(files.samples, engine="zarr", chunks=None)
+        samples = xr.open_datatree(files.samples, engine="zarr", chunks=None)
+        return with_samples(tree, samples)
     return tree
 
 

@@ -88,20 +88,30 @@ class Weighing:
         target: Any = None,
         params: Mapping[str, Tensor] | None = None,
         *,
-        step: Step,
+        step: Step | tuple[Step, ...],
     ) -> Observation:
-        """Run a batch; the result is a tuple, what `step` makes of each layer's `Weighted`."""
+        """Run a batch; the result is a tuple, what `step` makes of each layer's `Weighted`.
+
+        Parameters
+        ----------
+        inputs, target, params
+            As a tap takes them.
+        step
+            From `Weighted` of one example; of several layers one for all or one for each.
+        """
+        steps = step if isinstance(step, tuple) else (step,) * len(self.tap.sites)
         if self._step is not None:
-            each = partial(_each, chain(self._step, step))
+            each = partial(_each, tuple(chain(self._step, one) for one in steps))
             return self.tap.observe(inputs, target, params, step=each)
         seen = self.tap.observe(inputs, target, step=_nothing)
-        made = tuple(_applied(step, built(inputs, seen.target)) for built in self._built)
-        return seen._replace(result=made)
+        made = (built(inputs, seen.target) for built in self._built)
+        return seen._replace(result=tuple(map(_applied, steps, made)))
 
 
-def _each(step: Step, features: Any) -> tuple[Any, ...]:
-    """Apply a step to the features of one example, of one layer or several."""
-    return tuple(map(step, (features,) if isinstance(features, Features) else features))
+def _each(steps: tuple[Step, ...], features: Any) -> tuple[Any, ...]:
+    """Apply steps to the features of one example, of one layer or several."""
+    every = (features,) if isinstance(features, Features) else features
+    return tuple(step(one) for step, one in zip(steps, every, strict=True))
 
 
 def _nothing(features: Any) -> Tensor:

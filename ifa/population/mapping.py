@@ -1,0 +1,294 @@
+"""The maps of a whole population: data set to tap to scaled maps, streamed to a resumable run."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from ifa.chains import Chain
+from ifa.explanation import after_weighing, common_scale
+from ifa.network.identity import Origin, callable_token
+from ifa.network.inputs import at, grid_place, shapes_of, space_of, take
+from ifa.population.driver import Advance, Cuts, Job, drive
+from ifa.population.options import (
+    FREE,
+    Options,
+    Task,
+    check_data,
+    check_layers,
+    which_outputs,
+)
+from ifa.population.passes import Engine, Question, Recipe, loaded, question_of
+from ifa.progress import Progress
+from ifa.scaling import Scale
+from ifa.score import logit
+from ifa.store.datasets import MAPS, SCHEMA, joined, statistics_tree
+from ifa.store.items import Batch, collate
+from ifa.store.datasets import array_of
+from ifa.store.references import ModelRef
+from ifa.store.specs import data_token, versions
+from ifa.store.states import Arrays
+from ifa.store.tables import Column, Rows, Schema
+from ifa.types import SPACE, Grid, Inputs, Method, Output, Score
+from ifa.weight import fullcam
+
+_WHERE = "ifa.maps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapped(Options):
+    """What `ifa.maps` takes besides."""
+
+    mask: Annotated[Any, FREE] = None
+    scale: Annotated[Any, FREE] = None  # a spec has the limits that were read
+    rectify: Annotated[bool | None, FREE] = None
+    size: Annotated[Any, FREE] = "input"
+    grid_of: str | int | None = None
+
+
+def maps(
+    model: nn.Module | ModelRef,
+    data: Any,
+    *,
+    layer: str | nn.Module | Sequence[str] | None = None,
+    example: Inputs | None = None,
+    weight: Method = fullcam,
+    mask: Any = None,
+    scale: Any = None,
+    rectify: bool | None = None,
+    size: Sequence[int] | Literal["input"] | None = "input",
+    score: Score = logit,
+    grid: Grid | None = None,
+    output: Output = None,
+    grid_of: str | int | None = None,
+    targets: Literal["predicted", "label"] | Sequence[int] = "predicted",
+    task: Task = "classification",
+    store: str | os.PathLike[str] | None = None,
+    shard: int = 64,
+    batch_size: int = 32,
+    compile: bool = False,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    map: Any = None,
+    progress: Progress = True,
+) -> xr.DataTree:
+    r"""Make the maps of a whole population, selected and on a common scale, streamed to Zarr.
+
+    What `ifa.explain` makes of every sample; memory holds one shard, and a run that is killed
+    continues where it was, with the same bits.
+
+    Parameters
+    ----------
+    model, data, example, targets, task, workers, device, map, progress
+        As in `ifa.analyze`.
+    layer, weight, rectify, size, score, grid, output, grid_of
+        As in `ifa.explain`; several layers may be named.
+    mask
+        Channels to keep, see `ifa.keep`; of several layers a mapping by their names.
+    scale
+        As in `ifa.explain`: a `Scale`, statistics or a run of these very maps; of several layers
+        statistics or a run.
+    store
+        Directory of the run, as in `ifa.analyze`. None keeps all maps in memory.
+    shard
+        How many samples are committed at once.
+    batch_size, compile
+        As in `ifa.analyze`.
+
+    Returns
+    -------
+    xarray.DataTree
+        ``id, label, prediction, score, target(sample)``, where `target` is the explained output,
+        and a group for each layer with ``map(sample, *space)``, without unit on a scale, otherwise
+        in the score's. With a list of targets `score` and `map` have a target axis first, and
+        `target` is its coordinate.
+        Each layer says in its attributes what it was made of (``origin``) and the limits of its
+        scale. Of a store it is read when it is used.
+
+    Raises
+    ------
+    LookupError, ValueError
+        As `ifa.explain` and `ifa.analyze`.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
+    >>> data = [(torch.rand(1, 8), 0) for _ in range(3)]
+    >>> statistics = ifa.analyze(net, data, layer="0", progress=False)
+    >>> found = ifa.maps(net, data, layer="0", scale=statistics, progress=False)
+    >>> dict(found["0"]["map"].sizes)
+    {'sample': 3, 't': 8}
+    """
+    options = Mapped(
+        layer=layer,
+        weight=weight,
+        score=score,
+        grid=grid,
+        output=output,
+        targets=targets,
+        task=task,
+        shard=shard,
+        batch_size=batch_size,
+        compile=compile,
+        workers=workers,
+        mask=mask,
+        scale=scale,
+        rectify=rectify,
+        size=size,
+        grid_of=grid_of,
+    )
+    options.check(_WHERE)
+    check_data(_WHERE, data)
+    job = _job(model, data, options, example, device)
+    return drive(job, store=store, map=map, progress=progress)
+
+
+def _job(
+    model: nn.Module | ModelRef,
+    data: Any,
+    options: Mapped,
+    example: Inputs | None,
+    device: str | torch.device | None,
+) -> Job:
+    first = collate(data, range(min(2, len(data))))
+    example = first.inputs if example is None else example
+    engine = Engine(Recipe(_WHERE, model, example, options, device), loaded(model, device))
+    layers = engine.layers
+    check_layers(_WHERE, layers)
+    masks = _masks(options.mask, layers)
+    scales = {layer: _scale(options, engine.origins[layer], len(layers)) for layer in layers}
+    size = options.size
+    if size == "input":
+        size = space_of(at(example, grid_place(_WHERE, example, options.grid_of)))
+    steps = tuple(after_weighing(masks[layer], *scales[layer], size=size) for layer in layers)
+    rows = which_outputs(_WHERE, options.targets, engine.outputs)
+    question = question_of(engine, options, rows, first.labels[0])
+    spaces = _spaces(engine, take(example, slice(1)), steps, size)
+    schema = _schema(question, spaces, scales, len(data))
+    found = {layer: _said(engine.origins[layer], *scales[layer]) for layer in layers}
+    spec = {
+        "schema": SCHEMA,
+        "maps": 1,
+        "versions": versions(),
+        "model": engine.token,
+        "data": data_token(data),
+        "layers": list(layers),
+        "targets": callable_token(question.targets),
+        "masks": [callable_token(masks[layer]) for layer in layers],
+        "limits": [found[layer].get("limits") for layer in layers],
+        "rectify": [scales[layer][1] for layer in layers],
+        "size": None if size is None else list(size),
+        "device": engine.device.type,
+        **options.spec(),
+    }
+    target = np.array(rows, dtype=np.int64)
+    return Job(
+        where=_WHERE,
+        label="maps",
+        cuts=Cuts(data, shapes_of(example), options.shard, options.batch_size, options.workers),
+        spec=spec,
+        schema=schema,
+        coords={"target": target},
+        work=partial(_reduced, question, steps, schema),
+        finish=partial(_finished, spec=spec, layers=found),
+    )
+
+
+def _masks(mask: Any, layers: Sequence[str]) -> dict[str, Any]:
+    if isinstance(mask, Mapping) and not hasattr(mask, "dims"):
+        if {*mask} != {*layers}:
+            raise ValueError(
+                f"{_WHERE}: expected a mask for each of {', '.join(layers)}, got masks for "
+                f"{', '.join(map(str, mask))}."
+            )
+        return dict(mask)
+    if mask is not None and len(layers) > 1:
+        raise ValueError(
+            f"{_WHERE}: expected a mapping of masks by layer for {', '.join(layers)}, got one mask."
+        )
+    return dict.fromkeys(layers, mask)
+
+
+def _scale(options: Mapped, origin: Origin, layers: int) -> tuple[Scale | None, bool]:
+    if layers > 1 and isinstance(options.scale, Scale):
+        raise ValueError(
+            f"{_WHERE}: expected statistics or a run to read a scale for each of {layers} layers, "
+            "got one scale."
+        )
+    return common_scale(_WHERE, options.scale, origin, options.rectify)
+
+
+def _spaces(
+    engine: Engine, one: Inputs, steps: tuple[Chain, ...], size: Any
+) -> list[tuple[int, ...]]:
+    """Return the space of each layer's maps; where no size is asked for, one sample tells."""
+    if size is not None:
+        return [tuple(size)] * len(steps)
+    seen = engine.observe(one, None, steps)
+    return [tuple(each.values.shape[1:]) for each in seen.result]
+
+
+def _schema(
+    question: Question,
+    spaces: Sequence[tuple[int, ...]],
+    scales: Mapping[str, tuple[Scale | None, bool]],
+    samples: int,
+) -> Schema:
+    schema, tap = question.schema(samples), question.engine.tap
+    each = question.each(samples)
+    if not question.many:  # otherwise the coordinate of this name says it
+        schema[""]["target"] = Column(*each, "<i8", "explained output")
+    for site, space in zip(tap.sites, spaces, strict=True):
+        scaled = scales[site.layer][0] is not None
+        schema[site.layer] = {
+            "map": Column(
+                (*each[0], *SPACE[len(space)]),
+                (*each[1], *space),
+                "<f8" if site.dtype == torch.float64 else "<f4",
+                "map on the common scale" if scaled else "map",
+                "1" if scaled else tap.unit,
+            )
+        }
+    return schema
+
+
+def _said(origin: Origin, scale: Scale | None, rectify: bool) -> dict[str, Any]:
+    """Say what a layer's maps are, as attributes."""
+    said: dict[str, Any] = {"origin": origin.written(), "rectified": int(rectify)}
+    return said if scale is None else {**said, "limits": [limit.tolist() for limit in scale]}
+
+
+def _reduced(
+    question: Question,
+    steps: tuple[Chain, ...],
+    schema: Schema,
+    batches: Iterable[tuple[range, Batch]],
+    advance: Advance,
+) -> tuple[Arrays, Rows]:
+    """Make the maps of a shard."""
+    tables: list[Rows] = []
+    for indices, batch in batches:
+        looked = question.look(indices, batch, steps)
+        rows: Rows = {"": {**looked.row, "target": array_of(looked.seen.target)}}
+        for layer, each in zip(question.engine.layers, looked.seen.result, strict=True):
+            rows[layer] = {"map": array_of(each.values)}
+        tables.append(rows)
+        advance(len(indices))
+    return {"samples": np.array(sum(len(rows[""]["id"]) for rows in tables))}, joined(
+        tables, schema
+    )
+
+
+def _finished(shards: Iterable[Arrays], *, spec: Any, layers: Mapping[str, Any]) -> xr.DataTree:
+    for _ in shards:  # every marker must be readable
+        pass
+    empty = {layer: xr.Dataset(attrs=said) for layer, said in layers.items()}
+    origins = {layer: said["origin"] for layer, said in layers.items()}
+    return statistics_tree(empty, spec, origins, MAPS)
