@@ -191,7 +191,16 @@ def _weightings(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def with_model(explain: Explain) -> Explain:
     """Make a method of a table of ``(inputs, target) -> maps``, which has its model already.
 
-    Metrics that explain other networks, such as `ifa.evaluate.randomization`, refuse it.
+    Parameters
+    ----------
+    explain
+        Such as an attribution of `ifa.attribute`, collapsed to one map for each sample.
+
+    Returns
+    -------
+    callable
+        ``(model, inputs, target) -> maps`` that leaves the model given alone. Metrics that explain
+        other networks, such as `ifa.evaluate.randomization`, refuse it.
 
     Examples
     --------

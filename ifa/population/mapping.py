@@ -28,9 +28,8 @@ from ifa.population.passes import Engine, Question, Recipe, loaded, question_of
 from ifa.progress import Progress
 from ifa.scaling import Scale
 from ifa.score import logit
-from ifa.store.datasets import MAPS, SCHEMA, joined, statistics_tree
+from ifa.store.datasets import MAPS, SCHEMA, array_of, joined, statistics_tree
 from ifa.store.items import Batch, collate
-from ifa.store.datasets import array_of
 from ifa.store.references import ModelRef
 from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
