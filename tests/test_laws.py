@@ -21,6 +21,7 @@ from ifa import (
     stages,
     weight,
 )
+from ifa.declared import declared
 from ifa.network.scorers import Scorer
 from ifa.reduce.moments import WeightedValues
 from ifa.reduce.tops import Ranked
@@ -45,9 +46,9 @@ class Weighting(NamedTuple):
     generic: bool = False  # whether it is defined only where no two values coincide
 
 
-NOT_KERNELS = {"cam"}  # makes a step, of a model
+KERNELS = [n for n in weight.__all__ if declared(getattr(weight, n), "kind", "kernel") == "kernel"]
 # A new weighting is held to every law without a row here; its one row is in tests/test_weight.py.
-WEIGHTINGS = {name: Weighting() for name in weight.__all__ if name not in NOT_KERNELS} | {
+WEIGHTINGS = {name: Weighting() for name in KERNELS} | {
     "bagcam": Weighting(exempt=(laws.doubling_gradients_doubles_weights,)),
     "eigencam": Weighting(degree=0, generic=True, exempt=(laws.zero_gradients_give_zero_weights,)),
     "eigengradcam": Weighting(generic=True),
@@ -79,7 +80,7 @@ def test_weighting(name, law):
 
 
 def test_no_row_of_a_weighting_is_stale():
-    assert set(WEIGHTINGS) == set(weight.__all__) - NOT_KERNELS
+    assert set(WEIGHTINGS) == set(KERNELS)
 
 
 def magnitude(values):
@@ -196,8 +197,18 @@ STEPS = {
     "unscale": ifa.unscale(SCALE),
 }
 # Steps of other records, and what is no step.
-OTHERS = {"combine", "combine_blocks", "keep", "weigh"} | {
-    *("as_tensor", "by_output", "expect", "resized", "row", "weighing")
+OTHERS = {"builder", "combine", "combine_blocks", "keep", "step", "weigh"} | {
+    *(
+        "as_tensor",
+        "by_output",
+        "cancels",
+        "check_method",
+        "expect",
+        "reads_gradients",
+        "resized",
+        "row",
+    ),
+    "weighing",
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import ifa
+from ifa.declared import declared
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 SPACES = {"1-D": (11,), "2-D square": (9, 9), "2-D non-square": (7, 10), "3-D": (5, 6, 7)}
@@ -23,7 +24,7 @@ def kernel(name):
     def build(model, layer, example, *, score=ifa.score.logit):
         tap = ifa.tap(model, layer, example, score=score)
         weight = getattr(ifa.weight, name)
-        step = weight(model) if name == "cam" else ifa.weigh(weight)
+        step = weight(model) if declared(weight, "reads") == "model" else ifa.weigh(weight)
 
         def explain(inputs, target=None):
             features = tap(inputs, target)

@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,17 @@ def test_the_example_of_the_readme_runs(trained, monkeypatch):
     maps = names["maps"]
     assert maps.shape == (8, 32, 32)
     assert maps.isfinite().all()
+
+
+def test_every_room_is_on_a_floor_in_the_contract_and_in_the_docs():
+    rooms = {path.stem for path in (ROOT / "ifa").glob("[!_]*") if path.suffix in ("", ".py")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    floors = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    held = [re.findall(r"ifa\.(\w+)", floor) for floor in floors]
+    assert {room for floor in held for room in floor} == rooms - {"testing"}
+    house = (ROOT / "docs" / "concepts.md").read_text().partition("## The house")[2]
+    drawn = [re.findall(r"`(\w+)`", line) for line in re.findall(r"^\|.*`.*$", house, re.M)]
+    assert [sorted(floor) for floor in drawn] == [sorted(floor) for floor in held[::-1]]
 
 
 PAGES = [

@@ -10,8 +10,10 @@ from scipy import stats
 from torch import nn
 
 import ifa
+from ifa.declared import declared
 from ifa.evaluate import randomization, randomized
 from ifa.evaluate.randomized import replaced
+from ifa.stages import reads_gradients
 from ifa.testing import assert_leaves_model_untouched, assert_trees_close, models
 
 MODELS = ["pooled_linear", "inplace", "reused_layer", "batch_norm", "small_vit", "recurrent"]
@@ -368,7 +370,8 @@ def test_a_line_is_the_median_and_what_has_no_value_is_said():
 
 # ---- on a trained network
 
-GRADIENT = set(ifa.weight.__all__) - {"cam", "eigencam", "randomcam"}
+KERNELS = {name: getattr(ifa.weight, name) for name in ifa.weight.__all__}
+GRADIENT = {n for n, f in KERNELS.items() if not declared(f, "kind") and reads_gradients(f)}
 
 
 def test_maps_of_gradient_methods_change_when_digits_are_forgotten(trained):
