@@ -202,11 +202,6 @@ def with_model(explain: Explain) -> Explain:
         ``(model, inputs, target) -> maps`` that leaves the model given alone. Metrics that explain
         other networks, such as `ifa.evaluate.randomization`, refuse it.
 
-    Parameters
-    ----------
-    explain
-        ``(inputs, target) -> maps`` at the inputs' size.
-
     Examples
     --------
     >>> import ifa, torch
