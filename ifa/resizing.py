@@ -157,12 +157,10 @@ def _interpolated(values: Tensor, axis: int, start: float, step: float, extent: 
     """Read one axis, whose elements lie at start + step · i, at 0 … extent - 1."""
     last = values.shape[axis] - 1
     kind = torch.float32 if values.device.type == "mps" else torch.float64
-    pixels = torch.arange(extent, dtype=kind, device=values.device)
-    where = ((pixels - start) / step).clamp(0, last)
-    below = where.floor().clamp(max=max(last - 1, 0))
+    ends = -start / step, (extent - 1 - start) / step
+    where = torch.linspace(*ends, extent, dtype=kind, device=values.device).clamp(0, last)
+    below = where.long()
     weight = (where - below).to(values.dtype).reshape(-1, *[1] * (-axis - 1))
-    index = below.long()
-    lower = values.index_select(axis, index)
-    upper = values.index_select(axis, (index + 1).clamp(max=last))
-    # not lerp, whose result need not be the value itself where the weight is 1
-    return lower * (1 - weight) + upper * weight
+    lower = values.index_select(axis, below)
+    upper = values.index_select(axis, (below + 1).clamp(max=last))
+    return torch.lerp(lower, upper, weight)

@@ -196,6 +196,7 @@ def test_a_layer_is_named_as_for_a_tap():
     net = models.reused_layer()
     image = models.inputs(net)
     assert lists(ifa.positions(net, "relu#2", image)) == ([0, 0], [1, 1])
+    assert lists(ifa.positions(net, net.conv2, image)) == ([0, 0], [1, 1])
     with pytest.raises(TypeError, match="one layer"):
         ifa.positions(net, ("conv1", "conv2"), image)
     with pytest.raises(LookupError, match="relu#1"):
