@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from ifa.scaling import Scale, rescale, scale_from
 from ifa.score import logit
 from ifa.stages import combine, keep, relu
 from ifa.taps.weighings import Weighing
-from ifa.types import Grid, Inputs, Method, Output, Score, Step
+from ifa.types import Grid, Inputs, Map, Method, Output, Score, Step
 from ifa.weight import fullcam
 
 
@@ -116,14 +117,7 @@ def explain(
     if scale is not None:
         origin = origin_of(model, made.layers[0], weight, score, grid, output)
         scale, rectify = common_scale(where, scale, origin, rectify)
-    check_choice(where, "placing", placing, ("centers", "even"))
-    last = None
-    if size is not None:
-        space = space_of(at(inputs, grid_place(where, inputs, grid_of)))
-        extent = space if size == "input" else size
-        last = resize(extent)
-        if placing == "centers":
-            last = place(made.positions(inputs), extent, input_size=space)
+    (last,) = onto_input(where, made, inputs, size, placing, grid_of)
     steps = after_weighing(mask, scale, rectify is not False, last)
     return made.observe(inputs, target, step=steps).result[0].values
 
@@ -136,6 +130,36 @@ def after_weighing(mask: Any, scale: Scale | None, rectify: bool, last: Step | N
     steps += [] if scale is None else [rescale(scale)]
     steps += [] if last is None else [last]
     return chain(*steps)
+
+
+def onto_input(
+    where: str,
+    made: Weighing,
+    inputs: Inputs,
+    size: Sequence[int] | Literal["input"] | None,
+    placing: str,
+    grid_of: str | int | None,
+) -> tuple[Step | None, ...]:
+    """Return the step that brings maps of each layer to the size asked for; None for none."""
+    check_choice(where, "placing", placing, ("centers", "even"))
+    if size is None:
+        return (None,) * len(made.layers)
+    space = space_of(at(inputs, grid_place(where, inputs, grid_of)))
+    evenly = resize(space if size == "input" else size)
+    if placing == "even":
+        return (evenly,) * len(made.layers)
+    extent = space if size == "input" else size
+    units = zip(made.positions(inputs), made.tap.shapes, strict=True)
+    return tuple(
+        partial(_onto, placed=place(each, extent, input_size=space), evenly=evenly, grid=shape[1:])
+        for each, shape in units
+    )
+
+
+def _onto(values: Map, *, placed: Step, evenly: Step, grid: tuple[int, ...]) -> Map:
+    # a builder may have a grid of its own, such as noise at the inputs' size
+    whole = tuple(values.values.shape[values.values.ndim - len(grid) :])
+    return placed(values) if whole == grid else evenly(values)
 
 
 def common_scale(

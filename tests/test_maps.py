@@ -105,7 +105,7 @@ def test_the_scale_the_mask_and_what_was_rectified_are_recorded_and_compared(tmp
     for other, named in (
         ({"scale": statistics}, "masks"),
         ({"scale": None, "mask": masks}, "limits"),
-        ({"scale": statistics, "mask": masks, "size": (2, 2)}, "size"),
+        ({"scale": statistics, "mask": masks, "size": (2, 2)}, "space"),
     ):
         with pytest.raises(ValueError, match=rf"ifa\.maps: expected .* another: .*{named}"):
             make(**other)

@@ -12,9 +12,9 @@ import xarray as xr
 from torch import nn
 
 from ifa.chains import Chain
-from ifa.explanation import after_weighing, common_scale
+from ifa.explanation import after_weighing, common_scale, onto_input
 from ifa.network.identity import Origin, callable_token
-from ifa.network.inputs import at, grid_place, shapes_of, space_of, take
+from ifa.network.inputs import moved, shapes_of, take
 from ifa.population.driver import Advance, Cuts, Job, drive
 from ifa.population.options import (
     FREE,
@@ -22,6 +22,7 @@ from ifa.population.options import (
     Task,
     check_data,
     check_layers,
+    one_of,
     which_outputs,
 )
 from ifa.population.passes import Engine, Question, Recipe, loaded, question_of
@@ -47,7 +48,8 @@ class Mapped(Options):
     mask: Annotated[Any, FREE] = None
     scale: Annotated[Any, FREE] = None  # a spec has the limits that were read
     rectify: Annotated[bool | None, FREE] = None
-    size: Annotated[Any, FREE] = "input"
+    size: Annotated[Any, FREE] = "input"  # a spec has the space of the maps
+    placing: Annotated[str, one_of("centers", "even")] = "centers"
     grid_of: str | int | None = None
 
 
@@ -62,6 +64,7 @@ def maps(
     scale: Any = None,
     rectify: bool | None = None,
     size: Sequence[int] | Literal["input"] | None = "input",
+    placing: Literal["centers", "even"] = "centers",
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
@@ -86,7 +89,7 @@ def maps(
     ----------
     model, data, example, targets, task, workers, device, map, progress
         As in `ifa.analyze`.
-    layer, weight, rectify, size, score, grid, output, grid_of
+    layer, weight, rectify, size, placing, score, grid, output, grid_of
         As in `ifa.explain`; several layers may be named.
     mask
         Channels to keep, see `ifa.keep`; of several layers a mapping by their names.
@@ -141,6 +144,7 @@ def maps(
         scale=scale,
         rectify=rectify,
         size=size,
+        placing=placing,
         grid_of=grid_of,
     )
     options.check(_WHERE)
@@ -163,13 +167,15 @@ def _job(
     check_layers(_WHERE, layers)
     masks = _masks(options.mask, layers)
     scales = {layer: _scale(options, engine.origins[layer], len(layers)) for layer in layers}
-    size = options.size
-    if size == "input":
-        size = space_of(at(example, grid_place(_WHERE, example, options.grid_of)))
-    steps = tuple(after_weighing(masks[layer], *scales[layer], size=size) for layer in layers)
+    placed = options.size, options.placing, options.grid_of
+    last = onto_input(_WHERE, engine.made, moved(example, engine.device), *placed)
+    steps = tuple(
+        after_weighing(masks[layer], *scales[layer], end)
+        for layer, end in zip(layers, last, strict=True)
+    )
     rows = which_outputs(_WHERE, options.targets, engine.outputs)
     question = question_of(engine, options, rows, first.labels[0])
-    spaces = _spaces(engine, take(example, slice(1)), steps, size)
+    spaces = _spaces(engine, take(example, slice(1)), steps)
     schema = _schema(question, spaces, scales, len(data))
     found = {layer: _said(engine.origins[layer], *scales[layer]) for layer in layers}
     spec = {
@@ -183,7 +189,7 @@ def _job(
         "masks": [callable_token(masks[layer]) for layer in layers],
         "limits": [found[layer].get("limits") for layer in layers],
         "rectify": [scales[layer][1] for layer in layers],
-        "size": None if size is None else list(size),
+        "space": [list(space) for space in spaces],
         "device": engine.device.type,
         **options.spec(),
     }
@@ -224,12 +230,8 @@ def _scale(options: Mapped, origin: Origin, layers: int) -> tuple[Scale | None, 
     return common_scale(_WHERE, options.scale, origin, options.rectify)
 
 
-def _spaces(
-    engine: Engine, one: Inputs, steps: tuple[Chain, ...], size: Any
-) -> list[tuple[int, ...]]:
-    """Return the space of each layer's maps; where no size is asked for, one sample tells."""
-    if size is not None:
-        return [tuple(size)] * len(steps)
+def _spaces(engine: Engine, one: Inputs, steps: tuple[Chain, ...]) -> list[tuple[int, ...]]:
+    """Return the space of each layer's maps, as one sample shows it."""
     seen = engine.observe(one, None, steps)
     return [tuple(each.values.shape[1:]) for each in seen.result]
 

@@ -78,9 +78,9 @@ class Weighing:
         """Names of the layers."""
         return tuple(site.layer for site in self.tap.sites)
 
-    def positions(self, example: Inputs) -> Positions:
-        """Return where the units of the one layer lie, found out once."""
-        return centers(self._prepared, example, self._where, self._grid_of)[0]
+    def positions(self, example: Inputs) -> tuple[Positions, ...]:
+        """Return where the units of each layer lie, found out once."""
+        return centers(self._prepared, example, self._where, self._grid_of)
 
     def observe(
         self,
