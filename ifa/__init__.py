@@ -12,7 +12,7 @@ from ifa.resizing import place, resize
 from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
 from ifa.stages import builder, clip, combine, combine_blocks, keep, relu, step, weigh
 from ifa.taps import EvenTiling, Site, channels_last, cut, patches, positions, tap, tokens, trace
-from ifa.types import Features, Map, Positions, Reduction, Weighted
+from ifa.types import Cancellation, Features, Map, Positions, Reduction, Weighted, ZeroGradient
 
 if TYPE_CHECKING:
     from ifa import (
@@ -52,6 +52,7 @@ _LATER = {
 }
 
 __all__ = [
+    "Cancellation",
     "Chain",
     "EvenTiling",
     "Features",
@@ -62,6 +63,7 @@ __all__ = [
     "Scale",
     "Site",
     "Weighted",
+    "ZeroGradient",
     "analyze",
     "attribute",
     "augmented",

@@ -83,6 +83,14 @@ def explain(
     LookupError, ValueError
         As `ifa.tap` and the steps; or if the scale is of other maps.
 
+    Warns
+    -----
+    ZeroGradient
+        If the gradient of a sample is zero at every channel and position.
+    Cancellation
+        If weights times activations of a sample cancel over the channels at every position, as they
+        do where a normalization reads the layer.
+
     Examples
     --------
     >>> import ifa, torch
@@ -119,7 +127,7 @@ def explain(
         scale, rectify = common_scale(where, scale, origin, rectify)
     (last,) = onto_input(where, made, inputs, size, placing, grid_of)
     steps = after_weighing(mask, scale, rectify is not False, last)
-    return made.observe(inputs, target, step=steps).result[0].values
+    return made.observe(inputs, target, step=steps, warn=where).result[0].values
 
 
 def after_weighing(mask: Any, scale: Scale | None, rectify: bool, last: Step | None) -> Chain:

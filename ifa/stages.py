@@ -219,12 +219,12 @@ def combine(weighted: Weighted) -> Map:
     return Map((weights * activations).sum(0), target)
 
 
-def cancels(weights: Tensor, activations: Tensor) -> Tensor:
-    r"""Tell whether an example's weighted activations cancel at every position, to rounding.
+def cancellation(weights: Tensor, activations: Tensor) -> Tensor:
+    r"""Measure what is left of an example's weighted activations when they are summed.
 
-    .. math:: \max_p \frac{|\sum_k w_k(p) A_k(p)|}{\sum_k |w_k(p) A_k(p)|} < \epsilon
+    .. math:: c = \max_p \frac{|\sum_k w_k(p) A_k(p)|}{\sum_k |w_k(p) A_k(p)|}
 
-    Positions where nothing is summed do not count. Safe under `vmap`.
+    Where nothing is summed at all, it is 1. Safe under `vmap`.
 
     Parameters
     ----------
@@ -233,14 +233,22 @@ def cancels(weights: Tensor, activations: Tensor) -> Tensor:
 
     Returns
     -------
-    (), bool
+    (), float64
+        From 0, where all positions cancel, to 1.
     """
-    # sums of hundreds of numbers, and what is added to a variance, leave more than one rounding
-    rounding = max(1e-3, 4 * torch.finfo(activations.dtype).eps)
     parts = _spread(weights, activations) * activations
     sizes = parts.abs().sum(0, dtype=torch.float64)
     left = parts.sum(0, dtype=torch.float64).abs()
-    return (sizes > 0).any() & (left <= rounding * sizes).all()
+    return torch.where(
+        (sizes > 0).any(), (left / sizes.where(sizes > 0, 1)).amax(), torch.ones_like(left.sum())
+    )
+
+
+def cancels(weights: Tensor, activations: Tensor) -> Tensor:
+    """Tell whether weighted activations cancel at every position, to rounding; as a bool, ()."""
+    # sums of hundreds of numbers, and what is added to a variance, leave more than one rounding
+    rounding = max(1e-3, 4 * torch.finfo(activations.dtype).eps)
+    return cancellation(weights, activations) <= rounding
 
 
 def combine_blocks(blocks: int) -> Step:

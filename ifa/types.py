@@ -30,6 +30,14 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 SPACE: dict[int, tuple[str, ...]] = {1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 
+class ZeroGradient(UserWarning):
+    """The gradient of a score is exactly zero at every channel and position of a sample's layer."""
+
+
+class Cancellation(UserWarning):
+    """What is summed to a map cancels at every position: the map is what rounding left."""
+
+
 class Features(NamedTuple):
     """One layer as seen by one target: what a tap returns and `ifa.weigh` reads.
 

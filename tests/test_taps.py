@@ -206,9 +206,7 @@ NETS = [
     pytest.param(Reused, "conv1", id="below a reused in-place relu"),
     pytest.param(TupleLayer, "both", id="layer returns a tuple"),
     pytest.param(FrozenBelow, "last", id="end of a no_grad backbone"),
-    pytest.param(FrozenBelow, "first", id="inside a no_grad backbone"),
     pytest.param(TwoHeads, "conv", id="model returns a tuple"),
-    pytest.param(TwoHeads, "other", id="off the path"),
     pytest.param(Tied, "one", id="tied weights"),
     pytest.param(old_weight_norm, "0", id="old-style weight norm"),
     pytest.param(weight_normed, "0", id="parametrization"),
@@ -219,6 +217,17 @@ NETS = [
 @pytest.mark.parametrize(("make", "layer"), NETS)
 def test_equals_autograd(make, layer, target):
     check(build(make), layer, batch(), target)
+
+
+@pytest.mark.parametrize("target", [ONE, MANY], ids=["one", "many"])
+@pytest.mark.parametrize(("make", "layer"), [(FrozenBelow, "first"), (TwoHeads, "other")])
+def test_a_layer_that_no_path_connects_to_the_score_is_refused(make, layer, target):
+    net, inputs = build(make), batch()
+    tap = ifa.tap(net, layer, inputs)
+    text = rf"^ifa\.tap: expected a layer that the score depends on, got '{layer}', from where no"
+    for call in (tap, tap.observe):
+        with pytest.raises(ValueError, match=text):
+            call(inputs, target)
 
 
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])

@@ -38,9 +38,10 @@ from ifa.network.replicas import Edit, Replica, Replicas, plain, replicas
 from ifa.network.sites import Site, address, examine
 from ifa.network.targets import as_targets, predicted
 from ifa.score import logit
+from ifa.taps.cautions import heed, zero_gradient
 from ifa.taps.compiled import compile_pieces, pieces
 from ifa.taps.defaults import choose
-from ifa.taps.layouts import infer_grid
+from ifa.taps.layouts import infer_grid, next_norm
 from ifa.types import Features, Grid, Inputs, Layer, Output, Score, Step
 
 
@@ -51,6 +52,7 @@ class Observation(NamedTuple):
     output: Any  # (sample, output), what `output=` picked
     score: Tensor  # (sample,) or (target, sample)
     target: Tensor  # the same, int64
+    zero: tuple[Tensor, ...]  # of each layer the same, bool: the gradient is zero everywhere
 
 
 class Prepared(NamedTuple):
@@ -61,6 +63,7 @@ class Prepared(NamedTuple):
     single: bool  # one layer was asked for, not several
     sites: tuple[Site, ...]
     grids: tuple[Grid | None, ...]  # what lays each layer out
+    norms: tuple[str | None, ...]  # the normalization that runs next on what is shaped like it
     like: Shapes  # of one example
     calls: tuple[str, ...]  # the address of each site
     output: tuple[int, ...] | None  # of one example's output; None where it is no tensor
@@ -100,8 +103,11 @@ def prepare(
         compiled = replicas(model, calls, prepare=below)
     tensors = {*dict(model.named_parameters(remove_duplicate=False))}
     tensors |= {*dict(model.named_buffers(remove_duplicate=False))}
-    known = type(model).__name__, frozenset(tensors), single, sites, grids, shapes_of(example)
-    return Prepared(*known, calls, traced.output, traced.writes_input, plain_ones, compiled)
+    norms = tuple(next_norm(model, traced.sites, site) for site in sites)
+    known = type(model).__name__, frozenset(tensors), single, sites, grids, norms
+    return Prepared(
+        *known, shapes_of(example), calls, traced.output, traced.writes_input, plain_ones, compiled
+    )
 
 
 class Tap:
@@ -142,6 +148,21 @@ class Tap:
         """What lays each layer's output out; None where it is as it should be."""
         return self._prepared.grids
 
+    @property
+    def norms(self) -> tuple[str | None, ...]:
+        """The normalization that reads each layer, if one runs next."""
+        return self._prepared.norms
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The address of each layer's call."""
+        return self._prepared.calls
+
+    @property
+    def score(self) -> Score:
+        """What is differentiated."""
+        return self._score
+
     def __repr__(self) -> str:
         layers = ", ".join(repr(site.layer) for site in self.sites)
         grids = [describe(grid) for grid in self.grids if grid is not None]
@@ -180,7 +201,9 @@ class Tap:
         self, inputs: Inputs, target: Any = None, params: Mapping[str, Tensor] | None = None
     ) -> Any:
         """Return `Features` of the inputs, or a tuple of them for several layers."""
-        return self.observe(inputs, target, params).result
+        seen = self.look(inputs, target, params)
+        heed(self, inputs, params, seen, warn="ifa.tap")
+        return seen.result
 
     def observe(
         self,
@@ -192,8 +215,21 @@ class Tap:
     ) -> Observation:
         """Return what the call returns, together with the model's output, the score and target.
 
-        `step` takes the place of the one that the tap was made with.
+        `step` takes the place of the one that the tap was made with. Of gradients that are zero
+        there is no warning, but a flag for each layer and sample.
         """
+        seen = self.look(inputs, target, params, step)
+        heed(self, inputs, params, seen)
+        return seen
+
+    def look(
+        self,
+        inputs: Inputs,
+        target: Any = None,
+        params: Mapping[str, Tensor] | None = None,
+        step: Step | None = None,
+    ) -> Observation:
+        """Observe, and leave it to the caller to heed what there is to be said of it."""
         check_inputs("ifa.tap", inputs, self._prepared.like, "tap")
         chosen = as_targets("ifa.tap", target, count(inputs), self.outputs, device_of(inputs))
         seen, pull = self._run(inputs, chosen, self._detached(params))
@@ -203,17 +239,27 @@ class Tap:
             for tensor, grid in zip(seen.activations, self.grids, strict=True)
         ]
         size = sum(tensor.numel() * tensor.element_size() for tensor in activations)
-        scores, made = [], []
+        scores, made, zero = [], [], []
+        lead = seen.target.ndim
         for part in self._pulled(seen, pull, size):
             scores.append(part.scores)
-            made.append(part.gradients)
+            made.append(self._gridded(part.gradients, lead == 2))
+            zero.append(tuple(zero_gradient(one, lead) for one in made[-1]))
             if step is not None:  # now, so that the gradients of all targets never exist
-                records = self._records(activations, part.gradients, seen.target[part.span])
+                records = self._records(activations, made[-1], seen.target[part.span])
                 made[-1] = batched(step)(records)
         result = joined(made)
         if step is None:
             result = self._records(activations, result, seen.target)
-        return Observation(result, seen.output, joined(scores), seen.target)
+        nothing = joined(zero) if self._gradients else tuple(map(torch.zeros_like, joined(zero)))
+        return Observation(result, seen.output, joined(scores), seen.target, nothing)
+
+    def output_of(
+        self, inputs: Inputs, target: Tensor, params: Mapping[str, Tensor] | None, insert: Edit
+    ) -> Any:
+        """Return the output of a pass in which `insert` says what goes on from each layer."""
+        replica = self._prepared.replicas.get()
+        return self._forward(replica, target, self._detached(params), inputs, insert)[1].output
 
     def _pulled(self, seen: Pass, pull: Pull | None, size: int) -> Iterator[Pulled]:
         if pull is not None:
@@ -226,13 +272,15 @@ class Tap:
             nothing = [one.new_zeros(()).expand(*lead, *one.shape) for one in seen.activations]
             yield Pulled(span, scores, nothing)
 
+    def _gridded(self, gradients: Sequence[Tensor], many: bool) -> tuple[Tensor, ...]:
+        pairs = zip(gradients, self.grids, strict=True)
+        return tuple(_laid_out(one, grid, many) for one, grid in pairs)
+
     def _records(
         self, activations: Sequence[Tensor], gradients: Sequence[Tensor], target: Tensor
     ) -> Any:
-        features = tuple(
-            Features(a, _laid_out(g, grid, target.ndim == 2), target)
-            for a, g, grid in zip(activations, gradients, self.grids, strict=True)
-        )
+        pairs = zip(activations, gradients, strict=True)
+        features = tuple(Features(a, g, target) for a, g in pairs)
         return features[0] if self._prepared.single else features
 
     def _run(
@@ -379,8 +427,7 @@ def tap(
         `target` is None (the largest output), an int, (sample,) int64, or (target, sample) int64:
         many targets from one forward pass, where `gradients` and `target` have a target axis first.
         `params` replaces parameters and buffers by name, as in `torch.func.functional_call`; they
-        are constants. Gradients are in units of the score per unit of activation; a layer that the
-        score does not depend on, also because of a ``no_grad`` in the model, has gradients of zero.
+        are constants. Gradients are in units of the score per unit of activation.
         In-place updates and replaced tensors of the model are seen; its training flags and plain
         attributes are those of when the tap was made. The method ``observe``, of the same
         arguments, also returns the model's output and the score.
@@ -393,9 +440,15 @@ def tap(
     ValueError
         If the model is in training mode with dropout or batch norm, or not exactly one grid fits
         the tokens of a layer; later, if a target is out of range or of the wrong length, or inputs
-        are not shaped like the example.
+        are not shaped like the example, or no path leads from the layer to the score, such as
+        because of a ``detach`` or ``no_grad`` above it.
     RuntimeError
         Under `torch.inference_mode`.
+
+    Warns
+    -----
+    ZeroGradient
+        If the gradient of a sample is zero at every channel and position.
 
     Examples
     --------

@@ -21,6 +21,7 @@ from ifa.taps.grids import ChannelsLast, Tokens
 
 # A class token, DeiT's two, and registers.
 PREFIXES = range(6)
+_NORM = re.compile(r"(layer|rms)_?norm", re.IGNORECASE)
 # What modules that attend are called.
 ATTENTION = re.compile("attention|attn", re.IGNORECASE)
 
@@ -61,6 +62,16 @@ def infer_grid(
     }
     ambiguous = first == last or first in _mapped(model.get_submodule(_module(site)))[0]
     return ChannelsLast() if whole and not ambiguous else None
+
+
+def next_norm(model: nn.Module, sites: Sites, site: Site) -> str | None:
+    """Return the normalization over channels that runs next on something shaped like a site."""
+    ran = list(sites)
+    for name in ran[ran.index(site.layer) + 1 :]:
+        kind = type(model.get_submodule(name.partition("#")[0])).__name__
+        if sites[name].shape == site.shape and _NORM.search(kind):
+            return name
+    return None
 
 
 def fitting(tokens: int, inputs: tuple[int, ...]) -> dict[Tokens, set[tuple[int, ...]]]:

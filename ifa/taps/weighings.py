@@ -10,7 +10,8 @@ from ifa.chains import batched, chain
 from ifa.declared import declared
 from ifa.network.gradients import joined, spans
 from ifa.score import logit
-from ifa.stages import check_method, reads_gradients, weighing
+from ifa.stages import cancels, check_method, reads_gradients, weighing
+from ifa.taps.cautions import heed
 from ifa.taps.centers import centers
 from ifa.taps.features import Observation, Tap, prepare
 from ifa.taps.memory import remembered
@@ -89,6 +90,7 @@ class Weighing:
         params: Mapping[str, Tensor] | None = None,
         *,
         step: Step | tuple[Step, ...],
+        warn: str | None = None,
     ) -> Observation:
         """Run a batch; the result is a tuple, what `step` makes of each layer's `Weighted`.
 
@@ -98,11 +100,21 @@ class Weighing:
             As a tap takes them.
         step
             From `Weighted` of one example; of several layers one for all or one for each.
+        warn
+            The public function that warns of zero gradients and of cancellation; None for no
+            warning, as where they are counted.
         """
         steps = step if isinstance(step, tuple) else (step,) * len(self.tap.sites)
         if self._step is not None:
-            each = partial(_each, tuple(chain(self._step, one) for one in steps))
-            return self.tap.observe(inputs, target, params, step=each)
+            last = steps if warn is None else tuple(partial(_noted, one) for one in steps)
+            each = partial(_each, tuple(chain(self._step, one) for one in last))
+            seen = self.tap.look(inputs, target, params, each)
+            cancelled: tuple[Tensor, ...] = ()
+            if warn is not None:
+                result, cancelled = zip(*seen.result, strict=True)
+                seen = seen._replace(result=result)
+            heed(self.tap, inputs, params, seen, cancelled, warn)
+            return seen
         seen = self.tap.observe(inputs, target, step=_nothing)
         made = (built(inputs, seen.target) for built in self._built)
         return seen._replace(result=tuple(map(_applied, steps, made)))
@@ -112,6 +124,11 @@ def _each(steps: tuple[Step, ...], features: Any) -> tuple[Any, ...]:
     """Apply steps to the features of one example, of one layer or several."""
     every = (features,) if isinstance(features, Features) else features
     return tuple(step(one) for step, one in zip(steps, every, strict=True))
+
+
+def _noted(step: Step, weighted: Weighted) -> tuple[Any, Tensor]:
+    """Apply a step, and tell whether what it sums cancels."""
+    return step(weighted), cancels(weighted.weights, weighted.activations)
 
 
 def _nothing(features: Any) -> Tensor:
