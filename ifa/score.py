@@ -10,11 +10,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ifa.declared import declare
+
 __all__ = ["contrast", "log_probability", "logit", "probability", "region", "similarity"]
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
 
+@declare(picks=True)
 def logit(output: Tensor, target: Tensor) -> Tensor:
     r"""Take the target's own output: a class logit, or a regression's value.
 

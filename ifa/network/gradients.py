@@ -19,6 +19,7 @@ from torch.func import debug_unwrap, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ifa.chains import describe
+from ifa.declared import declared
 from ifa.network.budgets import budget
 from ifa.network.inputs import count, device_of
 from ifa.network.outputs import map_tensors
@@ -124,6 +125,8 @@ def transformed(*tensors: Tensor) -> bool:
 def _differentiated(
     where: str, score: Score, output: Any, target: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
+    if declared(score, "picks") and isinstance(output, Tensor) and output.ndim == 2:
+        return _picked(output, target)
     leaves, structure = tree_flatten(output)
     if target.ndim == 2:  # each target has gradients of its own
         leaves = [leaf.expand(len(target), *leaf.shape) for leaf in leaves]
@@ -140,6 +143,14 @@ def _differentiated(
     # the score is mapped inside: the other way round `output[target]` is refused by torch
     scores, back = vjp(of, *(leaves[place] for place in places))  # pyright: ignore
     return scores, list(back(torch.ones_like(scores)))
+
+
+def _picked(output: Tensor, target: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Take each target's own output; its gradient is one there and zero elsewhere."""
+    wide = output.expand(*target.shape[:-1], *output.shape)
+    index = target[..., None]
+    ones = torch.ones_like(index, dtype=output.dtype)
+    return wide.gather(-1, index).squeeze(-1), [torch.zeros_like(wide).scatter(-1, index, ones)]
 
 
 def _lifted(function: Callable[..., Any], target: Tensor) -> Callable[..., Any]:
