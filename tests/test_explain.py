@@ -140,3 +140,28 @@ def test_maps_of_many_targets_are_stored_with_their_targets(tmp_path):
         save_maps(tmp_path / "m", maps, ids="abc", target=target)
     with pytest.raises(ValueError, match="expected maps"):
         save_maps(tmp_path / "n", maps, ids="abc", target=target[:, :2])
+
+
+def test_a_step_says_so_if_it_is_given_a_batch():
+    net = models.pooled_linear(2)
+    features = ifa.tap(net, "conv2", models.inputs(net, 6))(models.inputs(net, 6))
+    weighted = ifa.batched(ifa.weigh(ifa.weight.gradcam))(features)
+    maps = ifa.batched(ifa.combine)(weighted)
+    channels = weighted.weights.shape[1]
+    steps = [
+        (ifa.weigh(ifa.weight.gradcam), features),
+        (ifa.weight.cam(net), features),
+        (ifa.keep(torch.ones(channels, dtype=torch.bool)), weighted),
+        (ifa.combine, weighted),
+        (ifa.combine_blocks(1), weighted),
+        (ifa.relu, maps),
+        (ifa.clip(0, 1), maps),
+        (ifa.minmax, maps),
+        (ifa.rescale(ifa.Scale(torch.tensor(0.0), torch.tensor(1.0))), maps),
+        (ifa.unscale(ifa.Scale(torch.tensor(0.0), torch.tensor(1.0))), maps),
+        (ifa.resize((4, 4)), maps),
+        (ifa.place(ifa.Positions(torch.zeros(2), torch.ones(2)), (4, 4)), maps),
+    ]
+    for step, batch in steps:
+        with pytest.raises(ValueError, match=r"of one example, got a batch .* ifa\.batched"):
+            step(batch)
