@@ -14,6 +14,7 @@ from sklearn.datasets import load_sample_images
 import ifa
 from ifa.cli import main
 from ifa.store import read_inputs, save_maps
+from ifa.testing import models
 
 NETWORKS = """
 import torch
