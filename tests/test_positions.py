@@ -47,6 +47,8 @@ def test_positions_are_centers_of_what_units_see():
     laws.positions_are_centers_of_what_units_see(ifa.positions)
 
 
+# an example of zeros lies below every threshold of a random network
+@pytest.mark.filterwarnings("ignore::ifa.ZeroGradient")
 @pytest.mark.parametrize("name", sorted({*CASES} - {*TOKENS} - {"sleep staging"}))
 def test_architectures(name):
     case = CASES[name]
