@@ -20,6 +20,17 @@ def check_choice(where: str, name: str, value: str, choices: Sequence[str]) -> N
         raise ValueError(f"{where}: expected {name} to be one of {listed}, got {value!r}.")
 
 
+def check_text(where: str, name: str, text: str) -> None:
+    """Raise unless a text can be written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{where}: expected {name} to be text that UTF-8 can write, got {text!r}. Of the name "
+            "of a file take os.fsencode(name).decode(errors='replace')."
+        ) from None
+
+
 def check_noise(where: str, draws: int, stdev: float, seed: int) -> None:
     """Raise unless the options of noise are usable."""
     check_count(where, "draws", draws)

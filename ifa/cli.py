@@ -275,7 +275,7 @@ def _read(reference: str) -> tuple[Any, Any]:
     from ifa.store.references import called
 
     dataset = called(reference, "ifa")
-    return collate(dataset, range(min(2, len(dataset)))).inputs, dataset
+    return collate("ifa", dataset, range(min(2, len(dataset)))).inputs, dataset
 
 
 def _of_run(statistics: Any, layer: str | None, weight: str | None) -> tuple[str | None, str]:

@@ -335,6 +335,13 @@ def _clip(values: Map, *, low: float, high: float) -> Map:
     return values._replace(values=values.values.clamp(low, high))
 
 
+def native(values: Any) -> Any:
+    """Copy an array, in this machine's byte order, as torch takes it; all else is as it is."""
+    if not isinstance(values, np.ndarray):
+        return values
+    return np.array(values, dtype=values.dtype.newbyteorder("="))
+
+
 def as_tensor(values: Any) -> Tensor:
     """Take a tensor as it is, and anything else (list, array, DataArray) as a copy."""
     return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))

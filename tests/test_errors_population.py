@@ -1,6 +1,7 @@
 """What ifa.analyze says of wrong input: where, what was expected, what came, what to do."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -207,7 +208,7 @@ def test_a_label_that_is_no_output_names_the_sample(label, shown, targets, model
     text = (
         "ifa.analyze: expected labels in 0..3, the model's outputs, got "
         f"{shown} for sample 5 (id 'the odd one'). Map the labels to outputs; "
-        "for real values give task='regression'."
+        "if they are real values, ask for a regression."
     )
     refused(ValueError, text, model, items, tmp_path, targets=targets)
     # what was begun can go on once the data are mended, and is no finished run
@@ -253,3 +254,231 @@ def test_an_example_of_another_shape_than_the_data(data, tmp_path):
     )
     text = "one shape, (2, 13) like the example's, got (2, 11) for sample 0"
     refused(ValueError, text, model, data, tmp_path, layer="0", example=torch.zeros(1, 2, 13))
+
+
+# Names in errors: the function that was called
+
+
+IMAGE = torch.zeros(2, 11)
+
+
+def conv(*more):
+    return torch.nn.Sequential(torch.nn.Conv1d(2, 4, 3), torch.nn.AdaptiveAvgPool1d(1), *more)
+
+
+@pytest.mark.parametrize(
+    ("items", "text"),
+    [
+        ([IMAGE], "expected every item of the data to be (input, label) or"),
+        ([(IMAGE, 0), (IMAGE[:, :9], 0)], "expected inputs of one shape, (2, 11) like the"),
+        ([("a.png", 0)], "expected inputs that are tensors or arrays of numbers, got str"),
+        ([(IMAGE, 9)], "expected labels in 0..3, the model's outputs, got 9 for sample 0"),
+        ([], "expected at least one sample, got an empty data set."),
+        (iter([]), "expected a sized, indexable data set of (input, label), got list_iterator"),
+        (torch.utils.data.DataLoader([1]), "expected a sized, indexable data set of (input, lab"),
+        ({"train": [(IMAGE, 0)]}, "expected a sized, indexable data set of (input, label), got di"),
+    ],
+    ids=["no pair", "shapes", "text", "label", "empty", "iterator", "loader", "splits"],
+)
+def test_errors_of_data_name_the_function_that_was_called(items, text, model, data):
+    tree = ifa.analyze(model, data, layer="conv2", progress=False)
+    methods = {"a": partial(ifa.explain, layer="conv2")}
+    metrics = {"drop": ifa.evaluate.confidence}
+    for where, call in {
+        "ifa.analyze": lambda: ifa.analyze(model, items, layer="conv2", progress=False),
+        "ifa.maps": lambda: ifa.maps(model, items, layer="conv2", size=None, progress=False),
+        "ifa.contest.table": lambda: ifa.contest.table(
+            model, items, methods, metrics, progress=False
+        ),
+        "ifa.diagnose.principal_features": lambda: ifa.diagnose.principal_features(
+            model, "conv2", items, tree
+        ),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{re.escape(f'{where}: {text}')}"):
+            call()
+
+
+def test_principal_features_with_its_arguments_in_another_order(model, data):
+    tree = ifa.analyze(model, data, layer="conv2", progress=False)
+    for arguments, came in (
+        ((tree, data), "expected a sized, indexable data set of (input, label), got DataTree."),
+        ((data, None), "expected a run as ifa.analyze or ifa.open returns it, and one of its lay"),
+    ):
+        text = f"^{re.escape(f'ifa.diagnose.principal_features: {came}')}"
+        with pytest.raises((TypeError, ValueError, LookupError), match=text):
+            ifa.diagnose.principal_features(model, "conv2", *arguments)
+
+
+def test_a_run_that_is_not_there_is_named_by_who_asked(tmp_path):
+    for name, call in {"open": ifa.open, "verify": ifa.verify}.items():
+        with pytest.raises(
+            ValueError, match=rf"^ifa\.{name}: expected a run at .* Give the folder"
+        ):
+            call(tmp_path / "none")
+
+
+# What cannot be written
+
+
+@pytest.mark.parametrize(
+    ("options", "items", "text"),
+    [
+        ({}, "id", r"the id of sample 2 to be text that UTF-8 can write, got '\udcff.png'."),
+        ({"target_names": ["a", "\udcff", "c", "d"]}, "", "every target name to be text that"),
+        ({"groups": ["a", "\udcff"] * 4}, "", "every group label to be text that UTF-8 can write"),
+    ],
+    ids=["id", "target name", "group"],
+)
+@pytest.mark.parametrize("stored", [True, False])
+def test_text_that_no_file_can_hold(options, items, text, stored, model, data, tmp_path):
+    if items:
+        data = [(*item[:2], "\udcff.png" if index == 2 else "a") for index, item in enumerate(data)]
+    store = tmp_path / "run" if stored else None
+    with pytest.raises(ValueError, match=re.escape(f"ifa.analyze: expected {text}")) as caught:
+        ifa.analyze(model, data, layer="conv2", store=store, progress=False, **options)
+    assert "os.fsencode(name).decode(errors='replace')" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("groups", "text"),
+    [
+        ([None, "a"] * 4, "a group label for each sample, got None for sample 0. Give those with"),
+        (
+            [1.0, float("nan")] * 4,
+            "a group label for each sample, got nan for sample 1. Give those",
+        ),
+        ([[1], [1, 2]] * 4, "one group label for each of 8 samples, got shape (8, 0)."),
+    ],
+    ids=["none", "nan", "ragged"],
+)
+def test_groups_that_are_missing(groups, text, model, data, tmp_path):
+    said = refused(ValueError, text, model, data, tmp_path, groups=groups)
+    assert said.startswith("ifa.analyze: expected ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_groups_of_several_kinds_are_text(model, data):
+    mixed = np.array([1, "a"] * 4, dtype=object)
+    tree = ifa.analyze(model, data, layer="conv2", groups=mixed, progress=False)
+    assert tree["conv2"]["group"].values.tolist() == ["1", "a"]
+
+
+class Module(torch.nn.Module):
+    """A layer whose dotted name is that of the file which describes a Zarr group."""
+
+    def __init__(self):
+        super().__init__()
+        self.zarr = torch.nn.Module()
+        self.zarr.json = torch.nn.Conv1d(2, 4, 3)
+
+    def forward(self, x):
+        return self.zarr.json(x).mean(2)
+
+
+def test_a_layer_named_like_a_file_of_the_store(data, tmp_path):
+    text = "expected a layer whose name can be that of a group, got 'zarr.json'"
+    refused(ValueError, text, Module().eval(), data, tmp_path, layer="zarr.json")
+    assert not (tmp_path / "run").exists()
+
+
+# Arrays of another byte order
+
+
+def test_arrays_of_another_byte_order_are_taken(model, data, tmp_path):
+    want = ifa.analyze(model, data, layer="conv2", progress=False)["conv2"].to_dataset()
+    items = [(x.numpy().astype(">f4"), np.array(label, dtype=">i8")) for x, label, _ in data]
+    tree = ifa.analyze(model, items, layer="conv2", store=tmp_path / "run", progress=False)
+    assert tree["conv2"].to_dataset().identical(want)
+
+
+# Data that change
+
+
+class Shrinking:
+    """Data of which three items go while they are read; or that only say so."""
+
+    def __init__(self, data, gone):
+        self.data, self.gone, self.asked = data, gone, 0
+
+    def __len__(self):
+        self.asked += 1
+        return len(self.data) if self.asked < 8 else len(self.data) - 3
+
+    def __getitem__(self, index):
+        if self.gone and index >= 5:
+            raise IndexError("list index out of range")
+        return self.data[index]
+
+
+@pytest.mark.parametrize("workers", [None, 0, 1])
+def test_data_that_shrink(workers, model, data, tmp_path):
+    text = "expected data that do not change while they are read, got no sample 5 of the"
+    options = {"workers": workers, "batch_size": 3}
+    with pytest.raises(IndexError, match=f"^ifa.analyze: {text}"):
+        ifa.analyze(model, Shrinking(data * 2, True), layer="conv2", progress=False, **options)
+    # all that were there when it began are in the result
+    some = ifa.analyze(model, Shrinking(data, False), layer="conv2", progress=False, **options)
+    assert some["samples"].sizes["sample"] == len(data)
+    assert some["conv2"].identical(
+        ifa.analyze(model, data, layer="conv2", progress=False, **options)["conv2"]
+    )
+
+
+# Networks that cannot be looked into
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("inside", [False, True])
+def test_networks_compiled_by_jit(inside, data, tmp_path):
+    eager = conv(torch.nn.Flatten()).eval()
+    model = torch.jit.script(eager)
+    model = torch.nn.Sequential(model, torch.nn.ReLU()) if inside else model
+    at = " at '0'" if inside else ""
+    text = (
+        f"expected a torch.nn.Module of Python code, got one compiled by torch.jit{at}, whose "
+        "layers cannot be observed. Give the module that it was made of, with the same weights."
+    )
+    refused(TypeError, text, model, data, tmp_path)
+    for call in (ifa.tap, ifa.cut):
+        with pytest.raises(TypeError, match=re.escape(text)):
+            call(model, "0", IMAGE[None])
+    with pytest.raises(TypeError, match=re.escape(f"ifa.trace: {text}")):
+        ifa.trace(model, IMAGE[None])
+    with pytest.raises(TypeError, match=re.escape(text)):
+        ifa.explain(model, IMAGE[None], 0)
+
+
+def test_a_network_that_is_no_module(data):
+    with pytest.raises(TypeError, match=r"^ifa\.analyze: expected a torch\.nn\.Module, got functi"):
+        ifa.analyze(lambda x: x, data, progress=False)  # pyright: ignore[reportArgumentType]
+
+
+# Files of weights
+
+
+@pytest.mark.parametrize(
+    ("wrap", "text"),
+    [
+        (
+            lambda state: {"epoch": 3, "model_state": state},
+            "It is a checkpoint, which has mappings of its own: 'model_state'. Save the weights "
+            "alone: torch.save(torch.load(path)['model_state'], new).",
+        ),
+        (
+            lambda state: {f"module.{name}": part for name, part in state.items()},
+            "All names begin with 'module.': they are of a wrapped model. Save "
+            "model.module.state_dict().",
+        ),
+        (lambda state: {"other": state["bias"]}, "Give the configuration they were trained with."),
+    ],
+    ids=["nested", "wrapped", "another"],
+)
+def test_weights_that_do_not_fit(wrap, text, tmp_path):
+    file = tmp_path / "weights.pt"
+    torch.save(wrap(torch.nn.Linear(2, 1).state_dict()), file)
+    config = {"in_features": 2, "out_features": 1}
+    reference = ifa.ModelRef("torch.nn:Linear", weights=str(file), config=config)
+    with pytest.raises(ValueError, match=r"^ifa\.ModelRef: expected weights for Linear") as caught:
+        reference.load()
+    assert str(caught.value).endswith(text)

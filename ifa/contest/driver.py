@@ -19,12 +19,11 @@ from ifa.network.identity import callable_token, model_token
 from ifa.network.replicas import device_of
 from ifa.network.scorers import Scorer
 from ifa.population.driver import Advance, Cuts, Job, drive
-from ifa.population.options import check_data
 from ifa.population.passes import loaded
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.store.datasets import SCHEMA
-from ifa.store.items import Batch, class_labels, collate
+from ifa.store.items import Batch, check_data, class_labels, collate
 from ifa.store.references import ModelRef
 from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
@@ -133,7 +132,7 @@ def table(
         check_choice(_WHERE, "targets", targets, ("predicted", "label"))
     for column, way in (better or {}).items():
         check_choice(_WHERE, f"better[{column!r}]", way, ("higher", "lower"))
-    network = loaded(model, device)
+    network = loaded(_WHERE, model, device)
     plan = _Plan(
         model=network,
         device=device_of(network),
@@ -148,7 +147,7 @@ def table(
         "table": 1,
         "versions": versions(),
         "model": model_token(network),
-        "data": data_token(data),
+        "data": data_token(_WHERE, data),
         "methods": {name: callable_token(method) for name, method in methods.items()},
         "metrics": {name: callable_token(metric) for name, metric in metrics.items()},
         "order": [list(methods), list(metrics)],
@@ -159,7 +158,7 @@ def table(
         "device": plan.device.type,
         "threads": torch.get_num_threads(),
     }
-    shape = tuple(collate(data, range(1)).inputs.shape[1:])
+    shape = tuple(collate(_WHERE, data, range(1)).inputs.shape[1:])
     job = Job(
         where=_WHERE,
         label="evaluate",
@@ -181,7 +180,7 @@ def _one_shard(
     check_inputs(_WHERE, batch.inputs)
     inputs = batch.inputs.to(plan.device)
     scorer = plan.scorer
-    label = class_labels(batch, samples.start, scorer.outputs(inputs) or 1)
+    label = class_labels(_WHERE, batch, samples.start, scorer.outputs(inputs) or 1)
     prediction = targets_of(scorer, inputs, None, chunk_of(_WHERE, None, inputs))
     asked = {"predicted": prediction, "label": label}.get(str(plan.targets), plan.targets)
     target = scorer.targets(inputs, asked)

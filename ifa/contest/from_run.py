@@ -14,9 +14,8 @@ from ifa.contest.driver import table
 from ifa.contest.methods import cam_methods, usable, weighting
 from ifa.contest.metrics import default_metrics
 from ifa.network.identity import model_token
-from ifa.population.options import check_data
 from ifa.progress import Progress
-from ifa.store.items import collate
+from ifa.store.items import check_data, collate
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.specs import data_token, first_difference
@@ -51,12 +50,13 @@ def table_of_run(
     """Measure methods on the network and data that a run was made of; see `ifa evaluate`."""
     check_data(_WHERE, data)
     model = reference.load()
-    spec = Run(run).spec()
+    spec = Run(run, _WHERE).spec()
     _check_same(run, spec, model, data)
     layer = _layer(spec, layer)
     left_out: list[str] = []
     if methods is None:
-        weightings, left_out = usable(model, layer, collate(data, range(min(2, len(data)))).inputs)
+        first = collate(_WHERE, data, range(min(2, len(data))))
+        weightings, left_out = usable(model, layer, first.inputs)
     else:
         weightings = {name: weighting(_WHERE, name) for name in methods}
     known = default_metrics(slow=True)
@@ -86,7 +86,7 @@ def _chosen(known: Mapping[str, Any], asked: Sequence[str] | None) -> dict[str, 
 
 
 def _check_same(run: Path, spec: Mapping[str, Any], model: nn.Module, data: Any) -> None:
-    now = {"model": model_token(model), "data": data_token(data)}
+    now = {"model": model_token(model), "data": data_token(_WHERE, data)}
     difference = first_difference({key: spec.get(key) for key in now}, now)
     if difference:
         raise ValueError(

@@ -15,7 +15,7 @@ from ifa.evaluate import correlation_interval
 from ifa.evaluate.feature_curves import Channels
 from ifa.progress import Progress, reporting
 from ifa.reduce.statistics import difference
-from ifa.store.items import collate, numbers_of
+from ifa.store.items import check_data, class_labels, collate, numbers_of, real_labels
 from ifa.taps import cut
 
 _WHERE = "ifa.diagnose.principal_features"
@@ -94,8 +94,8 @@ def principal_features(
     Li et al. 2024, "Integrated feature analysis". arXiv:2407.01142
     """
     _check(by, metric, per_target, tolerance, ratio)
-    batch = collate(data, range(len(data)))
-    labels = np.stack([numbers_of(label) for label in batch.labels]).squeeze(1)
+    check_data(_WHERE, data)
+    batch = collate(_WHERE, data, range(len(data)))
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
 
     perturbed = Channels(_WHERE, model, layer, batch.inputs[:1])
@@ -104,8 +104,14 @@ def principal_features(
         outputs = [perturbed(part, mask) for part in batch.inputs.split(batch_size)]
         return torch.cat(outputs).double().cpu().numpy()
 
-    measure = partial(_PERFORMANCE[metric], labels=labels)
     channels = table.sizes["channel"]
+    every = run(torch.ones(channels, dtype=torch.bool))
+    if metric == "r":
+        several = len(numbers_of(batch.labels[0])) or 1
+        labels = real_labels(_WHERE, batch, 0, several).numpy()
+    else:
+        labels = class_labels(_WHERE, batch, 0, every.shape[1]).numpy()
+    measure = partial(_PERFORMANCE[metric], labels=labels)
     with reporting(progress, "principal features", len(ratio) * (1 + len(seeds))) as advance:
         if by == "greedy":
             longest = max(_count(one, channels) for one in ratio)
@@ -125,7 +131,7 @@ def principal_features(
                 found.append(measure(run(select.random(ranked, ratio=one, seed=seed))))
                 advance(1)
             rows.append(_over_seeds(found))
-    reference = measure(run(torch.ones(channels, dtype=torch.bool)))
+    reference = measure(every)
     points = {_count(r, channels): row[0] for r, row in zip(ratio, rows, strict=False)}
     first = partial(_first, ranked)
     count = _shortest(points, channels, reference - tolerance, lambda k: measure(run(first(k))))

@@ -43,7 +43,7 @@ def train(
     torch.nn.Module
         The trained network in evaluation mode, its parameters without gradients.
     """
-    batch = collate(data, range(len(data)))
+    batch = collate("ifa.nets.train", data, range(len(data)))
     labels = torch.tensor([int(label) for label in batch.labels])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ifa.chains import Chain, describe
 from ifa.network.replicas import plain
 from ifa.network.snapshots import snapshot
+from ifa.stages import native
 from ifa.types import Grid, Method, Output, Reduction, Score
 
 
@@ -226,5 +227,5 @@ def _without_addresses(text: str) -> str:
 
 def bytes_of(value: Any) -> bytes:
     """Return what a tensor or array holds."""
-    tensor = torch.as_tensor(value).detach().cpu().contiguous()
+    tensor = torch.as_tensor(native(value)).detach().cpu().contiguous()
     return tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""

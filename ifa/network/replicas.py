@@ -204,6 +204,19 @@ def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from named_tensors(part, name)
 
 
+def check_module(where: str, model: Any) -> None:
+    """Raise unless a model is a module whose layers can be seen."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{where}: expected a torch.nn.Module, got {type(model).__name__}.")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"{where}: expected a torch.nn.Module of Python code, got one compiled by "
+                f"torch.jit{f' at {name!r}' if name else ''}, whose layers cannot be observed. "
+                "Give the module that it was made of, with the same weights."
+            )
+
+
 def refuse_random_or_coupled(model: nn.Module, where: str) -> None:
     """Raise where a layer would draw random numbers, update itself or let samples interact."""
     for name, module in model.named_modules():

@@ -17,7 +17,14 @@ from ifa.network.inputs import (
     tensors_of,
 )
 from ifa.network.outputs import map_tensors, pick
-from ifa.network.replicas import Edit, Replica, named_tensors, plain, refuse_random_or_coupled
+from ifa.network.replicas import (
+    Edit,
+    Replica,
+    check_module,
+    named_tensors,
+    plain,
+    refuse_random_or_coupled,
+)
 from ifa.types import Inputs, Output
 
 
@@ -96,8 +103,7 @@ def trace(model: nn.Module, example: Inputs) -> Sites:
 
 def examine(model: nn.Module, example: Inputs, output: Output, where: str) -> Traced:
     """Trace, and also find out how many outputs there are and whether the input is written to."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{where}: expected a torch.nn.Module, got {type(model).__name__}.")
+    check_module(where, model)
     check_batch(where, example, "example")
     refuse_inference_mode(where)
     refuse_random_or_coupled(model, where)

@@ -11,13 +11,13 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from ifa.checks import check_text
 from ifa.network.identity import callable_token
 from ifa.population.driver import Advance, Cuts, Job, drive
 from ifa.population.options import (
     Analysis,
     Keep,
     Task,
-    check_data,
     check_layers,
     which_outputs,
 )
@@ -28,7 +28,7 @@ from ifa.reduce.kept import Observed, finite
 from ifa.reduce.population import Summary, summarize
 from ifa.score import logit
 from ifa.store.datasets import SCHEMA, Axes, array_of, joined, statistics_tree
-from ifa.store.items import Batch, collate
+from ifa.store.items import Batch, check_data, collate
 from ifa.store.measures import Measures, States
 from ifa.store.references import ModelRef
 from ifa.store.specs import data_token, versions
@@ -241,12 +241,12 @@ def _job(
     groups: Any,
     device: str | torch.device | None,
 ) -> Job:
-    first = collate(data, range(min(2, len(data))))
+    first = collate(_WHERE, data, range(min(2, len(data))))
     example = first.inputs if example is None else example
     if options.compile:  # it is for batches like the example
         rows = torch.arange(min(options.batch_size, len(data)))
         example = example[rows % len(example)]
-    engine = Engine(Recipe(_WHERE, model, example, options, device), loaded(model, device))
+    engine = Engine(Recipe(_WHERE, model, example, options, device), loaded(_WHERE, model, device))
     check_layers(_WHERE, engine.layers)
     group_names, group = _groups(groups, len(data))
     axes = _axes(engine, options, group_names)
@@ -262,7 +262,7 @@ def _job(
         "schema": SCHEMA,
         "versions": versions(),
         "model": engine.token,
-        "data": data_token(data),
+        "data": data_token(_WHERE, data),
         "input_shape": list(cuts.shape),
         "layers": list(engine.layers),
         "layers_dtype": [str(site.dtype) for site in engine.tap.sites],
@@ -397,26 +397,40 @@ def _axes(engine: Engine, options: Analysis, groups: tuple[str, ...] | None) -> 
         )
     chosen = which_outputs(_WHERE, options.targets, outputs)
     named = None if names is None else tuple(str(names[target]) for target in chosen)
+    for name in named or ():
+        check_text(_WHERE, "every target name", name)
     return Axes(chosen, named, groups, tuple(float(level) for level in options.quantiles))
 
 
 def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarray]:
     if groups is None:
         return None, np.zeros(samples, dtype=np.int64)
-    values = np.asarray(groups)
+    try:
+        values = np.asarray(groups)
+    except ValueError:  # lists of different lengths
+        values = np.empty((samples, 0))
     if values.shape != (samples,):
         raise ValueError(
-            f"ifa.analyze: expected one group label for each of {samples} samples, "
+            f"{_WHERE}: expected one group label for each of {samples} samples, "
             f"got shape {values.shape}."
         )
+    missing = np.flatnonzero(xr.DataArray(values).isnull())
+    if len(missing):
+        raise ValueError(
+            f"{_WHERE}: expected a group label for each sample, got {values[missing[0]]} for "
+            f"sample {missing[0]}. Give those without one a name, such as 'unknown'."
+        )
+    values = values.astype(str) if values.dtype == object else values  # else in their own order
     names, index = np.unique(values, return_inverse=True)
+    for name in map(str, names):
+        check_text(_WHERE, "every group label", name)
     return tuple(str(name) for name in names), index.astype(np.int64)
 
 
 def _check_size(measures: Measures) -> None:
     if measures.bytes() > MOST_BYTES:
         raise ValueError(
-            f"ifa.analyze: expected states of reductions={[*measures.extras]} of at most "
+            f"{_WHERE}: expected states of reductions={[*measures.extras]} of at most "
             f"{MOST_BYTES >> 30} GiB, got {measures.bytes() / 2**30:.1f} GiB. Give fewer targets, "
             "groups or layers, or leave the largest out."
         )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +34,28 @@ class Cuts:
     batch_size: int
     workers: int | None
 
+    @cached_property
+    def count(self) -> int:
+        """How many samples there are, asked once: of data that shrink an item is missed."""
+        return len(self.data)
+
     @property
     def shards(self) -> range:
         """Numbers of the shards."""
-        return range(-(-len(self.data) // self.shard))
+        return range(-(-self.count // self.shard))
 
     def samples(self, shard: int) -> range:
         """Return which samples a shard holds."""
-        return range(shard * self.shard, min(len(self.data), (shard + 1) * self.shard))
+        return range(shard * self.shard, min(self.count, (shard + 1) * self.shard))
 
     def batches(self, shard: int) -> list[range]:
         """Return which samples of a shard run together."""
         samples, size = self.samples(shard), self.batch_size
         return [samples[start : start + size] for start in range(0, len(samples), size)]
 
-    def read(self, spans: list[range]) -> Iterator[Batch]:
-        """Read batches ahead of who takes them."""
-        return reading(self.data, spans, self.shape, self.workers)
+    def read(self, where: str, spans: list[range]) -> Iterator[Batch]:
+        """Read batches ahead of who takes them; `where` is what an error names."""
+        return reading(where, self.data, spans, self.shape, self.workers)
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,9 @@ def _every(job: Job, run: Run | None, mapper: Any, progress: Progress) -> Iterat
     """Do the shards that are not done."""
     cuts = job.cuts
     todo = [shard for shard in cuts.shards if run is None or not run.has(shard)]
-    with reporting(progress, job.label, job.units * len(cuts.data)) as advance:
+    with reporting(progress, job.label, job.units * cuts.count) as advance:
         left = sum(len(cuts.samples(shard)) for shard in todo)
-        advance(job.units * (len(cuts.data) - left))
+        advance(job.units * (cuts.count - left))
         if mapper is builtins.map:  # in this process, so it can say more often how far it is
             yield from _in_turn(job, run, todo, advance)
             return
@@ -128,7 +133,8 @@ def _every(job: Job, run: Run | None, mapper: Any, progress: Progress) -> Iterat
 def _one(job: Job, run: Run | None, shard: int) -> tuple[Arrays, Rows] | None:
     """Do one shard: commit it to the run, or without one return its states and rows."""
     spans = job.cuts.batches(shard)
-    arrays, rows = job.work(zip(spans, job.cuts.read(spans), strict=True), lambda samples: None)
+    batches = job.cuts.read(job.where, spans)
+    arrays, rows = job.work(zip(spans, batches, strict=True), lambda samples: None)
     if run is None:
         return arrays, rows
     run.add(shard, job.cuts.samples(shard).start, arrays, rows)
@@ -140,7 +146,7 @@ def _in_turn(
 ) -> Iterator[tuple[Arrays, Rows] | None]:
     """Do shards one after the other: the next is read and the last written meanwhile."""
     spans = [job.cuts.batches(shard) for shard in shards]
-    batches = job.cuts.read([span for part in spans for span in part])
+    batches = job.cuts.read(job.where, [span for part in spans for span in part])
     with ThreadPoolExecutor(1, "ifa-write") as writer:
         written = writer.submit(lambda: None)
         for shard, part in zip(shards, spans, strict=True):

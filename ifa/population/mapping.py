@@ -20,7 +20,6 @@ from ifa.population.options import (
     FREE,
     Options,
     Task,
-    check_data,
     check_layers,
     one_of,
     which_outputs,
@@ -30,7 +29,7 @@ from ifa.progress import Progress
 from ifa.scaling import Scale
 from ifa.score import logit
 from ifa.store.datasets import MAPS, SCHEMA, array_of, joined, statistics_tree
-from ifa.store.items import Batch, collate
+from ifa.store.items import Batch, check_data, collate
 from ifa.store.references import ModelRef
 from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
@@ -160,9 +159,9 @@ def _job(
     example: Inputs | None,
     device: str | torch.device | None,
 ) -> Job:
-    first = collate(data, range(min(2, len(data))))
+    first = collate(_WHERE, data, range(min(2, len(data))))
     example = first.inputs if example is None else example
-    engine = Engine(Recipe(_WHERE, model, example, options, device), loaded(model, device))
+    engine = Engine(Recipe(_WHERE, model, example, options, device), loaded(_WHERE, model, device))
     layers = engine.layers
     check_layers(_WHERE, layers)
     masks = _masks(options.mask, layers)
@@ -183,7 +182,7 @@ def _job(
         "maps": 1,
         "versions": versions(),
         "model": engine.token,
-        "data": data_token(data),
+        "data": data_token(_WHERE, data),
         "layers": list(layers),
         "targets": callable_token(question.targets),
         "masks": [callable_token(masks[layer]) for layer in layers],

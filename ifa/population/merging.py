@@ -98,7 +98,7 @@ def merge(
             schema = _longer(parts)
             tree["samples"] = sample_tree(joined(tables, schema), schema, axes.target_coords)
         return tree
-    merged = Run(Path(store))
+    merged = Run(Path(store), "ifa.merge")
     merged.begin(spec)
     if not merged.committed:
         with merged.writing():
@@ -170,7 +170,7 @@ class _Part:
 
     @classmethod
     def read(cls, path: Path_, reductions: Mapping[str, Any]) -> "_Part":
-        run = Run(Path(path))
+        run = Run(Path(path), "ifa.merge")
         tree = open_run(path)
         spec = run.spec()
         layers = tuple(spec["layers"])

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 
-from ifa.checks import check_choice, check_count
+from ifa.checks import check_choice, check_count, check_text
 from ifa.network.identity import callable_token
 from ifa.score import logit
 from ifa.stages import check_method
@@ -118,24 +118,14 @@ class Analysis(Options):
             )
 
 
-def check_data(where: str, data: Any) -> None:
-    """Raise unless data are sized, indexable and not empty."""
-    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        raise TypeError(
-            f"{where}: expected a sized, indexable data set of (input, label), got "
-            f"{type(data).__name__}. For a DataLoader give its data set: loader.dataset."
-        )
-    if len(data) == 0:
-        raise ValueError(f"{where}: expected at least one sample, got an empty data set.")
-
-
-# Names in the tree that a layer's group cannot have.
-_TAKEN = ("samples", "id", "label", "prediction", "score", "target", "target_name")
+# Names in the tree, or in its folder, that a layer's group cannot have.
+_TAKEN = ("samples", "id", "label", "prediction", "score", "target", "target_name", "zarr.json")
 
 
 def check_layers(where: str, layers: Sequence[str]) -> None:
     """Raise where a layer's name cannot be that of a group."""
     for name in layers:
+        check_text(where, "the name of every layer", name)
         if name in _TAKEN or "/" in name:
             raise ValueError(
                 f"{where}: expected a layer whose name can be that of a group, got {name!r}: "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ifa.declared import declared
 from ifa.network.identity import model_token, origin_of
 from ifa.network.inputs import moved
-from ifa.network.replicas import device_of
+from ifa.network.replicas import check_module, device_of
 from ifa.population.options import Options
 from ifa.store.datasets import array_of
 from ifa.store.items import Batch, class_labels, numbers_of, real_labels
@@ -103,7 +103,7 @@ _ENGINES: dict[str, Engine] = {}
 def _engine(key: str, token: dict[str, str], recipe: Recipe) -> Engine:
     """Make the engine of a reference once in each process."""
     if key not in _ENGINES:
-        made = Engine(recipe, loaded(recipe.model, recipe.device))
+        made = Engine(recipe, loaded(recipe.where, recipe.model, recipe.device))
         if made.token != token:
             raise ValueError(
                 f"{recipe.where}: expected the model reference to give the same network in every "
@@ -115,8 +115,10 @@ def _engine(key: str, token: dict[str, str], recipe: Recipe) -> Engine:
     return _ENGINES[key]
 
 
-def loaded(model: nn.Module | ModelRef, device: str | torch.device | None) -> nn.Module:
+def loaded(where: str, model: nn.Module | ModelRef, device: str | torch.device | None) -> nn.Module:
     """Load a reference, and move a copy of a model to the device asked for."""
+    if not isinstance(model, ModelRef):
+        check_module(where, model)
     if isinstance(model, ModelRef):
         model = model.load()
         return model if device is None else model.to(device)
@@ -165,9 +167,10 @@ class Question:
         return Looked(label, prediction, seen._replace(output=output), row)
 
     def _labels(self, indices: range, batch: Batch) -> Tensor:
+        where = self.engine.recipe.where
         if self.task == "classification":
-            return class_labels(batch, indices.start, self.engine.outputs)
-        return real_labels(batch, indices.start, self.numbers)
+            return class_labels(where, batch, indices.start, self.engine.outputs)
+        return real_labels(where, batch, indices.start, self.numbers)
 
     def each(self, samples: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Return dimensions and extents of one value for each sample and explained target."""

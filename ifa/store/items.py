@@ -1,6 +1,6 @@
 """Reading a data set: items to batches, with errors that name the sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from ifa.checks import check_text
+from ifa.stages import native
 
 
 class Batch(NamedTuple):
@@ -18,27 +21,41 @@ class Batch(NamedTuple):
     ids: list[str]
 
 
-def collate(data: Any, indices: range, shape: tuple[int, ...] | None = None) -> Batch:
+def check_data(where: str, data: Any) -> None:
+    """Raise unless data are sized, indexable and not empty."""
+    by_name = isinstance(data, Mapping) and 0 not in data  # statistics, or a set of data sets
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or by_name:
+        raise TypeError(
+            f"{where}: expected a sized, indexable data set of (input, label), got "
+            f"{type(data).__name__}. For a DataLoader give its data set: loader.dataset."
+        )
+    if len(data) == 0:
+        raise ValueError(f"{where}: expected at least one sample, got an empty data set.")
+
+
+def collate(where: str, data: Any, indices: range, shape: tuple[int, ...] | None = None) -> Batch:
     """Read items and stack their inputs; the id of an item without one is its index.
 
-    `shape` is what all inputs should have; by default that of the first.
+    `where` is what an error names; `shape` is what all inputs should have, by default that of the
+    first.
     """
     inputs, labels, ids = [], [], []
     for index in indices:
-        item = data[index]
+        item = _item(where, data, index)
         if not isinstance(item, tuple | list) or len(item) not in (2, 3):
             length = f" of length {len(item)}" if isinstance(item, tuple | list) else ""
             raise TypeError(
-                "ifa.analyze: expected every item of the data to be (input, label) or "
+                f"{where}: expected every item of the data to be (input, label) or "
                 f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
             )
-        inputs.append(_tensor(item[0], index))
+        inputs.append(_tensor(where, item[0], index))
         labels.append(item[1])
         ids.append(str(item[2]) if len(item) == 3 else str(index))
+        check_text(where, f"the id of sample {index}", ids[-1])
         shape = tuple(inputs[0].shape) if shape is None else shape
         if inputs[-1].shape != shape:
             raise ValueError(
-                f"ifa.analyze: expected inputs of one shape, {shape} like the example's, got "
+                f"{where}: expected inputs of one shape, {shape} like the example's, got "
                 f"{tuple(inputs[-1].shape)} for sample {index} (id {ids[-1]!r}). Crop or resize "
                 "them alike."
             )
@@ -46,15 +63,15 @@ def collate(data: Any, indices: range, shape: tuple[int, ...] | None = None) -> 
 
 
 def reading(
-    data: Any, spans: Sequence[range], shape: tuple[int, ...], workers: int | None
+    where: str, data: Any, spans: Sequence[range], shape: tuple[int, ...], workers: int | None
 ) -> Iterator[Batch]:
     """Read batches in their order, ahead of who takes them: by a thread, or so many processes."""
     if not workers:
-        batches = (collate(data, span, shape) for span in spans)
+        batches = (collate(where, data, span, shape) for span in spans)
         yield from batches if workers == 0 else _one_ahead(batches)
         return
     loader = DataLoader(
-        _Spans(data, spans, shape),
+        _Spans(where, data, spans, shape),
         batch_size=None,
         num_workers=min(workers, len(spans)),
         # so that no number is drawn from the global random state
@@ -78,35 +95,35 @@ def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 class _Spans(torch.utils.data.Dataset[Any]):
     """Spans of a data set as items. An error is an item too, so that it arrives as it was."""
 
-    def __init__(self, data: Any, spans: Sequence[range], shape: tuple[int, ...]):
-        self.data, self.spans, self.shape = data, spans, shape
+    def __init__(self, *read: Any):
+        self.where, self.data, self.spans, self.shape = read
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __getitem__(self, index: int) -> Any:
         try:
-            return collate(self.data, self.spans[index], self.shape)
+            return collate(self.where, self.data, self.spans[index], self.shape)
         except Exception as error:
             return error
 
 
-def class_labels(batch: Batch, first: int, outputs: int) -> Tensor:
+def class_labels(where: str, batch: Batch, first: int, outputs: int) -> Tensor:
     """Labels as output indices, (sample,) int64; one that is no output is an error."""
     indices = []
     for index, (label, name) in enumerate(zip(batch.labels, batch.ids, strict=True), first):
         values = numbers_of(label)
         if len(values) != 1 or not 0 <= values[0] < outputs or values[0] % 1:
             raise ValueError(
-                f"ifa.analyze: expected labels in 0..{outputs - 1}, the model's outputs, got "
+                f"{where}: expected labels in 0..{outputs - 1}, the model's outputs, got "
                 f"{label!r} for sample {index} (id {name!r}). "
-                "Map the labels to outputs; for real values give task='regression'."
+                "Map the labels to outputs; if they are real values, ask for a regression."
             )
         indices.append(int(values[0]))
     return torch.tensor(indices)
 
 
-def real_labels(batch: Batch, first: int, numbers: int) -> Tensor:
+def real_labels(where: str, batch: Batch, first: int, numbers: int) -> Tensor:
     """Labels as real values, (sample,) or (sample, output) float64, of so many numbers each."""
     labels = []
     for index, (label, name) in enumerate(zip(batch.labels, batch.ids, strict=True), first):
@@ -114,21 +131,30 @@ def real_labels(batch: Batch, first: int, numbers: int) -> Tensor:
         if len(values) != numbers:
             came = f"{len(values)} numbers" if len(values) else repr(label)
             raise ValueError(
-                "ifa.analyze: expected as many real labels for each sample as for others or as "
+                f"{where}: expected as many real labels for each sample as for others or as "
                 f"the model has outputs, {numbers}, got {came} for sample {index} (id {name!r})."
             )
         labels.append(torch.from_numpy(values))
     return torch.stack(labels).squeeze(1)
 
 
-def _tensor(value: Any, index: int) -> Tensor:
-    # a copy of an array: it may be read-only or reversed, which torch does not take
-    source = np.array(value) if isinstance(value, np.ndarray) else value
+def _item(where: str, data: Any, index: int) -> Any:
     try:
-        return torch.as_tensor(source).detach()
+        return data[index]
+    except IndexError as error:
+        raise IndexError(
+            f"{where}: expected data that do not change while they are read, got no sample {index} "
+            f"of the {len(data)} there are now: {error}. List the items once, when the data set is "
+            "made."
+        ) from error
+
+
+def _tensor(where: str, value: Any, index: int) -> Tensor:
+    try:
+        return torch.as_tensor(native(value)).detach()
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
-            "ifa.analyze: expected inputs that are tensors or arrays of numbers, got "
+            f"{where}: expected inputs that are tensors or arrays of numbers, got "
             f"{type(value).__name__} for sample {index}. Convert it in the data set."
         ) from None
 

@@ -98,9 +98,25 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         raise ValueError(
             f"ifa.ModelRef: expected weights for {type(model).__name__}, but those in {path} do "
-            f"not fit it. {' '.join(str(error).split())} Give the configuration they were "
-            "trained with."
+            f"not fit it. {' '.join(str(error).split())} {_advice(state)}"
         ) from error
+
+
+def _advice(state: Mapping[str, Any]) -> str:
+    """Say what to do with a file whose names are not the model's."""
+    nested = [name for name, part in state.items() if isinstance(part, Mapping) and part]
+    if nested:
+        return (
+            f"It is a checkpoint, which has mappings of its own: {', '.join(map(repr, nested))}. "
+            f"Save the weights alone: torch.save(torch.load(path)[{nested[0]!r}], new)."
+        )
+    for wrapper in ("module.", "_orig_mod."):
+        if state and all(str(name).startswith(wrapper) for name in state):
+            return (
+                f"All names begin with {wrapper!r}: they are of a wrapped model. Save "
+                f"model.{wrapper}state_dict()."
+            )
+    return "Give the configuration they were trained with."
 
 
 def _read(path: Path) -> Any:

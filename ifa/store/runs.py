@@ -36,7 +36,7 @@ class Run:
     """The files of one run. A kill at any moment loses at most the shards in flight."""
 
     path: Path
-    made_by: str = "ifa.analyze"  # what an error names
+    where: str  # the public function, which errors name
 
     @property
     def spec_file(self) -> Path:
@@ -70,7 +70,8 @@ class Run:
             what = "a file" if self.path.exists() else "nothing there"
             what = "a directory without spec.json" if self.path.is_dir() else what
             raise ValueError(
-                f"ifa: expected a run made by {self.made_by} at {self.path}, got {what}."
+                f"{self.where}: expected a run at {self.path}, got {what}. Give the folder that "
+                "was store= of what made it."
             ) from None
 
     def begin(self, spec: Mapping[str, Any]) -> None:
@@ -79,7 +80,7 @@ class Run:
             if self.path.exists() and not (self.path.is_dir() and self._unclaimed()):
                 what = "a directory with other files in it" if self.path.is_dir() else "a file"
                 raise ValueError(
-                    f"{self.made_by}: expected {self.path} to be new, empty or a run, got {what}. "
+                    f"{self.where}: expected {self.path} to be new, empty or a run, got {what}. "
                     "Nothing was touched. Give another store=."
                 )
             self.path.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ class Run:
         difference = first_difference(self.spec(), json.loads(canonical(spec)))
         if difference:
             raise ValueError(
-                f"{self.made_by}: expected the run at {self.path} to be of this very analysis, "
+                f"{self.where}: expected the run at {self.path} to be of this very analysis, "
                 f"got another: {difference}. Nothing was touched. Give another store=, or "
                 "repeat the analysis as it was."
             )
@@ -105,7 +106,7 @@ class Run:
         with locked(self.spec_file) as free:
             if not free:
                 raise ValueError(
-                    f"{self.made_by}: expected {self.path} to be written by one analysis at a "
+                    f"{self.where}: expected {self.path} to be written by one analysis at a "
                     "time, but another process, or a worker it left behind, is writing it. "
                     "Nothing was touched. Wait for it, or end it, and run again."
                 )
@@ -117,7 +118,7 @@ class Run:
         if schema and not self.samples.exists():
             if any(self.shards.glob("*.npz")):
                 raise ValueError(
-                    f"{self.made_by}: expected the sample table of the shards that are done at "
+                    f"{self.where}: expected the sample table of the shards that are done at "
                     f"{self.samples}, got nothing there. Restore it, or delete {self.shards} and "
                     "run again: all samples are then done anew."
                 )
@@ -137,7 +138,7 @@ class Run:
         save_arrays(self.marker(shard), states)
 
     def states(self, shard: int) -> Arrays:
-        return load_arrays(self.marker(shard))
+        return load_arrays(self.where, self.marker(shard))
 
     def commit(self, statistics: xr.DataTree, versions: Mapping[str, str]) -> None:
         """Write the statistics and, last, the digests of everything: the run is then finished."""
@@ -199,11 +200,11 @@ def open(run: str | os.PathLike[str]) -> xr.DataTree:
     Examples
     --------
     >>> import ifa
-    >>> ifa.open("nowhere")
+    >>> ifa.open("nowhere")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: ifa: expected a run made by ifa.analyze at nowhere, got nothing there.
+    ValueError: ifa.open: expected a run at nowhere, got nothing there. ...
     """
-    files = Run(Path(run))
+    files = Run(Path(run), "ifa.open")
     files.spec()
     if not files.committed:
         raise ValueError(
@@ -231,7 +232,7 @@ def verify(run: str | os.PathLike[str]) -> None:
     ValueError
         With all that is wrong: files missing, changed or added, or a run that is not finished.
     """
-    files = Run(Path(run))
+    files = Run(Path(run), "ifa.verify")
     if not files.committed:
         files.spec()
         raise ValueError(

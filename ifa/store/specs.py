@@ -37,11 +37,11 @@ def first_difference(a: Any, b: Any, path: str = "") -> str | None:
     return None if a == b else f"{path}: {a!r} in the run, {b!r} now"
 
 
-def data_token(data: Any) -> dict[str, Any]:
+def data_token(where: str, data: Any) -> dict[str, Any]:
     """Identify data by their size and some evenly spaced items: inputs, labels and ids."""
     digest = hashlib.sha256()
     for index in np.linspace(0, len(data) - 1, min(len(data), FINGERPRINT_ITEMS)).astype(int):
-        values, labels, ids = collate(data, range(index, index + 1))
+        values, labels, ids = collate(where, data, range(index, index + 1))
         digest.update(f"|{values.dtype} {tuple(values.shape)} {ids[0]}|".encode())
         digest.update(bytes_of(values))
         label = labels[0]

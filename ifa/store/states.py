@@ -21,13 +21,13 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomically(path, lambda file: file.write(buffer.getvalue()))
 
 
-def load_arrays(path: Path) -> Arrays:
+def load_arrays(where: str, path: Path) -> Arrays:
     """Read them back; nothing in the file is executed."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"ifa.analyze: expected the states of a shard in {path}, could not read them "
+            f"{where}: expected the states of a shard in {path}, could not read them "
             f"({error}). Delete this file and run again: its samples are then done anew."
         ) from error

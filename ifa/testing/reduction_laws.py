@@ -200,5 +200,5 @@ def _saved_and_loaded(state: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "state.npz")
         save_arrays(path, {str(index): part.numpy() for index, part in enumerate(parts)})
-        loaded = load_arrays(path)
+        loaded = load_arrays("ifa.testing", path)
     return rebuilt(state, [torch.from_numpy(loaded[str(index)]) for index in range(len(parts))])
