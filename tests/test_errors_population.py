@@ -302,7 +302,7 @@ def test_principal_features_with_its_arguments_in_another_order(model, data):
     tree = ifa.analyze(model, data, layer="conv2", progress=False)
     for arguments, came in (
         ((tree, data), "expected a sized, indexable data set of (input, label), got DataTree."),
-        ((data, None), "expected a run as ifa.analyze or ifa.open returns it, and one of its lay"),
+        ((data, None), "expected one layer's dataset, or a tree with one layer, got NoneType."),
     ):
         text = f"^{re.escape(f'ifa.diagnose.principal_features: {came}')}"
         with pytest.raises((TypeError, ValueError, LookupError), match=text):
@@ -399,30 +399,34 @@ class Shrinking:
     """Data of which three items go while they are read; or that only say so."""
 
     def __init__(self, data, gone):
-        self.data, self.gone, self.asked = data, gone, 0
+        self.data, self.gone, self.reads = data, gone, 0
 
     def __len__(self):
-        self.asked += 1
-        return len(self.data) if self.asked < 8 else len(self.data) - 3
+        return len(self.data) if self.reads < 12 else len(self.data) - 3
 
     def __getitem__(self, index):
+        self.reads += 1
         if self.gone and index >= 5:
             raise IndexError("list index out of range")
         return self.data[index]
 
 
 @pytest.mark.parametrize("workers", [None, 0, 1])
-def test_data_that_shrink(workers, model, data, tmp_path):
+def test_data_that_shrink(workers, model, data):
     text = "expected data that do not change while they are read, got no sample 5 of the"
-    options = {"workers": workers, "batch_size": 3}
     with pytest.raises(IndexError, match=f"^ifa.analyze: {text}"):
-        ifa.analyze(model, Shrinking(data * 2, True), layer="conv2", progress=False, **options)
-    # all that were there when it began are in the result
-    some = ifa.analyze(model, Shrinking(data, False), layer="conv2", progress=False, **options)
-    assert some["samples"].sizes["sample"] == len(data)
-    assert some["conv2"].identical(
-        ifa.analyze(model, data, layer="conv2", progress=False, **options)["conv2"]
+        ifa.analyze(model, Shrinking(data, True), layer="conv2", workers=workers, progress=False)
+
+
+def test_how_many_samples_there_are_is_asked_once(model, data):
+    options = {"layer": "conv2", "shard": 3, "progress": False}
+    shrinking = Shrinking(data, False)
+    tree = ifa.analyze(
+        model, shrinking, **options, map=lambda one, shards: (one(shard) for shard in shards)
     )
+    assert len(shrinking) < len(data)
+    assert tree["conv2"].identical(ifa.analyze(model, data, **options)["conv2"])
+    assert tree["samples"].sizes["sample"] == len(data)
 
 
 # Networks that cannot be looked into

@@ -5,12 +5,15 @@ from typing import Any
 
 def one_layer(statistics: Any, where: str) -> Any:
     """Return one layer's dataset, given it or a tree with one layer; `where` is named in errors."""
-    if "map_max_overall" in statistics or "importance" in statistics:
-        return statistics.to_dataset() if hasattr(statistics, "children") else statistics
+    names, dims = (getattr(statistics, name, ()) for name in ("data_vars", "dims"))
     layers = [name for name in getattr(statistics, "children", {}) if name != "samples"]
-    if len(layers) == 1:
-        return statistics[layers[0]].to_dataset()
     came = f"layers {layers}" if layers else type(statistics).__name__
+    if "sample" in dims:
+        came = "a table of samples"
+    elif "map_max_overall" in names or "importance" in names:
+        return statistics.to_dataset() if hasattr(statistics, "children") else statistics
+    elif len(layers) == 1:
+        return statistics[layers[0]].to_dataset()
     raise ValueError(
         f"{where}: expected one layer's dataset, or a tree with one layer, got {came}. "
         "Take a layer: statistics['layer4']."
