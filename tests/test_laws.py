@@ -204,6 +204,7 @@ OTHERS = {"builder", "combine", "combine_blocks", "keep", "step", "weigh"} | {
         "cancels",
         "check_method",
         "expect",
+        "native",
         "reads_gradients",
         "resized",
         "row",
