@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ifa.network.inputs import at, grid_place, put
 from ifa.resizing import resized
 from ifa.stages import expect
-from ifa.types import Map, Step, Weighted
+from ifa.types import Inputs, Map, Step, Weighted
 from ifa.weight.eigencam import first_direction
 
 How = Literal["max", "mean", "product"]
@@ -227,9 +228,11 @@ def augmented(
             f"one flip and scale, got {flips} and {scales}. No flip is the empty tuple ()."
         )
 
-    def explain_augmented(inputs: Tensor, target: Any = None) -> Tensor:
+    def explain_augmented(inputs: Inputs, target: Any = None) -> Tensor:
+        place = grid_place("ifa.augmented", inputs)
+        image = at(inputs, place)
         passes = [
-            explain(inputs.flip(tuple(axes)) * scale, target).flip(tuple(axes))
+            explain(put(inputs, place, image.flip(tuple(axes)) * scale), target).flip(tuple(axes))
             for axes, scale in product(flips, scales)
         ]
         return torch.stack(passes).mean(0)

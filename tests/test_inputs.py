@@ -7,8 +7,10 @@ and `masked_text`); here are real models, and what a tree may look like.
 import copy
 import importlib
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -173,6 +175,19 @@ def test_tokens_are_laid_out_as_the_convolution_that_makes_them_whatever_tensor_
     tapped = ifa.tap(model, "vit.blocks.0", inputs, grid_of="image")
     assert tapped.grids == (ifa.tokens(prefix=1, grid=(2, 3)),)
     assert ifa.tap(model, "vit.blocks.0", inputs).grids == tapped.grids
+    make = partial(
+        ifa.explain,
+        model,
+        inputs,
+        1,
+        layer="vit.blocks.0",
+        placing="even",
+        weight=ifa.weight.gradcam,
+    )
+    assert make().shape == (2, 5, 7)
+    assert make(grid_of="image").shape == (2, 10, 15)
+    with pytest.raises(LookupError, match="got 'mri' for age, small, image"):
+        make(grid_of="mri")
 
 
 @pytest.mark.parametrize("build", [models.image_and_age, models.siamese, models.masked_text])
@@ -594,3 +609,109 @@ def test_randomization_and_channels_of_trees():
     outputs = evaluate.feature_perturbation(model, "conv", inputs, mask)
     activations, head = ifa.cut(model, "conv", inputs)(inputs)
     exactly(outputs, head(activations * mask[:, None, None]))
+
+
+# populations --------------------------------------------------------------------------------------
+
+
+def items(inputs: Any, labels: Any) -> list[Any]:
+    """Give each sample as (input, label, id), a mapping in another order each time."""
+    rows = []
+    for number, label in enumerate(labels.tolist()):
+        one = take(inputs, number)
+        if isinstance(one, dict) and number % 2:
+            one = dict(reversed(one.items()))
+        rows.append((one, label, f"case {number}"))
+    return rows
+
+
+@pytest.mark.parametrize("workers", [None, 0, 1])
+@pytest.mark.parametrize("name", ["image_and_age", "siamese", "masked_text"])
+def test_a_population_of_trees(name, workers, tmp_path):
+    model = getattr(models, name)()
+    layer = "conv#1" if name == "siamese" else "conv"
+    inputs = models.inputs(model, 7)
+    labels = run(model, inputs).argmax(1)
+    options = {"layer": layer, "progress": False, "batch_size": 3, "shard": 5, "workers": workers}
+    statistics = ifa.analyze(model, items(inputs, labels), store=tmp_path, **options)
+    features = ifa.tap(model, layer, inputs)(inputs)
+    assert statistics["samples"]["id"].values.tolist() == [f"case {n}" for n in range(7)]
+    importance = (features.activations * features.gradients).flatten(2).sum(2).double()
+    of_class = statistics[layer]["importance"].values
+    for target in labels.unique().tolist():
+        expected = importance[labels == target].mean(0)
+        assert_trees_close(torch.as_tensor(of_class[target]), expected, rtol=1e-5, atol=1e-7)
+    again = ifa.analyze(model, items(inputs, labels), store=tmp_path, **options)
+    assert again.attrs == statistics.attrs
+    changed = pytree.tree_map(lambda one: one.roll(1, 0), inputs)
+    with pytest.raises(ValueError, match="data"):
+        ifa.analyze(model, items(changed, labels), store=tmp_path, **options)
+
+
+def test_maps_of_a_population_of_trees():
+    model = models.siamese()
+    inputs = models.inputs(model, 5)
+    data = items(inputs, run(model, inputs).argmax(1))
+    options = {"layer": "conv#2", "targets": [1], "rectify": False, "batch_size": 2}
+    found = ifa.maps(model, data, grid_of=1, progress=False, **options)["conv#2"]["map"]
+    expected = ifa.explain(model, inputs, 1, layer="conv#2", rectify=False, grid_of=1)
+    assert_trees_close(torch.as_tensor(found.values[0]), expected)
+
+
+def test_items_of_trees_are_checked_by_name():
+    model = models.image_and_age()
+    inputs = models.inputs(model, 2)
+    data = items(inputs, torch.tensor([0, 1]))
+    data[1] = ({**data[1][0], "image": torch.zeros(2, 7, 9)}, 1, "odd")
+    with pytest.raises(
+        ValueError, match=r"\{age: \(1,\), image: \(2, 7, 11\)\} .* sample 1 \(id 'odd'\)"
+    ):
+        ifa.analyze(model, data, layer="conv", progress=False)
+    data[1] = ({**data[0][0], "age": "old"}, 1)
+    with pytest.raises(TypeError, match="tensors or arrays of numbers, got str for sample 1"):
+        ifa.analyze(model, data, layer="conv", progress=False)
+
+
+def test_numbers_beside_an_image_become_a_tensor():
+    class Aged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv1d(1, 2, 3), nn.Linear(2, 2)
+
+        def forward(self, signal, age):
+            return self.linear(self.conv(signal).square().mean(2) * age[:, None])
+
+    model, signals, ages = Aged().eval(), noise(4, 1, 9), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    labels = run(model, (signals, ages)).argmax(1)
+    data = [
+        ((one.numpy(), age.item()), int(label))
+        for one, age, label in zip(signals, ages, labels, strict=True)
+    ]
+    statistics = ifa.analyze(model, data, layer="conv", progress=False)
+    assert int(statistics["conv"]["count"].sum()) == 4
+
+
+def test_a_table_of_methods_on_trees():
+    model = models.image_and_age()
+    inputs = models.inputs(model, 4)
+    data = items(inputs, run(model, inputs).argmax(1))
+    weightings = ifa.contest.usable(model, "conv", inputs).weightings
+    methods = ifa.contest.cam_methods("conv", weightings=weightings)
+    metrics = {"deletion": evaluate.deletion, "insertion": evaluate.insertion}
+    found = ifa.contest.table(model, data, methods, metrics, progress=False)
+    assert found["value"].dims == ("method", "metric", "sample")
+    assert found["value"].sel(method="noise").notnull().all()
+    assert found["value"].sel(method="scorecam").notnull().all()
+
+
+def test_augmented_flips_the_tensor_with_the_grid():
+    model, inputs = TREES["image_and_age"], tree("image_and_age")
+    explain = partial(ifa.explain, model, layer="conv", rectify=False)
+    plain = ifa.augmented(explain, flips=[()], scales=[1.0])(inputs, 1)
+    exactly(plain, explain(inputs, 1))
+    assert ifa.augmented(explain)(inputs, 1).shape == (2, 7, 11)
+
+
+def test_the_page_on_inputs_runs():
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "inputs.md"
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)), {})

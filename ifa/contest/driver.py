@@ -16,6 +16,7 @@ from ifa.contest.methods import Method, explaining
 from ifa.contest.metrics import BETTER, Explained, check_maps, columns_of, measuring
 from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
 from ifa.network.identity import callable_token, model_token
+from ifa.network.inputs import count, moved, shapes_of
 from ifa.network.replicas import device_of
 from ifa.network.scorers import Scorer
 from ifa.population.driver import Advance, Cuts, Job, drive
@@ -158,7 +159,7 @@ def table(
         "device": plan.device.type,
         "threads": torch.get_num_threads(),
     }
-    shape = tuple(collate(_WHERE, data, range(1)).inputs.shape[1:])
+    shape = shapes_of(collate(_WHERE, data, range(1)).inputs)
     job = Job(
         where=_WHERE,
         label="evaluate",
@@ -178,7 +179,7 @@ def _one_shard(
 ) -> tuple[Arrays, Rows]:
     ((samples, batch),) = batches  # a shard is one batch
     check_inputs(_WHERE, batch.inputs)
-    inputs = batch.inputs.to(plan.device)
+    inputs = moved(batch.inputs, plan.device)
     scorer = plan.scorer
     label = class_labels(_WHERE, batch, samples.start, scorer.outputs(inputs) or 1)
     prediction = targets_of(scorer, inputs, None, chunk_of(_WHERE, None, inputs))
@@ -188,7 +189,7 @@ def _one_shard(
     columns: list[str] = []
     for name, method in plan.methods.items():
         maps = method.explain(plan.model, inputs, target)
-        check_maps(_WHERE, name, maps, len(inputs))
+        check_maps(_WHERE, name, maps, count(inputs))
         maps = maps.detach()
         flat = maps.flatten(1)
         finite = flat.isfinite().all(1)
@@ -213,8 +214,8 @@ def _one_shard(
 def _measured(plan: _Plan, seen: Explained, advance: Advance) -> dict[str, Tensor]:
     row: dict[str, Tensor] = {}
     for metric, measure in plan.metrics.items():
-        row |= columns_of(_WHERE, metric, measure(seen), len(seen.inputs))
-        advance(len(seen.inputs))
+        row |= columns_of(_WHERE, metric, measure(seen), count(seen.inputs))
+        advance(count(seen.inputs))
     return row
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ifa import perturb, weight
 from ifa.declared import declare, declared
 from ifa.explanation import explain
+from ifa.network.inputs import at, grid_place, space_of
 from ifa.noise import noise as normal
 from ifa.stages import builder
 from ifa.taps.weighings import Weighing
@@ -55,11 +56,11 @@ def noise(model: nn.Module, layer: Any, example: Inputs, *, seed: int = 0, **opt
     return partial(_noise, seed=seed)
 
 
-def _noise(inputs: Tensor, target: Tensor, *, seed: int) -> Weighted:
-    space = tuple(inputs.shape[min(2, inputs.ndim - 1) :])
-    like = torch.empty((), device=inputs.device)
-    maps = torch.stack([normal(space, like, seed, *_digest(one)) for one in inputs])
-    maps = torch.special.ndtr(maps).to(inputs.dtype)[:, None]
+def _noise(inputs: Inputs, target: Tensor, *, seed: int) -> Weighted:
+    image = at(inputs, grid_place("ifa.contest.noise", inputs))
+    like = torch.empty((), device=image.device)
+    maps = torch.stack([normal(space_of(image), like, seed, *_digest(one)) for one in image])
+    maps = torch.special.ndtr(maps).to(image.dtype)[:, None]
     maps = maps.expand(*target.shape[:-1], *maps.shape)
     return Weighted(maps.new_ones(()).expand(*target.shape, 1), maps, target)
 
@@ -214,7 +215,7 @@ def with_model(explain: Explain) -> Explain:
 
 
 @declare(has_model=True)
-def _with_model(model: nn.Module, inputs: Tensor, target: Any, *, explain: Explain) -> Tensor:
+def _with_model(model: nn.Module, inputs: Inputs, target: Any, *, explain: Explain) -> Tensor:
     del model
     return explain(inputs, target)
 

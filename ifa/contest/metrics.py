@@ -18,6 +18,7 @@ from ifa.evaluate.insertion import insertion
 from ifa.evaluate.randomization import randomization
 from ifa.evaluate.sensitivity import sensitivity
 from ifa.evaluate.sparseness import sparseness
+from ifa.types import Inputs
 
 # Which way is better, of the columns that our metrics give by their own names.
 BETTER = {
@@ -43,7 +44,7 @@ class Explained(NamedTuple):
     """What a metric can be asked of."""
 
     model: nn.Module
-    inputs: Tensor
+    inputs: Inputs
     maps: Tensor
     target: Tensor  # (sample,)
     method: Method
@@ -177,6 +178,6 @@ def check_maps(where: str, name: str, maps: Any, samples: int) -> None:
 
 @declare(takes="explain")
 def _randomized(
-    model: nn.Module, explain: Callable[..., Tensor], inputs: Tensor, target: Tensor
+    model: nn.Module, explain: Callable[..., Tensor], inputs: Inputs, target: Tensor
 ) -> Tensor:
     return randomization(model, explain, inputs, target).spearman[-1]

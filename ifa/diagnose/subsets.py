@@ -13,10 +13,12 @@ from ifa import select
 from ifa.diagnose.rows import statistics_of
 from ifa.evaluate import correlation_interval
 from ifa.evaluate.feature_curves import Channels
+from ifa.network.inputs import split, take
 from ifa.progress import Progress, reporting
 from ifa.reduce.statistics import difference
 from ifa.store.items import check_data, class_labels, collate, numbers_of, real_labels
 from ifa.taps import cut
+from ifa.types import Inputs
 
 _WHERE = "ifa.diagnose.principal_features"
 Metric = Literal["accuracy", "auroc", "r"]
@@ -98,10 +100,10 @@ def principal_features(
     batch = collate(_WHERE, data, range(len(data)))
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
 
-    perturbed = Channels(_WHERE, model, layer, batch.inputs[:1])
+    perturbed = Channels(_WHERE, model, layer, take(batch.inputs, slice(1)))
 
     def run(mask: Any) -> np.ndarray:
-        outputs = [perturbed(part, mask) for part in batch.inputs.split(batch_size)]
+        outputs = [perturbed(part, mask) for part in split(batch.inputs, batch_size)]
         return torch.cat(outputs).double().cpu().numpy()
 
     channels = table.sizes["channel"]
@@ -189,11 +191,11 @@ def _shortest(
 
 
 def _greedy(
-    model: nn.Module, layer: str, inputs: Tensor, labels: np.ndarray, metric: str, longest: int
+    model: nn.Module, layer: str, inputs: Inputs, labels: np.ndarray, metric: str, longest: int
 ) -> np.ndarray:
     """Rank channels by adding the best next one; those that are not reached rank last, equally."""
     with torch.no_grad():
-        activations, head = cut(model, layer, inputs[:1])(inputs)
+        activations, head = cut(model, layer, take(inputs, slice(1)))(inputs)
         channels, space = activations.shape[1], (1,) * (activations.ndim - 2)
         kept, ranked = torch.zeros(channels, dtype=torch.bool), np.zeros(channels)
         target = torch.from_numpy(labels)

@@ -239,8 +239,8 @@ def check_inputs(where: str, inputs: Any, like: Shapes, maker: str) -> None:
         check_batch(where, inputs)
     if shapes_of(inputs) != like or count(inputs) == 0:
         raise ValueError(
-            f"{where}: expected inputs {_expected(like)} like the example the {maker} was made "
-            f"with, got {came(inputs)}. Make another {maker} for another shape."
+            f"{where}: expected inputs {described(like, 'sample')} like the example the {maker} "
+            f"was made with, got {came(inputs)}. Make another {maker} for another shape."
         )
 
 
@@ -249,18 +249,20 @@ def written(place: Place) -> str:
     return ".".join(map(str, place))
 
 
-def _expected(like: Shapes) -> str:
-    if isinstance(like, tuple):
-        return f"({', '.join(map(str, ('sample', *like)))})"
-    return f"{{{', '.join(f'{written(place)}: {_expected(like[place])}' for place in like)}}}"
+def described(found: Shapes, *lead: Any) -> str:
+    """Write shapes for an error, with axes before each."""
+    if isinstance(found, tuple):
+        return str((*lead, *found)).replace("'", "")
+    return (
+        f"{{{', '.join(f'{written(place)}: {described(found[place], *lead)}' for place in found)}}}"
+    )
 
 
 def came(inputs: Inputs) -> str:
     """Write the shapes of inputs for an error."""
     if isinstance(inputs, Tensor):
         return str(tuple(inputs.shape))
-    found = named(inputs).items()
-    return f"{{{', '.join(f'{written(place)}: {tuple(t.shape)}' for place, t in found)}}}"
+    return described({place: tuple(tensor.shape) for place, tensor in named(inputs).items()})
 
 
 def leaves_of(inputs: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:

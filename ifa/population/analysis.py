@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ifa.checks import check_text
 from ifa.network.identity import callable_token
+from ifa.network.inputs import count, described, shapes_of, take
 from ifa.population.driver import Advance, Cuts, Job, drive
 from ifa.population.options import (
     Analysis,
@@ -34,7 +35,7 @@ from ifa.store.references import ModelRef
 from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
-from ifa.types import Grid, Method, Output, Score
+from ifa.types import Grid, Inputs, Method, Output, Score
 from ifa.weight import fullcam
 
 _WHERE = "ifa.analyze"
@@ -48,11 +49,12 @@ def analyze(
     data: Any,
     *,
     layer: str | nn.Module | Sequence[str] | None = None,
-    example: Tensor | None = None,
+    example: Inputs | None = None,
     weight: Method = fullcam,
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
+    grid_of: str | int | None = None,
     targets: Literal["predicted", "label"] | Sequence[int] = "predicted",
     keep_samples: Keep = "summary",
     groups: Any = None,
@@ -92,12 +94,12 @@ def analyze(
     layer
         Name of a layer, or several, or None for the last with a grid: see `ifa.tap`.
     example : (sample, \*input)
-        A batch for shapes; by default the first two inputs.
+        A batch for shapes, or a tree of them as in `ifa.tap`; by default the first two inputs.
     weight
         Any method, as in `ifa.explain`: a kernel of `ifa.weight`, a step or a builder, its options
         bound, such as ``functools.partial(ifa.perturb.scorecam, chunk=16)``. No gradient is
         computed that it does not read.
-    score, grid, output
+    score, grid, output, grid_of
         As in `ifa.tap`.
     targets
         Which outputs of each sample are explained: ``"predicted"`` (for regression: every output),
@@ -214,6 +216,7 @@ def analyze(
         score=score,
         grid=grid,
         output=output,
+        grid_of=grid_of,
         targets=targets,
         task=task,
         shard=shard,
@@ -237,16 +240,16 @@ def _job(
     model: nn.Module | ModelRef,
     data: Any,
     options: Analysis,
-    example: Tensor | None,
+    example: Inputs | None,
     groups: Any,
     device: str | torch.device | None,
 ) -> Job:
     first = collate(_WHERE, data, range(min(2, len(data))))
-    example = first.inputs if example is None else example
+    like: Inputs = first.inputs if example is None else example
     if options.compile:  # it is for batches like the example
         rows = torch.arange(min(options.batch_size, len(data)))
-        example = example[rows % len(example)]
-    engine = Engine(Recipe(_WHERE, model, example, options, device), loaded(_WHERE, model, device))
+        like = take(like, rows % count(like))
+    engine = Engine(Recipe(_WHERE, model, like, options, device), loaded(_WHERE, model, device))
     check_layers(_WHERE, engine.layers)
     group_names, group = _groups(groups, len(data))
     axes = _axes(engine, options, group_names)
@@ -256,14 +259,14 @@ def _job(
     measures.check(_WHERE)
     _check_size(measures)
     question = question_of(engine, options, axes.targets, first.labels[0])
-    cuts = Cuts(data, tuple(example.shape[1:]), options.shard, options.batch_size, options.workers)
+    cuts = Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers)
     schema = _schema(question, options.keep_samples, len(data))
     spec = {
         "schema": SCHEMA,
         "versions": versions(),
         "model": engine.token,
         "data": data_token(_WHERE, data),
-        "input_shape": list(cuts.shape),
+        "input_shape": described(cuts.shape),
         "layers": list(engine.layers),
         "layers_dtype": [str(site.dtype) for site in engine.tap.sites],
         "targets": callable_token(question.targets),

@@ -49,7 +49,6 @@ class Mapped(Options):
     rectify: Annotated[bool | None, FREE] = None
     size: Annotated[Any, FREE] = "input"  # a spec has the space of the maps
     placing: Annotated[str, one_of("centers", "even")] = "centers"
-    grid_of: str | int | None = None
 
 
 def maps(
@@ -160,21 +159,21 @@ def _job(
     device: str | torch.device | None,
 ) -> Job:
     first = collate(_WHERE, data, range(min(2, len(data))))
-    example = first.inputs if example is None else example
-    engine = Engine(Recipe(_WHERE, model, example, options, device), loaded(_WHERE, model, device))
+    like: Inputs = first.inputs if example is None else example
+    engine = Engine(Recipe(_WHERE, model, like, options, device), loaded(_WHERE, model, device))
     layers = engine.layers
     check_layers(_WHERE, layers)
     masks = _masks(options.mask, layers)
     scales = {layer: _scale(options, engine.origins[layer], len(layers)) for layer in layers}
     placed = options.size, options.placing, options.grid_of
-    last = onto_input(_WHERE, engine.made, moved(example, engine.device), *placed)
+    last = onto_input(_WHERE, engine.made, moved(like, engine.device), *placed)
     steps = tuple(
         after_weighing(masks[layer], *scales[layer], end)
         for layer, end in zip(layers, last, strict=True)
     )
     rows = which_outputs(_WHERE, options.targets, engine.outputs)
     question = question_of(engine, options, rows, first.labels[0])
-    spaces = _spaces(engine, take(example, slice(1)), steps)
+    spaces = _spaces(engine, take(like, slice(1)), steps)
     schema = _schema(question, spaces, scales, len(data))
     found = {layer: _said(engine.origins[layer], *scales[layer]) for layer in layers}
     spec = {
@@ -196,7 +195,7 @@ def _job(
     return Job(
         where=_WHERE,
         label="maps",
-        cuts=Cuts(data, shapes_of(example), options.shard, options.batch_size, options.workers),
+        cuts=Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers),
         spec=spec,
         schema=schema,
         coords={"target": target},

@@ -68,6 +68,7 @@ class Options:
     score: Score = logit
     grid: Grid | None = None
     output: Output = None
+    grid_of: str | int | None = None
     targets: Annotated[Any, FREE, which_targets] = "predicted"  # a spec has the outputs meant
     task: Annotated[Task, one_of("classification", "regression")] = "classification"
     shard: Annotated[int, check_count] = 512

@@ -53,6 +53,7 @@ class Engine:
             score=options.score,
             grid=options.grid,
             output=options.output,
+            grid_of=options.grid_of,
             compile=options.compile,
         )
         self.tap, self.layers = self.made.tap, self.made.layers

@@ -10,13 +10,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ifa.checks import check_text
+from ifa.network.inputs import Shapes, described, shapes_of
+from ifa.network.inputs import joined as tree_joined
+from ifa.network.outputs import map_tensors
 from ifa.stages import native
 
 
 class Batch(NamedTuple):
     """Consecutive items of a data set."""
 
-    inputs: Tensor  # (sample, *input)
+    inputs: Any  # (sample, *input), or a tree of these
     labels: list[Any]
     ids: list[str]
 
@@ -33,10 +36,11 @@ def check_data(where: str, data: Any) -> None:
         raise ValueError(f"{where}: expected at least one sample, got an empty data set.")
 
 
-def collate(where: str, data: Any, indices: range, shape: tuple[int, ...] | None = None) -> Batch:
+def collate(where: str, data: Any, indices: range, shape: Shapes | None = None) -> Batch:
     """Read items and stack their inputs; the id of an item without one is its index.
 
-    `where` is what an error names; `shape` is what all inputs should have, by default that of the
+    An input is a tensor, an array, or a tuple or mapping of these. `where` is what an error names;
+    `shape` is what all inputs should have, by default that of the
     first.
     """
     inputs, labels, ids = [], [], []
@@ -48,22 +52,24 @@ def collate(where: str, data: Any, indices: range, shape: tuple[int, ...] | None
                 f"{where}: expected every item of the data to be (input, label) or "
                 f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
             )
-        inputs.append(_tensor(where, item[0], index))
+        one = _tree(where, item[0], index)
+        inputs.append(map_tensors(one, lambda tensor: tensor[None]))
         labels.append(item[1])
         ids.append(str(item[2]) if len(item) == 3 else str(index))
         check_text(where, f"the id of sample {index}", ids[-1])
-        shape = tuple(inputs[0].shape) if shape is None else shape
-        if inputs[-1].shape != shape:
+        found = shapes_of(inputs[-1])
+        shape = found if shape is None else shape
+        if found != shape:
             raise ValueError(
-                f"{where}: expected inputs of one shape, {shape} like the example's, got "
-                f"{tuple(inputs[-1].shape)} for sample {index} (id {ids[-1]!r}). Crop or resize "
+                f"{where}: expected inputs of one shape, {described(shape)} like the example's, "
+                f"got {described(found)} for sample {index} (id {ids[-1]!r}). Crop or resize "
                 "them alike."
             )
-    return Batch(torch.stack(inputs), labels, ids)
+    return Batch(tree_joined(inputs), labels, ids)
 
 
 def reading(
-    where: str, data: Any, spans: Sequence[range], shape: tuple[int, ...], workers: int | None
+    where: str, data: Any, spans: Sequence[range], shape: Shapes, workers: int | None
 ) -> Iterator[Batch]:
     """Read batches in their order, ahead of who takes them: by a thread, or so many processes."""
     if not workers:
@@ -74,6 +80,7 @@ def reading(
         _Spans(where, data, spans, shape),
         batch_size=None,
         num_workers=min(workers, len(spans)),
+        collate_fn=_as_it_is,  # a tuple stays one
         # so that no number is drawn from the global random state
         generator=torch.Generator(),
     )
@@ -81,6 +88,10 @@ def reading(
         if isinstance(batch, Exception):
             raise batch
         yield Batch(*batch)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -147,6 +158,19 @@ def _item(where: str, data: Any, index: int) -> Any:
             f"of the {len(data)} there are now: {error}. List the items once, when the data set is "
             "made."
         ) from error
+
+
+def _tree(where: str, value: Any, index: int) -> Any:
+    """Take an input as tensors; a tuple of numbers alone is one."""
+    if isinstance(value, Mapping):
+        return {key: _part(where, part, index) for key, part in value.items()}
+    if isinstance(value, tuple) and not all(isinstance(part, bool | int | float) for part in value):
+        return tuple(_part(where, part, index) for part in value)
+    return _tensor(where, value, index)
+
+
+def _part(where: str, value: Any, index: int) -> Any:
+    return None if value is None else _tree(where, value, index)
 
 
 def _tensor(where: str, value: Any, index: int) -> Tensor:

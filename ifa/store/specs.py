@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ifa.network.identity import bytes_of
+from ifa.network.inputs import named, written
 from ifa.store.items import collate
 
 # Data are identified by their size and this many of their items, evenly spaced.
@@ -42,8 +43,9 @@ def data_token(where: str, data: Any) -> dict[str, Any]:
     digest = hashlib.sha256()
     for index in np.linspace(0, len(data) - 1, min(len(data), FINGERPRINT_ITEMS)).astype(int):
         values, labels, ids = collate(where, data, range(index, index + 1))
-        digest.update(f"|{values.dtype} {tuple(values.shape)} {ids[0]}|".encode())
-        digest.update(bytes_of(values))
+        for place, tensor in named(values).items():
+            written_so = f"{written(place)}|{tensor.dtype} {tuple(tensor.shape)} {ids[0]}|"
+            digest.update(written_so.encode() + bytes_of(tensor))
         label = labels[0]
         arrays = isinstance(label, Tensor | np.ndarray)
         digest.update(bytes_of(label) if arrays else repr(label).encode())
