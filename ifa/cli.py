@@ -314,6 +314,9 @@ def _summary(tree: Any, out: Path) -> str:
             f"layer {name}: {counts}, {int(accepted.sum())} accepted samples, {left_out} nonfinite",
             f"  strongest channels: {_strongest(dataset)}",
         ]
+        for variable in ("zero_gradient", "cancelled"):
+            if number := int(dataset[variable].sum()):
+                lines.append(f"  {variable}: {number} {dataset[variable].attrs['long_name']}")
         if scale is not None:
             limits = f"{float(scale.low):.4g} … {float(scale.high):.4g}"
             lines.append(f"  common scale (median minimum … 90th percentile maximum): {limits}")

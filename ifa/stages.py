@@ -219,7 +219,13 @@ def combine(weighted: Weighted) -> Map:
     return Map((weights * activations).sum(0), target)
 
 
-def cancellation(weights: Tensor, activations: Tensor) -> Tensor:
+def product(weighted: Weighted) -> Tensor:
+    r"""Return weights times activations of one example, (channel, \*space)."""
+    weights, activations, _ = weighted
+    return _spread(weights, activations) * activations
+
+
+def cancellation(parts: Tensor) -> Tensor:
     r"""Measure what is left of an example's weighted activations when they are summed.
 
     .. math:: c = \max_p \frac{|\sum_k w_k(p) A_k(p)|}{\sum_k |w_k(p) A_k(p)|}
@@ -228,27 +234,24 @@ def cancellation(weights: Tensor, activations: Tensor) -> Tensor:
 
     Parameters
     ----------
-    weights : (channel,) or (channel, \*space)
-    activations : (channel, \*space)
+    parts : (channel, \*space)
+        Weights times activations.
 
     Returns
     -------
     (), float64
         From 0, where all positions cancel, to 1.
     """
-    parts = _spread(weights, activations) * activations
     sizes = parts.abs().sum(0, dtype=torch.float64)
     left = parts.sum(0, dtype=torch.float64).abs()
-    return torch.where(
-        (sizes > 0).any(), (left / sizes.where(sizes > 0, 1)).amax(), torch.ones_like(left.sum())
-    )
+    ratio = torch.where(sizes > 0, left / sizes.where(sizes > 0, 1), 0).amax()
+    return torch.where((sizes > 0).any(), ratio, 1)
 
 
-def cancels(weights: Tensor, activations: Tensor) -> Tensor:
+def cancels(parts: Tensor) -> Tensor:
     """Tell whether weighted activations cancel at every position, to rounding; as a bool, ()."""
     # sums of hundreds of numbers, and what is added to a variance, leave more than one rounding
-    rounding = max(1e-3, 4 * torch.finfo(activations.dtype).eps)
-    return cancellation(weights, activations) <= rounding
+    return cancellation(parts) <= max(1e-3, 4 * torch.finfo(parts.dtype).eps)
 
 
 def combine_blocks(blocks: int) -> Step:

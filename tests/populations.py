@@ -145,6 +145,8 @@ def brute(
                         "map_min": whole.min(),
                         "map_sum": whole.sum(),
                         "finite": bool(np.isfinite(whole).all()),
+                        "zero": not slope.any(),
+                        "cancelled": _cancelled(product),
                     }
                 )
     for hook in hooks:
@@ -160,6 +162,12 @@ def brute(
         )
         for name in layers
     }, (table, rows)
+
+
+def _cancelled(product):
+    size = np.abs(product).sum(0)
+    left = np.abs(product.sum(0))[size > 0] / size[size > 0]
+    return bool(len(left) and left.max() < 1e-3)
 
 
 def _statistics(rows, targets, groups, levels, by_target):
@@ -191,6 +199,9 @@ def _statistics(rows, targets, groups, levels, by_target):
     result = {k: np.array(v) if groups is not None else np.array(v)[0] for k, v in found.items()}
     lost = [row for row in rows if not row["finite"]]
     result["nonfinite"] = np.array([sum(row["target"] == t for row in lost) for t in targets])
+    for name, flag in (("zero_gradient", "zero"), ("cancelled", "cancelled")):
+        flagged = [row["target"] for row in rows if row[flag]]
+        result[name] = np.array([flagged.count(t) for t in targets])
     for name in ("map_max", "map_min"):
         cells = [[row for row in good if row["target"] == t] for t in targets]
         result[name] = np.array([extremes(name, cell) for cell in cells])

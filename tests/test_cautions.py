@@ -136,7 +136,7 @@ def left(net: nn.Module, layer: str, inputs: Tensor) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ifa.Cancellation)
         features = ifa.tap(net, layer, inputs)(inputs, 0)
-    each = torch.func.vmap(cancellation)(features.gradients, features.activations)
+    each = torch.func.vmap(cancellation)(features.gradients * features.activations)
     return float(each.max())
 
 
@@ -180,6 +180,20 @@ def test_what_to_take_instead_does_not(layer):
     assert maps.shape == (3, *inputs.shape[2:])
 
 
+def test_runs_count_what_they_do_not_warn_of():
+    net, inputs = vision_transformer(), seeded(3, *IMAGE)
+    data = [(one, int(label)) for one, label in zip(inputs, net(inputs).argmax(1), strict=True)]
+    tree = ifa.analyze(net, data, layer=("blocks.1", "norm"), progress=False)
+    assert int(tree["blocks.1"]["cancelled"].sum()) == 3
+    assert int(tree["norm"]["cancelled"].sum()) == 0
+    assert int(tree["blocks.1"]["zero_gradient"].sum()) == 0
+    dead = built(lambda x: (x - 100).relu())
+    data = [(one, 0) for one in torch.cat([INPUTS, 1e4 * INPUTS])]
+    several = ifa.analyze(dead, data, layer="conv", targets=[0, 2], progress=False)["conv"]
+    assert several["zero_gradient"].values.tolist() == [3, 3]
+    assert several["cancelled"].values.tolist() == [0, 0]
+
+
 def test_grad_cam_does_not_cancel():
     net, inputs = vision_transformer(), seeded(3, *IMAGE)
     assert ifa.explain(net, inputs, 0, layer="blocks.1", weight=ifa.weight.gradcam).any()
@@ -189,10 +203,10 @@ def test_cancellation_of_one_example():
     activations = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     none = torch.zeros(2, 2)
     opposed = torch.tensor([[3.0, 2.0], [-1.0, -1.0]])
-    assert float(cancellation(opposed, activations)) == 0
-    assert cancels(opposed, activations)
-    assert float(cancellation(torch.tensor([1.0, -1.0]), activations)) == 0.5
-    assert float(cancellation(none, activations)) == 1
+    assert float(cancellation(opposed * activations)) == 0
+    assert cancels(opposed * activations)
+    assert float(cancellation(torch.tensor([1.0, -1.0])[:, None] * activations)) == 0.5
+    assert float(cancellation(none)) == 1
     half = opposed.clone()
     half[:, 1] = 1.0  # one position that does not cancel is enough
-    assert not cancels(half, activations)
+    assert not cancels(half * activations)

@@ -323,10 +323,19 @@ def test_a_replaced_layer_that_is_gone():
     for _ in range(2):  # an error must not leave an outdated replica behind
         with says(
             LookupError,
-            "ifa.tap: expected Sequential to have 'conv' still, as when the tap was made, got a "
-            "model without it. Make another tap.",
+            "ifa.tap: expected Sequential to have 'conv' still, as when it was traced, got a "
+            "model without it. Make anew what was made of it then.",
         ):
             tap(IMAGES, 0)
+
+
+def test_a_cut_whose_layer_is_gone_says_its_own_name():
+    net = nn.Sequential()
+    net.conv, net.flat, net.linear = nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(45, 4)
+    cut = ifa.cut(net.eval(), "conv", IMAGES)
+    del net.conv
+    with pytest.raises(LookupError, match=r"^ifa\.cut: expected Sequential to have 'conv' still"):
+        cut(IMAGES)
 
 
 def test_grids():

@@ -85,7 +85,7 @@ assert "ifa.analyze" not in sys.modules and not any(name == "ifa" for name in sy
 import json
 spec = json.loads(tree.attrs["spec"])
 assert spec["model"]["class"] == "populations.Net", spec
-assert tree.attrs["ifa_version"] and tree.attrs["torch_version"] and tree.attrs["schema"] == 2
+assert tree.attrs["ifa_version"] and tree.attrs["torch_version"] and tree.attrs["schema"] == 3
 for layer in ("conv1", "conv2"):
     dataset = tree[layer].to_dataset()
     assert dataset["importance"].dims == ("target", "channel")

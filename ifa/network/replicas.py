@@ -73,8 +73,8 @@ class Replica:
         for name in modules if layers is None else layers:
             if name not in modules:
                 raise LookupError(
-                    f"ifa.tap: expected {type(model).__name__} to have {name!r} still, as when the "
-                    "tap was made, got a model without it. Make another tap."
+                    f"{where}: expected {type(model).__name__} to have {name!r} still, as when it "
+                    "was traced, got a model without it. Make anew what was made of it then."
                 )
             modules[name].register_forward_hook(_hook(self.running, name))
         for name, module in modules.items():

@@ -165,6 +165,8 @@ def analyze(
         ``map_max, map_min(target, quantile)``    exact quantiles of the map's extremes
         ``map_max_overall, map_min_overall``      the same, pooled over targets
         ``nonfinite(target)``                     left out, because their map is not finite
+        ``zero_gradient(target)``                 whose gradient is zero at every position
+        ``cancelled(target)``                     whose map is rounding: see `ifa.Cancellation`
         ========================================  ==================================================
 
         and what `reductions` asks for, with the group first where there are groups:
@@ -331,9 +333,10 @@ def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[Observed], Ro
     cells = _cells(plan, indices, label, prediction, seen)
     rows: Rows = {"": row}
     observed = []
-    for layer, summary in zip(plan.measures.layers, seen.result, strict=True):
+    for layer, summary, zero in zip(plan.measures.layers, seen.result, seen.zero, strict=True):
         importance = summary.importance.reshape(seen.target.numel(), -1)
-        flat = (part.flatten() for part in (summary.map_max, summary.map_min, *cells))
+        parts = (summary.map_max, summary.map_min, *cells, zero, summary.cancelled)
+        flat = (part.flatten() for part in parts)
         observed.append(Observed(importance, *flat))
         columns = {**summary._asdict(), "finite": _good(summary)}
         rows[layer] = {name: array_of(columns[name]) for name in plan.schema.get(layer, {})}

@@ -23,6 +23,8 @@ class Observed(NamedTuple):
     correct: Tensor  # (entry,), bool, whether the sample is predicted as its label, any label
     weight: Tensor  # (entry,), how much it counts for the mean importance, usually 1
     sample: Tensor  # (entry,), int64, index of the sample
+    zero: Tensor  # (entry,), bool, whether the gradient is zero everywhere
+    cancelled: Tensor  # (entry,), bool, whether what the map sums cancels everywhere
 
 
 class Shape(NamedTuple):

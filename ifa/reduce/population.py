@@ -10,6 +10,7 @@ from ifa.reduce.core import grouped, picklable
 from ifa.reduce.kept import Observed, Shape, Statistic, Variable, good
 from ifa.reduce.moments import WeightedState, WeightedValues, weighted_moments
 from ifa.reduce.quantiles import quantiles
+from ifa.stages import cancels, product
 from ifa.types import Reduction, Weighted
 
 
@@ -20,6 +21,7 @@ class Summary(NamedTuple):
     map_max: Tensor  # ()
     map_min: Tensor  # ()
     map_sum: Tensor  # (), float64
+    cancelled: Tensor  # (), bool, see `ifa.stages.cancels`
 
 
 class PopulationState(NamedTuple):
@@ -31,6 +33,8 @@ class PopulationState(NamedTuple):
     mean: Tensor  # (cell, channel), float64
     m2: Tensor  # (cell, channel), float64
     nonfinite: Tensor  # (target,), int64
+    zero_gradient: Tensor  # (target,), int64
+    cancelled: Tensor  # (target,), int64
     map_max: Tensor  # (entry,): all that were seen, because quantiles do not merge
     map_min: Tensor  # (entry,)
     target: Tensor  # (entry,), int32
@@ -43,6 +47,8 @@ class Population(NamedTuple):
     importance_variance: Tensor  # (group, target, channel)
     count: Tensor  # (group, target), int64
     nonfinite: Tensor  # (target,), int64
+    zero_gradient: Tensor  # (target,), int64
+    cancelled: Tensor  # (target,), int64
     map_max: Tensor  # (target, quantile)
     map_min: Tensor  # (target, quantile)
     map_max_overall: Tensor  # (quantile,)
@@ -73,15 +79,13 @@ def summarize(weighted: Weighted, *, reduction: Literal["sum", "mean"] = "sum") 
     >>> summarize(example).importance
     tensor([ 3., -6.], dtype=torch.float64)
     """
-    weights, activations, _ = weighted
-    product = (
-        weights.reshape(weights.shape + (1,) * (activations.ndim - weights.ndim)) * activations
-    )
-    importance = product.reshape(len(product), -1).sum(1, dtype=torch.float64)
-    values = product.sum(0)
+    parts = product(weighted)
+    importance = parts.reshape(len(parts), -1).sum(1, dtype=torch.float64)
+    values = parts.sum(0)
     if reduction == "mean":
         importance = importance / values.numel()
-    return Summary(importance, values.amax(), values.amin(), values.sum(dtype=torch.float64))
+    total = values.sum(dtype=torch.float64)
+    return Summary(importance, values.amax(), values.amin(), total, cancels(parts))
 
 
 @picklable
@@ -111,7 +115,7 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     >>> one = torch.ones(1, dtype=torch.int64)
     >>> extremes = torch.ones(1), -torch.ones(1)
     >>> taken = one.bool(), one.bool()
-    >>> entry = Observed(torch.ones(1, 3), *extremes, one, 0 * one, *taken, one, 0 * one)
+    >>> entry = Observed(torch.ones(1, 3), *extremes, one, 0 * one, *taken, one, 0 * one, *taken)
     >>> reduction.finalize(ifa.reduce.fold(reduction, [entry])).count
     tensor([[0, 1]])
     """
@@ -119,22 +123,25 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
 
     def init(like: Observed) -> PopulationState:
         empty = cells.init((weighed(like), like.target))
-        nonfinite = like.target.new_zeros(targets)
+        counts = [like.target.new_zeros(targets)] * 3
         none = like.map_max.new_empty(0)
-        return _state(empty, nonfinite, [none, none, like.target.new_empty(0).int()])
+        return _state(empty, counts, [none, none, like.target.new_empty(0).int()])
 
     def update(state: PopulationState, batch: Observed) -> PopulationState:
         sound = good(batch)
         taken = sound & batch.accepted
         cell = batch.group * targets + batch.target
         moved = cells.update(_cells(state), (weighed(batch, taken), cell[taken]))
-        lost = torch.bincount(batch.target[~sound], minlength=targets)
+        flags = ~sound, batch.zero, batch.cancelled
+        more = [torch.bincount(batch.target[which], minlength=targets) for which in flags]
+        counts = [one + new for one, new in zip(_counts(state), more, strict=True)]
         new = (batch.map_max[sound], batch.map_min[sound], batch.target[sound].int())
-        return _state(moved, state.nonfinite + lost, _appended(state[6:], new))
+        return _state(moved, counts, _appended(_seen(state), new))
 
     def merge(a: PopulationState, b: PopulationState) -> PopulationState:
         merged = cells.merge(_cells(a), _cells(b))
-        return _state(merged, a.nonfinite + b.nonfinite, _appended(a[6:], b[6:]))
+        counts = [one + other for one, other in zip(_counts(a), _counts(b), strict=True)]
+        return _state(merged, counts, _appended(_seen(a), _seen(b)))
 
     def finalize(state: PopulationState) -> Population:
         each = cells.finalize(_cells(state))
@@ -149,7 +156,7 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
             mean,
             variance,
             each.count.unflatten(0, shape),
-            state.nonfinite,
+            *_counts(state),
             *by_target,
             *(_quantiles(values, levels) for values in extremes),
         )
@@ -162,13 +169,22 @@ def weighed(batch: Observed, taken: Any = slice(None)) -> WeightedValues:
     return WeightedValues(batch.importance[taken], batch.weight[taken])
 
 
-def _state(cells: WeightedState, nonfinite: Tensor, seen: list[Tensor]) -> PopulationState:
-    map_max, map_min, target = seen
-    return PopulationState(*cells, nonfinite, map_max, map_min, target)
+def _state(
+    cells: WeightedState, counts: Sequence[Tensor], seen: Sequence[Tensor]
+) -> PopulationState:
+    return PopulationState(*cells, *counts, *seen)
 
 
 def _cells(state: PopulationState) -> WeightedState:
     return WeightedState(*state[:5])
+
+
+def _counts(state: PopulationState) -> tuple[Tensor, Tensor, Tensor]:
+    return state.nonfinite, state.zero_gradient, state.cancelled
+
+
+def _seen(state: PopulationState) -> tuple[Tensor, Tensor, Tensor]:
+    return state.map_max, state.map_min, state.target
 
 
 def _appended(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
@@ -200,6 +216,12 @@ POPULATION = Statistic(
         "nonfinite": Variable(
             "nonfinite", ("target",), "samples left out because their map is not finite"
         ),
+        "zero_gradient": Variable(
+            "zero_gradient", ("target",), "samples whose gradient is zero at every position"
+        ),
+        "cancelled": Variable(
+            "cancelled", ("target",), "samples in whose map the channels cancel at every position"
+        ),
         "map_max": Variable(
             "map_max",
             ("target", "quantile"),
@@ -220,5 +242,5 @@ POPULATION = Statistic(
         ),
     },
     by="target",
-    whole=("nonfinite", "map_max", "map_min", "target"),
+    whole=("nonfinite", "zero_gradient", "cancelled", "map_max", "map_min", "target"),
 )

@@ -15,7 +15,7 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 from ifa.reduce.kept import Statistic, Variable
 from ifa.store.tables import Rows, Schema
 
-SCHEMA = 2
+SCHEMA = 3
 
 # What trees are, by their titles.
 STATISTICS = "ifa: which features a network uses, over a population"

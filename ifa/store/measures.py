@@ -187,4 +187,6 @@ def _nothing(channels: int) -> Observed:
     none, whole = torch.empty(0), torch.empty(0, dtype=torch.int64)
     importance = torch.empty(0, channels, dtype=torch.float64)
     cells = whole, whole, whole.bool(), whole.bool()
-    return Observed(importance, none, none, *cells, none.double(), whole)
+    return Observed(
+        importance, none, none, *cells, none.double(), whole, whole.bool(), whole.bool()
+    )

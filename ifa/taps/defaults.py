@@ -169,7 +169,7 @@ def _fit(
             # none, or at the only token that is read
             passed["no gradient reaches their grid"] += 1
             continue
-        if bool(vmap(cancels)(gradients, activations).all()):
+        if bool(vmap(cancels)(gradients * activations).all()):
             passed["activations times gradients cancel"] += 1
             continue
         if candidate.inferred and search.grid is None:

@@ -10,7 +10,7 @@ from ifa.chains import batched, chain
 from ifa.declared import declared
 from ifa.network.gradients import joined, spans
 from ifa.score import logit
-from ifa.stages import cancels, check_method, reads_gradients, weighing
+from ifa.stages import cancels, check_method, product, reads_gradients, weighing
 from ifa.taps.cautions import heed
 from ifa.taps.centers import centers
 from ifa.taps.features import Observation, Tap, prepare
@@ -128,7 +128,7 @@ def _each(steps: tuple[Step, ...], features: Any) -> tuple[Any, ...]:
 
 def _noted(step: Step, weighted: Weighted) -> tuple[Any, Tensor]:
     """Apply a step, and tell whether what it sums cancels."""
-    return step(weighted), cancels(weighted.weights, weighted.activations)
+    return step(weighted), cancels(product(weighted))
 
 
 def _nothing(features: Any) -> Tensor:

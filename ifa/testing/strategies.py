@@ -145,7 +145,8 @@ def observations(draw: Draw, *, targets: int, groups: int = 1) -> Observed:
     cells = whole(targets - 1), whole(groups - 1)
     weight = 0.25 + whole(3) / 4
     taken = whole(1).bool(), whole(1).bool()
-    return Observed(importance, high, low, *cells, *taken, weight, torch.arange(len(high)))
+    flags = whole(1).bool(), whole(1).bool()
+    return Observed(importance, high, low, *cells, *taken, weight, torch.arange(len(high)), *flags)
 
 
 @st.composite
