@@ -201,10 +201,12 @@ OTHERS = {"builder", "combine", "combine_blocks", "keep", "step", "weigh"} | {
     *(
         "as_tensor",
         "by_output",
+        "cancellation",
         "cancels",
         "check_method",
         "expect",
         "native",
+        "product",
         "reads_gradients",
         "resized",
         "row",
@@ -384,7 +386,6 @@ TAPS = {
     "reused_layer": Tapped(models.reused_layer(), "relu#2"),
     "tuple_output": Tapped(models.tuple_output(), "conv", {"output": 1}),
     "dict_output": Tapped(models.dict_output(), "body.conv"),
-    "dict_output_of_layer": Tapped(models.dict_output(), "body"),
     "two_heads": Tapped(models.two_heads(), "trunk", {"output": "value"}),
     "two_heads_probability": Tapped(
         models.two_heads(), "trunk", {"output": "category", "score": ifa.score.probability}
