@@ -1,7 +1,9 @@
 """Checks of options that every room shares; an error says where, expected, came, what to do."""
 
+import inspect
 import math
 from collections.abc import Sequence
+from typing import Any
 
 
 def check_count(where: str, name: str, count: int, most: float = math.inf) -> None:
@@ -20,6 +22,23 @@ def check_choice(where: str, name: str, value: str, choices: Sequence[str]) -> N
         raise ValueError(f"{where}: expected {name} to be one of {listed}, got {value!r}.")
 
 
+def check_size(where: str, name: str, value: float) -> None:
+    """Raise unless an option is a finite number, at least 0."""
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{where}: expected {name} to be finite and not negative, got {value!r}.")
+
+
+def takes(function: Any, arguments: int) -> bool:
+    """Tell whether a function can be called with so many arguments and no options."""
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:  # one of C, which does not say
+        return True
+    return True
+
+
 def check_text(where: str, name: str, text: str) -> None:
     """Raise unless a text can be written."""
     try:
@@ -34,7 +53,6 @@ def check_text(where: str, name: str, text: str) -> None:
 def check_noise(where: str, draws: int, stdev: float, seed: int) -> None:
     """Raise unless the options of noise are usable."""
     check_count(where, "draws", draws)
-    if not 0 <= stdev < math.inf:
-        raise ValueError(f"{where}: expected stdev to be finite and not negative, got {stdev!r}.")
+    check_size(where, "stdev", stdev)
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"{where}: expected seed to be a whole number, at least 0, got {seed!r}.")

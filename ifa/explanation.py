@@ -198,6 +198,11 @@ def common_scale(
 
         scale = open_run(scale)
     if not isinstance(scale, Scale):
+        if not hasattr(scale, "data_vars"):
+            raise TypeError(
+                f"{where}: expected scale to be a Scale, statistics or the folder of a run, got "
+                f"{type(scale).__name__}. Make one by hand: ifa.Scale(low, high)."
+            )
         layers = getattr(scale, "children", {})
         scale = scale[origin.layer] if origin.layer in layers else scale
         scale = scale_from(one_layer(scale, where), rectified=rectify is True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ifa.checks import check_size
 from ifa.network.inputs import at, grid_place, put
 from ifa.resizing import resized
 from ifa.stages import expect
@@ -60,6 +61,9 @@ def fuse(maps: Sequence[Map], *, how: How = "max", size: Sequence[int] | None = 
     functions = {"max": torch.amax, "mean": torch.mean, "product": torch.prod}
     if how not in functions:
         raise ValueError(f"ifa.fuse: expected how to be one of {[*functions]}, got {how!r}.")
+    maps = tuple(maps)
+    for one in maps:
+        expect("ifa.fuse", one, Map, "Give maps as ifa.combine makes them.")
     if not maps or len({one.values.ndim for one in maps}) > 1:
         shapes = [tuple(one.values.shape) for one in maps]
         raise ValueError(
@@ -99,6 +103,7 @@ def saturate(*, gamma: float = 2.0) -> Step:
     >>> saturate()(Map(torch.tensor([0.0, 4.0]), torch.tensor(0))).values
     tensor([0.0000, 0.9640])
     """
+    check_size("ifa.saturate", "gamma", gamma)
     return partial(_saturate, gamma=gamma)
 
 

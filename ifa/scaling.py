@@ -260,7 +260,14 @@ def _widened(where: str, scale: Scale, how: str, widen: float) -> Scale:
         raise ValueError(f"{where}: expected how to be 'affine' or 'tanh', got {how!r}.")
     if not widen > 0:
         raise ValueError(f"{where}: expected widen > 0, got {widen}.")
-    low, high = (by_output(limit).to(torch.float64) for limit in scale)
+    if not isinstance(scale, tuple | list) or len(scale) != 2:
+        raise TypeError(
+            f"{where}: expected a Scale, got {getattr(scale, '__name__', type(scale).__name__)}. "
+            "Read one with ifa.scale_from(statistics), or make it: ifa.Scale(low, high). To scale "
+            "each map by itself put ifa.minmax into the chain as it is."
+        )
+    limits = (by_output(where, "the limits of a scale", limit) for limit in scale)
+    low, high = (limit.to(torch.float64) for limit in limits)
     if low.shape != high.shape or low.ndim > 1:
         raise ValueError(
             f"{where}: expected limits of one shape, () or (target,), got {tuple(low.shape)} and "
@@ -281,7 +288,7 @@ def _widened(where: str, scale: Scale, how: str, widen: float) -> Scale:
 
 
 def _quantile(dataset: Any, name: str, quantile: float) -> Tensor:
-    stored = as_tensor(dataset["quantile"])
+    stored = as_tensor("ifa.scale_from", "quantile", dataset["quantile"])
     near = (stored - quantile).abs() < 1e-9
     if not near.any():
         raise LookupError(
@@ -289,4 +296,5 @@ def _quantile(dataset: Any, name: str, quantile: float) -> Tensor:
             f"{quantile}. Analyze again with quantiles=(..., {quantile})."
         )
     # one row for each output up to the last, so that an example finds the row of its own target
-    return by_output(dataset[name].isel(quantile=int(near.nonzero()[0]))).to(torch.float64)
+    limits = dataset[name].isel(quantile=int(near.nonzero()[0]))
+    return by_output("ifa.scale_from", name, limits).to(torch.float64)

@@ -6,10 +6,12 @@ output of one example is (output,), or () for a model with one unnamed output.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import index
 
 import torch
 from torch import Tensor
 
+from ifa.checks import check_size
 from ifa.declared import declare
 
 __all__ = ["contrast", "log_probability", "logit", "probability", "region", "similarity"]
@@ -133,7 +135,8 @@ def contrast(*, gamma: float = 0.6, references: int | Sequence[int] = 3) -> Scor
     Raises
     ------
     ValueError
-        If there is no reference, or one is given twice or out of range.
+        If there is no reference, or one is given twice or out of range, or gamma is not finite or
+        negative.
 
     References
     ----------
@@ -149,6 +152,7 @@ def contrast(*, gamma: float = 0.6, references: int | Sequence[int] = 3) -> Scor
     >>> contrast(gamma=0.5, references=[3])(logits, target)
     tensor(4.)
     """
+    check_size("ifa.score.contrast", "gamma", gamma)
     if isinstance(references, int):
         if references < 1:
             raise ValueError(
@@ -156,10 +160,15 @@ def contrast(*, gamma: float = 0.6, references: int | Sequence[int] = 3) -> Scor
                 "For no reference take ifa.score.logit."
             )
         return partial(_contrast, gamma=gamma, references=references)
-    given = tuple(map(int, references))
+    try:
+        given = tuple(map(index, references))
+    except TypeError:  # rows, or real numbers
+        given = ()
     if not given or len(set(given)) < len(given) or min(given) < 0:
         raise ValueError(
-            f"ifa.score.contrast: expected distinct indices of outputs as references, got {given}."
+            "ifa.score.contrast: expected distinct indices of outputs as references, got "
+            f"{references!r}. They are the same for every sample: where each has its own, explain "
+            "the samples of each reference by themselves."
         )
     return partial(_contrast, gamma=gamma, references=given)
 

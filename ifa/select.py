@@ -228,7 +228,7 @@ def _first(name: str, values: Tensor, count: int) -> Tensor:
 
 
 def _table(name: str, values: Any) -> Tensor:
-    table = as_tensor(values)
+    table = as_tensor(f"ifa.select.{name}", "values", values)
     dims = getattr(values, "dims", ())
     if table.ndim not in (1, 2) or table.shape[-1] == 0 or "channel" in dims[:-1]:
         raise ValueError(

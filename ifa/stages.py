@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ifa.chains import Chain, describe
+from ifa.checks import takes
 from ifa.declared import declare, declared
 from ifa.types import Builder, Features, Kernel, Map, Method, Step, Weighted
 
@@ -49,11 +50,13 @@ def weigh(kernel: Kernel) -> Step:
         advice = {
             "step": "It weighs already: put it in the chain as it is.",
             "builder": "It needs the network: give it as weight= of ifa.explain or ifa.analyze.",
+            "built": "It has its network: call it with inputs.",
         }[kind]
         raise TypeError(
             "ifa.weigh: expected a kernel (activations, gradients) -> weights, got the "
             f"{kind} {describe(kernel)}. {advice}"
         )
+    _check_kernel("ifa.weigh", "kernel", kernel)
     return partial(_weigh, kernel=kernel)
 
 
@@ -62,11 +65,12 @@ def _weigh(features: Features, *, kernel: Kernel) -> Weighted:
     expect("ifa.weigh", features, Features, "Give it what a tap returns.")
     activations, gradients, target = features
     weights = kernel(activations, gradients)
-    if weights.shape not in (activations.shape, activations.shape[:1]):
+    shape = weights.shape if isinstance(weights, Tensor) else None
+    if shape not in (activations.shape, activations.shape[:1]):
         raise ValueError(
             f"ifa.weigh: expected weights of shape {tuple(activations.shape[:1])} or "
-            f"{tuple(activations.shape)}, got {tuple(weights.shape)} from "
-            f"{getattr(kernel, '__name__', kernel)}. "
+            f"{tuple(activations.shape)}, got "
+            f"{type(weights).__name__ if shape is None else tuple(shape)} from {describe(kernel)}. "
             "A kernel sees one example; lift the chain with ifa.batched."
         )
     return Weighted(weights, activations, target)
@@ -122,6 +126,24 @@ def check_method(where: str, name: str, method: Any) -> None:
             f"{where}: expected {name} to be a kernel of ifa.weight, a step or a builder of "
             f"ifa.perturb, got {method!r}.{named or ' Take ifa.weight.fullcam, for one.'}"
         )
+    kind = declared(method, "kind", "kernel")
+    if kind == "built":
+        raise TypeError(
+            f"{where}: expected {name} to be a builder, got {method!r}, which has its network "
+            "already. Give the builder itself, its options bound with functools.partial."
+        )
+    if kind == "kernel":
+        _check_kernel(where, name, method)
+
+
+def _check_kernel(where: str, name: str, kernel: Any) -> None:
+    if not takes(kernel, 2):
+        raise TypeError(
+            f"{where}: expected {name} to be a kernel (activations, gradients) -> weights, as it "
+            f"is not declared, got {describe(kernel)}, which takes other arguments. Declare a "
+            "function Features -> Weighted with @ifa.step, one that takes the network with "
+            "@ifa.builder; bind options with functools.partial."
+        )
 
 
 def reads_gradients(method: Method) -> bool:
@@ -136,7 +158,8 @@ def reads_gradients(method: Method) -> bool:
 def weighing(weight: Any, where: str) -> Step:
     """Make a step of a kernel; a step is one already."""
     check_method(where, "weight", weight)
-    return weight if declared(weight, "kind", "kernel") == "step" else weigh(weight)
+    step = declared(weight, "kind", "kernel") == "step"
+    return weight if step else partial(_weigh, kernel=weight)
 
 
 def keep(mask: Any) -> Step:
@@ -166,7 +189,7 @@ def keep(mask: Any) -> Step:
     >>> ifa.keep(torch.tensor([[True, True], [False, True]]))(two).weights
     tensor([0., 7.])
     """
-    mask = by_output(mask)
+    mask = by_output("ifa.keep", "a mask", mask)
     if mask.ndim not in (1, 2):
         raise ValueError(
             "ifa.keep: expected a mask of shape (channel,) or (target, channel), "
@@ -345,20 +368,29 @@ def native(values: Any) -> Any:
     return np.array(values, dtype=values.dtype.newbyteorder("="))
 
 
-def as_tensor(values: Any) -> Tensor:
+def as_tensor(where: str, name: str, values: Any) -> Tensor:
     """Take a tensor as it is, and anything else (list, array, DataArray) as a copy."""
-    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.tensor(native(np.asarray(values)))
+    except (TypeError, ValueError):  # numpy's and torch's own words for what is no table of numbers
+        called = "Call it" if callable(values) else "Take one of its variables, or convert it"
+        raise TypeError(
+            f"{where}: expected {name} as a tensor, array or DataArray of numbers, got "
+            f"{describe(values) if callable(values) else type(values).__name__}. {called} first."
+        ) from None
 
 
-def by_output(values: Any) -> Tensor:
+def by_output(where: str, name: str, values: Any) -> Tensor:
     """Take values as a tensor with one row for each output up to the last, NaN where none is given.
 
     Only what is labeled by `target` is put in order; all else is taken as it is.
     """
-    table = as_tensor(values)
+    table = as_tensor(where, name, values)
     if getattr(values, "dims", ())[:1] != ("target",) or "target" not in values.coords:
         return table
-    targets = as_tensor(values["target"]).long()
+    targets = as_tensor(where, "target", values["target"]).long()
     if torch.equal(targets, torch.arange(len(targets))):
         return table
     shape = (int(targets.max()) + 1, *table.shape[1:])

@@ -1,6 +1,7 @@
 """The text of every error users meet: where, what was expected, what came, what to do."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -503,6 +504,262 @@ SCALE = ifa.Scale(torch.tensor(0.0), torch.tensor(1.0))
 def test_a_record_of_the_wrong_kind(step, record, text):
     with pytest.raises(TypeError, match=f"^{re.escape(text)}"):
         step(record)
+
+
+BATCH = (torch.ones(5, 3, 2, 4), torch.ones(5, 3, 2, 4), torch.ones(5, dtype=torch.int64))
+MAPS = ifa.Map(torch.ones(5, 2, 4), BATCH[2])
+CAM = ifa.weight.cam(nn.Sequential(nn.Conv1d(1, 3, 1), nn.Flatten(), nn.Linear(3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("where", "step", "record"),
+    [
+        ("ifa.weigh", ifa.weigh(ifa.weight.gradcam), ifa.Features(*BATCH)),
+        ("ifa.weight.cam", CAM, ifa.Features(*BATCH)),
+        ("ifa.keep", ifa.keep(torch.ones(3)), ifa.Weighted(*BATCH)),
+        ("ifa.combine", ifa.combine, ifa.Weighted(*BATCH)),
+        ("ifa.combine_blocks", ifa.combine_blocks(3), ifa.Weighted(*BATCH)),
+        ("ifa.combine_principal", ifa.combine_principal, ifa.Weighted(*BATCH)),
+        ("ifa.saturate", ifa.saturate(), MAPS),
+        ("ifa.fuse", ifa.fuse, (MAPS, MAPS)),
+        ("ifa.minmax", ifa.minmax, MAPS),
+        ("ifa.relu", ifa.chain(ifa.relu, ifa.minmax), MAPS),
+    ],
+)
+@pytest.mark.parametrize("targets", [(5,), (2, 5)], ids=str)
+def test_a_step_on_a_batch(where, step, record, targets):
+    of = torch.ones(targets, dtype=torch.int64)
+    several = where == "ifa.fuse"
+    given = tuple(one._replace(target=of) for one in record) if several else record
+    given = given if several else given._replace(target=of)
+    kind = type(record[0] if several else record).__name__
+    with says(
+        ValueError,
+        f"{where}: expected {kind} of one example, got a batch with targets {targets}. Lift the "
+        "chain over samples: ifa.batched(chain)(features).",
+    ):
+        step(given)
+
+
+# what is not what it seems: a function that was to be called, a record's neighbor, a name ---------
+
+
+def kernel_of_one(features):
+    return features
+
+
+def kernel_of_a_network(model, layer, example, *, score, grid, output):
+    return model
+
+
+EXPLAIN, NUMBERS = partial(ifa.explain, NET, IMAGES, 0, layer="conv1"), "DataArray of numbers, got "
+UNDECLARED = (
+    "to be a kernel (activations, gradients) -> weights, as it is not declared, got {}, which "
+    "takes other arguments. Declare a function Features -> Weighted with @ifa.step, one that "
+    "takes the network with @ifa.builder; bind options with functools.partial."
+)
+SCORECAM = ifa.perturb.scorecam(NET, "conv1", IMAGES)
+FUSED = "ifa.fuse: expected Map, got {}. Give maps as ifa.combine makes them."
+SCALED = (
+    "expected a Scale, got {}. Read one with ifa.scale_from(statistics), or make it: "
+    "ifa.Scale(low, high). To scale each map by itself put ifa.minmax into the chain as it is."
+)
+GRIDDED = (
+    "ifa.tap: expected grid to lay out (sample, ...) as (sample, channel, *space), got {}. Call "
+    "what makes one: grid=ifa.channels_last(), grid=ifa.tokens(prefix, space)."
+)
+OWN_SCALE = (
+    "ifa.explain: expected scale to be a Scale, statistics or the folder of a run, got {}. Make "
+    "one by hand: ifa.Scale(low, high)."
+)
+NOT_A_LAYER = "expected one layer's dataset, or a tree with one layer, got {}. Take a layer: stat"
+REFERENCES = "ifa.score.contrast: expected distinct indices of outputs as references, got {}. They "
+GAMMA = "expected gamma to be finite and not negative, got {}."
+
+MISTAKES = {
+    "weight is a name": (
+        lambda: EXPLAIN(weight="gradcam"),
+        "ifa.explain: expected weight to be a kernel of ifa.weight, a step or a builder of "
+        "ifa.perturb, got 'gradcam'. For a method by name: ifa.weight.gradcam.",
+    ),
+    "weight is a step that is not declared": (
+        lambda: EXPLAIN(weight=kernel_of_one),
+        f"ifa.explain: expected weight {UNDECLARED.format('kernel_of_one')}",
+    ),
+    "weight is a builder that is not declared": (
+        lambda: EXPLAIN(weight=kernel_of_a_network),
+        f"ifa.explain: expected weight {UNDECLARED.format('kernel_of_a_network')}",
+    ),
+    "weigh(step that is not declared)": (
+        lambda: ifa.weigh(kernel_of_one),
+        f"ifa.weigh: expected kernel {UNDECLARED.format('kernel_of_one')}",
+    ),
+    "weight is a builder that was called": (
+        lambda: EXPLAIN(weight=SCORECAM),
+        f"ifa.explain: expected weight to be a builder, got {SCORECAM!r}, which has its network "
+        "already. Give the builder itself, its options bound with functools.partial.",
+    ),
+    "weigh(cam(net))": (
+        lambda: ifa.weigh(CAM),
+        "ifa.weigh: expected a kernel (activations, gradients) -> weights, got the step "
+        "cam(matrix=float32(2, 3)). It weighs already: put it in the chain as it is.",
+    ),
+    "kernel returns two": (
+        lambda: ifa.weigh(lambda a, g: (a, g))(FEATURES),
+        "ifa.weigh: expected weights of shape (3,) or (3, 2, 4), got tuple from <lambda>. A kern",
+    ),
+    "kernel returns an array": (
+        lambda: ifa.weigh(lambda a, g: a.numpy())(FEATURES),
+        "ifa.weigh: expected weights of shape (3,) or (3, 2, 4), got ndarray from <lambda>. A ke",
+    ),
+    "rescale(minmax)": (lambda: ifa.rescale(ifa.minmax), f"ifa.rescale: {SCALED.format('minmax')}"),
+    "rescale(number)": (lambda: ifa.rescale(1.0), f"ifa.rescale: {SCALED.format('float')}"),
+    "unscale(name)": (lambda: ifa.unscale("affine"), f"ifa.unscale: {SCALED.format('str')}"),
+    "rescale(statistics)": (
+        lambda: ifa.rescale(xr.Dataset()),
+        f"ifa.rescale: {SCALED.format('Dataset')}",
+    ),
+    "scale is a pair": (lambda: EXPLAIN(scale=(0, 1)), OWN_SCALE.format("tuple")),
+    "scale is a tensor": (lambda: EXPLAIN(scale=torch.ones(2)), OWN_SCALE.format("Tensor")),
+    "scale is a run that is not there": (
+        lambda: EXPLAIN(scale="nowhere"),
+        "ifa.open: expected a run at nowhere, got nothing there. Give the folder that was store=",
+    ),
+    "scale_from(tensor)": (
+        lambda: ifa.scale_from(torch.ones(3)),
+        f"ifa.scale_from: {NOT_A_LAYER.format('Tensor')}",
+    ),
+    "scale_from(None)": (
+        lambda: ifa.scale_from(None),
+        f"ifa.scale_from: {NOT_A_LAYER.format('NoneType')}",
+    ),
+    "scale_from(samples)": (
+        lambda: ifa.scale_from(xr.Dataset({"map_max": ("sample", [1.0])})),
+        f"ifa.scale_from: {NOT_A_LAYER.format('a table of samples')}",
+    ),
+    "difference(tensor)": (
+        lambda: ifa.difference(torch.ones(3)),
+        f"ifa.difference: {NOT_A_LAYER.format('Tensor')}",
+    ),
+    "keep(rule)": (
+        lambda: ifa.keep(ifa.select.largest),
+        f"ifa.keep: expected a mask as a tensor, array or {NUMBERS}largest. Call it first.",
+    ),
+    "keep(None)": (
+        lambda: ifa.keep(None),
+        f"ifa.keep: expected a mask as a tensor, array or {NUMBERS}NoneType. Take one of its var",
+    ),
+    "mask is a rule": (
+        lambda: EXPLAIN(mask=ifa.select.largest),
+        f"ifa.keep: expected a mask as a tensor, array or {NUMBERS}largest. Call it first.",
+    ),
+    "select of a tree": (
+        lambda: ifa.select.largest(xr.DataTree(), ratio=0.1),
+        f"ifa.select.largest: expected values as a tensor, array or {NUMBERS}DataTree. Take one",
+    ),
+    "masking with a name": (
+        lambda: ifa.evaluate.feature_perturbation(NET, "conv1", IMAGES, "largest"),
+        f"ifa.evaluate.feature_perturbation: expected a mask as a tensor, array or {NUMBERS}str.",
+    ),
+    "grid was not called": (
+        lambda: EXPLAIN(grid=ifa.channels_last),
+        GRIDDED.format("channels_last"),
+    ),
+    "grid is a size": (lambda: EXPLAIN(grid=(5, 3)), GRIDDED.format("(5, 3)")),
+    "grid was not called, of tokens": (
+        lambda: EXPLAIN(grid=ifa.tokens),
+        "ifa.tokens: expected a number of prefix tokens, got Tensor. It makes what grid= takes: "
+        "call it, grid=ifa.tokens(1, (14, 14)).",
+    ),
+    "fuse(tensors)": (lambda: ifa.fuse([torch.ones(3, 3)]), FUSED.format("Tensor")),  # pyright: ignore
+    "fuse(tensor)": (lambda: ifa.fuse(torch.ones(3, 3)), FUSED.format("Tensor")),  # pyright: ignore
+    "fuse(map)": (lambda: ifa.fuse(MAP), FUSED.format("Tensor")),  # pyright: ignore
+    "fuse(weighted)": (lambda: ifa.fuse([WEIGHTED]), FUSED.format("Weighted")),  # pyright: ignore
+    "score was not called": (
+        lambda: EXPLAIN(score=ifa.score.contrast),
+        "ifa.tap: expected a score (output, target) -> scalar, got contrast, which takes other "
+        "arguments. If it makes a score call it: ifa.score.contrast().",
+    ),
+    "references of each sample": (
+        lambda: ifa.score.contrast(references=[1, 2, 1]),
+        REFERENCES.format([1, 2, 1]),
+    ),
+    "references in rows": (
+        lambda: ifa.score.contrast(references=[[1], [2]]),  # pyright: ignore
+        REFERENCES.format([[1], [2]]),
+    ),
+    "references between outputs": (
+        lambda: ifa.score.contrast(references=[0.5]),  # pyright: ignore
+        REFERENCES.format([0.5]),
+    ),
+    **{
+        f"contrast(gamma={gamma!r})": (
+            partial(ifa.score.contrast, gamma=gamma),
+            f"ifa.score.contrast: {GAMMA.format(repr(gamma))}",
+        )
+        for gamma in (float("nan"), float("inf"), -1.0, "much", None)
+    },
+    "saturate(gamma=nan)": (
+        lambda: ifa.saturate(gamma=float("nan")),
+        f"ifa.saturate: {GAMMA.format('nan')}",
+    ),
+    "gallery of a tensor": (
+        lambda: ifa.plot.gallery(IMAGES, torch.ones(3, 7, 5)),  # pyright: ignore
+        "ifa.plot.gallery: expected a mapping of names to maps, one for each of 3 images, got "
+        "Tensor. Name the kind: {'fullcam': maps}.",
+    ),
+    "gallery of fewer maps": (
+        lambda: ifa.plot.gallery(IMAGES, {"fullcam": torch.ones(2, 7, 5)}),
+        "ifa.plot.gallery: expected a mapping of names to maps, one for each of 3 images, got [2]",
+    ),
+    "gallery of no maps": (
+        lambda: ifa.plot.gallery(IMAGES, {}),
+        "ifa.plot.gallery: expected a mapping of names to maps, one for each of 3 images, got 0 ",
+    ),
+    "a kernel is no method of a table": (
+        lambda: ifa.contest.table(
+            NET, [(IMAGES[0], 0)], {"a": ifa.weight.gradcam}, {"b": ifa.evaluate.confidence}
+        ),
+        "ifa.contest.table: expected method 'a' to be (model, inputs, target) -> maps, got <func",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_ordinary_mistakes(mistake):
+    call, text = MISTAKES[mistake]
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(text)}"):
+        call()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of zero inputs; what counts is what is taken
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layer": NET.conv1},
+        {"weight": ifa.perturb.scorecam},
+        {"weight": ifa.weigh(ifa.weight.gradcam)},
+        {"inputs": (IMAGES,)},
+    ],
+    ids=["module", "builder", "step", "tuple"],
+)
+def test_what_is_taken_as_it_looks(options):
+    options = {"inputs": IMAGES, "layer": "conv1", "target": 0, **options}
+    assert ifa.explain(NET, **options).shape == (3, 7, 5)
+
+
+@pytest.mark.parametrize("name", ["eigencam", "eigengradcam"])
+def test_a_sample_that_is_not_finite_does_not_spoil_its_neighbors(name):
+    torch.manual_seed(0)
+    images = torch.randn(3, 2, 7, 5)
+    options = {"layer": "conv1", "weight": getattr(ifa.weight, name), "rectify": False}
+    want = ifa.explain(NET, images, 0, **options)
+    for bad in (torch.nan, torch.inf):
+        spoiled = images.clone()
+        spoiled[1, 0, 3, 2] = bad
+        found = ifa.explain(NET, spoiled, 0, **options)
+        assert found[1].isnan().all()
+        torch.testing.assert_close(found[::2], want[::2])
 
 
 def test_masks():

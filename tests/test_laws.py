@@ -185,15 +185,16 @@ def test_chain(law):
 
 SCALE = ifa.Scale(torch.tensor(-1.0), torch.tensor([3.0]).squeeze())
 SHIFTED = {n: ifa.Positions(torch.linspace(-1, 1, n), torch.linspace(2, 0.5, n)) for n in range(4)}
+SIZE = (7, 4, 5)
 STEPS = {
     "clip": ifa.clip(-1, 2),
     "minmax": ifa.minmax,
-    "place": lambda value: ifa.place(SHIFTED[value.values.ndim], (7, 4, 5)[: value.values.ndim])(
+    "place": lambda value: ifa.place(SHIFTED[min(3, value.values.ndim)], SIZE[: value.values.ndim])(
         value
     ),
     "relu": ifa.relu,
     "rescale": ifa.rescale(SCALE),
-    "resize": lambda value: ifa.resize((7, 4, 5)[: value.values.ndim])(value),
+    "resize": lambda value: ifa.resize(SIZE[: value.values.ndim])(value),
     "unscale": ifa.unscale(SCALE),
 }
 # Steps of other records, and what is no step.

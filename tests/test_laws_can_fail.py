@@ -545,6 +545,7 @@ RED = [
     (laws.a_step_over_a_batch_equals_a_loop, RememberingStep()),
     (laws.a_step_leaves_its_input, relu_in_place),
     (laws.a_step_leaves_its_input, next_target),
+    (laws.a_step_refuses_a_batch, lambda value: value),
     (laws.low_and_high_go_to_the_limits, without_low, affine[1]),
     (laws.low_and_high_go_to_the_limits, affine[0], unchanged),
     (laws.a_limit_of_zero_is_honoured, step_of(zero_is_missing), affine[1]),

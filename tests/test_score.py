@@ -16,7 +16,7 @@ CHOICES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "probability": (score.probability, (6,)),
     "log_probability": (score.log_probability, (6,)),
     "contrast": (score.contrast(), (6,)),
-    "contrast, one": (score.contrast(gamma=-0.3, references=1), (6,)),
+    "contrast, one": (score.contrast(gamma=0.3, references=1), (6,)),
     "contrast, all": (score.contrast(references=99), (6,)),
     "contrast, given": (score.contrast(references=[4, 2]), (6,)),
     "region": (score.region(), (6, 4, 5)),
@@ -40,7 +40,7 @@ def reference(name: str, z: np.ndarray, t: int) -> float:
         return p if name == "probability" else np.log(p)
     if name.startswith("contrast"):
         others = sorted((d for d in range(len(z)) if d != t), key=lambda d: abs(z[d] - z[t]))
-        gamma = -0.3 if name == "contrast, one" else 0.6
+        gamma = 0.3 if name == "contrast, one" else 0.6
         chosen = others[: {"contrast, one": 1, "contrast": 3}.get(name, 99)]
         if name == "contrast, given":
             chosen = [d for d in (4, 2) if d != t]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ifa import perturb, weight
+from ifa.checks import takes
 from ifa.declared import declare, declared
 from ifa.explanation import explain
 from ifa.network.inputs import at, grid_place, space_of
@@ -222,7 +223,7 @@ def _with_model(model: nn.Module, inputs: Inputs, target: Any, *, explain: Expla
 
 def explaining(where: str, name: str, method: Any) -> Method:
     """Take a method of a table."""
-    if not callable(method):
+    if not callable(method) or not takes(method, 3):
         raise TypeError(
             f"{where}: expected method {name!r} to be (model, inputs, target) -> maps, got "
             f"{method!r}. Take one of ifa.contest.cam_methods, or ifa.contest.with_model(...)."

@@ -88,7 +88,7 @@ class Channels:
 
     def _rows(self, mask: Any, channels: int, target: Tensor | None) -> Tensor:
         """Return a mask as a boolean tensor whose rows, if it has them, are the outputs."""
-        plain = as_tensor(mask)
+        plain = as_tensor(self._where, "a mask", mask)
         if plain.dtype != torch.bool or plain.ndim not in (1, 2) or plain.shape[-1] != channels:
             raise ValueError(
                 f"{self._where}: expected a boolean mask ({channels},) or (output, {channels}), "
@@ -96,7 +96,7 @@ class Channels:
             )
         if plain.ndim == 1:
             return plain
-        table = by_output(mask)  # NaN where no row is given
+        table = by_output(self._where, "a mask", mask)  # NaN where no row is given
         known = (~table.isnan().any(1)).tolist()
         wanted = range(len(known)) if target is None else target.unique().tolist()
         missing = [index for index in wanted if not (0 <= index < len(known) and known[index])]

@@ -19,6 +19,7 @@ from torch.func import debug_unwrap, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ifa.chains import describe
+from ifa.checks import takes
 from ifa.declared import declared
 from ifa.network.budgets import budget
 from ifa.network.inputs import count, device_of
@@ -44,6 +45,11 @@ def check_score(where: str, score: Any) -> None:
         raise TypeError(
             f"{where}: expected a score (output, target) -> scalar, got {score!r}. "
             "Take one of ifa.score, e.g. ifa.score.logit."
+        )
+    if not takes(score, 2):
+        raise TypeError(
+            f"{where}: expected a score (output, target) -> scalar, got {describe(score)}, which "
+            "takes other arguments. If it makes a score call it: ifa.score.contrast()."
         )
 
 

@@ -29,6 +29,7 @@ from ifa.network.sites import Sites, examine
 from ifa.network.targets import as_targets, predicted
 from ifa.progress import Progress, reporting
 from ifa.taps.defaults import choose
+from ifa.taps.grids import check_grid
 from ifa.taps.heads import Head, cut
 from ifa.taps.layouts import infer_grid
 from ifa.types import Grid, Inputs, Layer, Output, Score, Weighted
@@ -71,6 +72,7 @@ class Network:
         check_score(self.where, score)
         self._model = plain(model)
         traced = examine(self._model, example, output, self.where)
+        check_grid(self.where, grid)
         self.place = grid_place(self.where, example, grid_of)
         gridded = at(example, self.place)
         options: dict[str, Any] = {"place": self.place, "grid": grid, "output": output}
@@ -157,6 +159,8 @@ Weigh = Callable[[Sample, Advance], Tensor]
 
 class Perturbation:
     """A pure function ``(inputs, target=None) -> Weighted``. Build it with `ifa.perturb`."""
+
+    kind = "built"
 
     def __init__(
         self, network: Network, weigh: Weigh, units: int, progress: Progress, options: str

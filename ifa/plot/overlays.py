@@ -139,6 +139,14 @@ def gallery(
     """
     from matplotlib import pyplot as plt
 
+    lengths = {len(values) for values in maps.values()} if isinstance(maps, Mapping) else None
+    if lengths != {len(images)}:
+        raise TypeError(
+            "ifa.plot.gallery: expected a mapping of names to maps, one for each of "
+            f"{len(images)} images, got "
+            f"{type(maps).__name__ if lengths is None else f'{[*lengths] or 0} of them'}. "
+            "Name the kind: {'fullcam': maps}."
+        )
     rows = 1 + len(maps)
     if axes is None:
         size = (0.9 * len(images) + 1.2, 1.0 * rows)

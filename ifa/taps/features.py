@@ -41,6 +41,7 @@ from ifa.score import logit
 from ifa.taps.cautions import heed, zero_gradient
 from ifa.taps.compiled import compile_pieces, pieces
 from ifa.taps.defaults import choose
+from ifa.taps.grids import check_grid
 from ifa.taps.layouts import infer_grid, next_norm
 from ifa.types import Features, Grid, Inputs, Layer, Output, Score, Step
 
@@ -88,6 +89,7 @@ def prepare(
     traced = examine(model, example, output, "ifa.tap")
     single = layers is None or isinstance(layers, str | nn.Module)
     asked: tuple[Any, ...] = (layers,) if single else tuple(layers)  # pyright: ignore
+    check_grid("ifa.tap", grid)
     place = grid_place("ifa.tap", example, grid_of)
     choosing = partial(choose, place=place, grid=grid, output=output)
     names = [choosing(model, traced, layer, example, "ifa.tap") for layer in asked]

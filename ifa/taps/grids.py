@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ifa.checks import takes
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,16 @@ class ChannelsLast:
         return values.movedim(1, -1)
 
 
+def check_grid(where: str, grid: Any) -> None:
+    """Raise unless a grid is None or lays out a tensor."""
+    if grid is not None and (not callable(grid) or not takes(grid, 1)):
+        raise TypeError(
+            f"{where}: expected grid to lay out (sample, ...) as (sample, channel, *space), got "
+            f"{getattr(grid, '__name__', repr(grid))}. Call what makes one: "
+            "grid=ifa.channels_last(), grid=ifa.tokens(prefix, space)."
+        )
+
+
 def tokens(prefix: int = 1, grid: tuple[int, ...] = (14, 14)) -> Tokens:
     r"""Lay a token sequence out on its grid: what `ifa.tap(..., grid=)` takes for transformers.
 
@@ -98,6 +111,11 @@ def tokens(prefix: int = 1, grid: tuple[int, ...] = (14, 14)) -> Tokens:
     True
     """
     grid = tuple(grid)
+    if not isinstance(prefix, int):
+        raise TypeError(
+            f"ifa.tokens: expected a number of prefix tokens, got {type(prefix).__name__}. "
+            "It makes what grid= takes: call it, grid=ifa.tokens(1, (14, 14))."
+        )
     if prefix < 0 or not grid or min(grid) < 1:
         raise ValueError(
             f"ifa.tokens: expected prefix >= 0 and a positive grid, got {prefix}, {grid}."

@@ -118,7 +118,25 @@ def a_step_leaves_its_input(step: Step, *, maps: Drawn = None, examples: int | N
     hold(law, examples)
 
 
-STEP = (a_step_over_a_batch_equals_a_loop, a_step_leaves_its_input)
+def a_step_refuses_a_batch(step: Step, *, maps: Drawn = None, examples: int | None = None) -> None:
+    """A batch is no example: a step says so, and names `ifa.batched`.
+
+    `maps`, if given, draws records with a leading sample axis.
+    """
+
+    @given(either(maps, strategies.maps(samples=True)))
+    def law(batch: Any) -> None:
+        said = ""
+        try:
+            step(batch)
+        except ValueError as error:
+            said = str(error)
+        assert "ifa.batched" in said, f"expected ifa.batched to be named, got {said!r}"
+
+    hold(law, examples)
+
+
+STEP = (a_step_over_a_batch_equals_a_loop, a_step_leaves_its_input, a_step_refuses_a_batch)
 
 
 def placing_evenly_is_resizing(place: Any, *, examples: int | None = None) -> None:

@@ -52,6 +52,7 @@ from ifa.testing.chain_laws import a_step_leaves_its_input as a_step_leaves_its_
 from ifa.testing.chain_laws import (
     a_step_over_a_batch_equals_a_loop as a_step_over_a_batch_equals_a_loop,
 )
+from ifa.testing.chain_laws import a_step_refuses_a_batch as a_step_refuses_a_batch
 from ifa.testing.chain_laws import an_empty_chain_is_the_identity as an_empty_chain_is_the_identity
 from ifa.testing.chain_laws import chaining_is_associative as chaining_is_associative
 from ifa.testing.chain_laws import placing_evenly_is_resizing as placing_evenly_is_resizing

@@ -36,7 +36,8 @@ def eigencam(
     Returns
     -------
     (channel,)
-        Weights of unit length, or zeros where no channel varies. The map has the activations' unit.
+        Weights of unit length, zeros where no channel varies, NaN where an activation is not
+        finite. The map has the activations' unit.
 
     References
     ----------
@@ -94,8 +95,13 @@ def eigengradcam(
 
 
 def first_direction(values: Tensor, centered: bool = True) -> Tensor:
-    """First right singular vector of (space, channel), its sign fixed; zero if nothing varies."""
+    """First right singular vector of (space, channel), its sign fixed; zero if nothing varies.
+
+    NaN in, NaN out, as everywhere; the decomposition itself would raise, also for other samples.
+    """
     rows = values.reshape(len(values), -1).T  # (space, channel)
+    finite = rows.isfinite().all()
+    rows = torch.where(finite, rows, torch.zeros_like(rows))
     largest = rows.abs().amax()
     rows = rows / torch.where(largest > 0, largest, torch.ones_like(largest))
     matrix = rows - rows.mean(0) if centered else rows
@@ -106,4 +112,5 @@ def first_direction(values: Tensor, centered: bool = True) -> Tensor:
     direction = torch.where(agreement < 0, -direction, direction)
     # of maps that are constant up to rounding, no direction is first
     size = rows.shape[0] * torch.finfo(rows.dtype).eps
-    return torch.where(singular[0] > size, direction, torch.zeros_like(direction))
+    direction = torch.where(singular[0] > size, direction, torch.zeros_like(direction))
+    return torch.where(finite, direction, torch.full_like(direction, torch.nan))
