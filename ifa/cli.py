@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ifa.types import Statistics
+
 app = typer.Typer(
     name="ifa",
     help="Integrated Feature Analysis: what a trained network uses, over a population of samples.",
@@ -278,7 +280,9 @@ def _read(reference: str) -> tuple[Any, Any]:
     return collate("ifa", dataset, range(min(2, len(dataset)))).inputs, dataset
 
 
-def _of_run(statistics: Any, layer: str | None, weight: str | None) -> tuple[str | None, str]:
+def _of_run(
+    statistics: Statistics, layer: str | None, weight: str | None
+) -> tuple[str | None, str]:
     """Take the layer and the weighting of a run, where they are not named."""
     from ifa.network.identity import read_origin
 

@@ -17,14 +17,14 @@ from ifa.scaling import Scale, rescale, scale_from
 from ifa.score import logit
 from ifa.stages import combine, keep, relu
 from ifa.taps.weighings import Weighing
-from ifa.types import Grid, Inputs, Map, Method, Output, Score, Step
+from ifa.types import Grid, Inputs, Map, Method, Output, Score, Step, Target
 from ifa.weight import fullcam
 
 
 def explain(
     model: nn.Module,
     inputs: Inputs,
-    target: Any = None,
+    target: Target = None,
     *,
     layer: str | nn.Module | None = None,
     weight: Method = fullcam,

@@ -13,7 +13,7 @@ from ifa.checks import check_size
 from ifa.network.inputs import at, grid_place, put
 from ifa.resizing import resized
 from ifa.stages import expect
-from ifa.types import Inputs, Map, Step, Weighted
+from ifa.types import Inputs, Map, Step, Target, Weighted
 from ifa.weight.eigencam import first_direction
 
 How = Literal["max", "mean", "product"]
@@ -233,7 +233,7 @@ def augmented(
             f"one flip and scale, got {flips} and {scales}. No flip is the empty tuple ()."
         )
 
-    def explain_augmented(inputs: Inputs, target: Any = None) -> Tensor:
+    def explain_augmented(inputs: Inputs, target: Target = None) -> Tensor:
         place = grid_place("ifa.augmented", inputs)
         image = at(inputs, place)
         passes = [

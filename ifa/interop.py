@@ -12,6 +12,7 @@ from ifa.network.inputs import refuse_inference_mode
 from ifa.network.outputs import pick
 from ifa.network.replicas import refuse_random_or_coupled
 from ifa.network.targets import as_targets, predicted
+from ifa.types import Target
 
 Attribution = Callable[..., Tensor]
 
@@ -136,7 +137,7 @@ def captum(attribution: Any, *, seed: int = 0, **options: Any) -> Attribution:
             f"{type(attribution).__name__}. Give e.g. captum.attr.Saliency(model)."
         )
 
-    def attributed(inputs: Tensor, target: Any = None) -> Tensor:
+    def attributed(inputs: Tensor, target: Target = None) -> Tensor:
         refuse_inference_mode(where)
         if isinstance(forward, nn.Module):
             refuse_random_or_coupled(forward, where)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ifa.network.identity import Origin, read_origin
 from ifa.reduce.statistics import one_layer
 from ifa.stages import as_tensor, by_output, expect, row
-from ifa.types import Map, Step
+from ifa.types import Map, Statistics, Step
 
 # Where the tanh scale puts the two limits.
 TANH_LOW, TANH_HIGH = 0.05, 0.95
@@ -65,7 +65,7 @@ class Scale(_Limits):
 
 
 def scale_from(
-    statistics: Any,
+    statistics: Statistics,
     *,
     upper: float = 0.90,
     lower: float = 0.50,

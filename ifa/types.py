@@ -21,6 +21,10 @@ Builder = Callable[..., Any]
 Method = Kernel | Step | Builder
 # a layer: its dotted name, or the module itself
 Layer = str | nn.Module
+# a population's result: an xarray Dataset of one layer, or a DataTree; xarray is not imported here
+Statistics = Any
+# what is explained: None for the prediction, an int, (sample,), or (target, sample)
+Target = Tensor | Sequence[int] | int | None
 # (inputs, target) -> maps at the inputs' size
 Explain = Callable[..., Tensor]
 # a tensor, or any tree of tensors, with one leading sample axis

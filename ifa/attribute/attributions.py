@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ifa.checks import check_count
 from ifa.network.inputs import check_batch, floating, over, split, tensors_of
 from ifa.network.scorers import Scorer
-from ifa.types import Inputs, Output, Score
+from ifa.types import Inputs, Output, Score, Target
 
 
 class Attributed(NamedTuple):
@@ -50,14 +50,14 @@ class Attribution:
         name = self._scorer.where.rpartition(".")[2]
         return f"{name}({self._scorer!r}{self._options})"
 
-    def __call__(self, inputs: Inputs, target: Any = None) -> Any:
+    def __call__(self, inputs: Inputs, target: Target = None) -> Any:
         """Return the attribution of every sample, of every target where there are many.
 
         Of a tree it is one, with None where there is nothing attributed.
         """
         return self._method(self._scorer, inputs, self.targets(inputs, target))
 
-    def targets(self, inputs: Inputs, target: Any = None) -> Tensor:
+    def targets(self, inputs: Inputs, target: Target = None) -> Tensor:
         """Return what is explained of these inputs, (sample,) or (target, sample) int64."""
         where = self._scorer.where
         check_batch(where, inputs)
@@ -81,7 +81,7 @@ class Complete(Attribution):
         super().__init__(scorer, method, options, **chunks)
         self._observe = observe
 
-    def observe(self, inputs: Inputs, target: Any = None) -> Attributed:
+    def observe(self, inputs: Inputs, target: Target = None) -> Attributed:
         """Return the attribution with what it should sum to, and the gap that is left."""
         return self._observe(self._scorer, inputs, self.targets(inputs, target))
 

@@ -11,7 +11,7 @@ from ifa.attribute.attributions import wide
 from ifa.chains import describe
 from ifa.checks import check_choice
 from ifa.network.inputs import at, came, grid_place, named, over, put
-from ifa.types import Inputs
+from ifa.types import Inputs, Target
 
 Attribute = Callable[..., Any]
 
@@ -40,11 +40,11 @@ class Transformed:
     def __repr__(self) -> str:
         return f"{self._name}({describe(self._base)}{self._options and ', '}{self._options})"
 
-    def __call__(self, inputs: Inputs, target: Any = None) -> Any:
+    def __call__(self, inputs: Inputs, target: Target = None) -> Any:
         """Return the attribution of every sample, of every target where there are many."""
         return self._change(self._base, inputs, self.targets(inputs, target))
 
-    def targets(self, inputs: Inputs, target: Any = None) -> Any:
+    def targets(self, inputs: Inputs, target: Target = None) -> Any:
         """Return what is explained: for None the prediction on the inputs as they are."""
         if hasattr(self._base, "targets"):
             return self._base.targets(inputs, target)  # pyright: ignore

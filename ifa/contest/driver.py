@@ -183,7 +183,7 @@ def _one_shard(
     scorer = plan.scorer
     label = class_labels(_WHERE, batch, samples.start, scorer.outputs(inputs) or 1)
     prediction = targets_of(scorer, inputs, None, chunk_of(_WHERE, None, inputs))
-    asked = {"predicted": prediction, "label": label}.get(str(plan.targets), plan.targets)
+    asked: Any = {"predicted": prediction, "label": label}.get(str(plan.targets), plan.targets)
     target = scorer.targets(inputs, asked)
     values, blank, nonfinite = [], [], []
     columns: list[str] = []

@@ -16,7 +16,7 @@ from ifa.network.inputs import at, grid_place, space_of
 from ifa.noise import noise as normal
 from ifa.stages import builder
 from ifa.taps.weighings import Weighing
-from ifa.types import Explain, Inputs, Weighted
+from ifa.types import Explain, Inputs, Target, Weighted
 
 
 class Method(NamedTuple):
@@ -216,7 +216,7 @@ def with_model(explain: Explain) -> Explain:
 
 
 @declare(has_model=True)
-def _with_model(model: nn.Module, inputs: Inputs, target: Any, *, explain: Explain) -> Tensor:
+def _with_model(model: nn.Module, inputs: Inputs, target: Target, *, explain: Explain) -> Tensor:
     del model
     return explain(inputs, target)
 

@@ -1,18 +1,17 @@
 """Redundancy: channels that say the same, and channels that say nothing."""
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
 from ifa.diagnose.corrections import check_alpha, corrected
 from ifa.diagnose.rows import Table, table_of
+from ifa.types import Statistics
 
 _WHERE = "ifa.diagnose.redundancy"
 
 
 def redundancy(
-    statistics: Any,
+    statistics: Statistics,
     layer: str | None = None,
     *,
     threshold: float = 0.95,

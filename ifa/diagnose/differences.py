@@ -7,12 +7,13 @@ import xarray as xr
 
 from ifa.diagnose.corrections import check_alpha, corrected
 from ifa.diagnose.rows import statistics_of
+from ifa.types import Statistics
 
 _WHERE = "ifa.diagnose.agreement"
 
 
 def agreement(
-    statistics: Any,
+    statistics: Statistics,
     other: Any,
     layer: str | None = None,
     *,

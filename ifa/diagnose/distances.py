@@ -1,18 +1,19 @@
 """Outliers: samples far from their class in feature space, or with a map unlike its maps."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from ifa.diagnose.corrections import check_alpha, corrected
 from ifa.diagnose.rows import table_of
+from ifa.types import Statistics
 
 _WHERE = "ifa.diagnose.outliers"
 
 
 def outliers(
-    statistics: Any,
+    statistics: Statistics,
     layer: str | None = None,
     *,
     method: Literal["covariance", "forest"] = "covariance",

@@ -7,12 +7,13 @@ import xarray as xr
 
 from ifa.diagnose.corrections import check_alpha, corrected
 from ifa.diagnose.rows import Table, table_of
+from ifa.types import Statistics
 
 _WHERE = "ifa.diagnose.shift"
 
 
 def shift(
-    statistics: Any,
+    statistics: Statistics,
     other: Any,
     layer: str | None = None,
     *,

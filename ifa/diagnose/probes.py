@@ -7,12 +7,13 @@ import xarray as xr
 
 from ifa.diagnose.corrections import check_alpha, corrected
 from ifa.diagnose.rows import table_of
+from ifa.types import Statistics
 
 _WHERE = "ifa.diagnose.confounders"
 
 
 def confounders(
-    statistics: Any,
+    statistics: Statistics,
     nuisance: Any,
     layer: str | None = None,
     *,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ifa.reduce.statistics import one_layer
+from ifa.types import Statistics
 
 
 class Table(NamedTuple):
@@ -27,14 +28,14 @@ class Table(NamedTuple):
         return np.unique(self.target)
 
 
-def statistics_of(statistics: Any, layer: str | None, where: str) -> Any:
+def statistics_of(statistics: Statistics, layer: str | None, where: str) -> Any:
     """One layer's statistics, from a statistics or a dataset."""
     if layer is None:
         return one_layer(statistics, where)
     return statistics[_known(statistics, layer, where)].to_dataset()
 
 
-def table_of(statistics: Any, layer: str | None, where: str) -> Table:
+def table_of(statistics: Statistics, layer: str | None, where: str) -> Table:
     """Lay the samples of a run out as a table with a row for each explained target."""
     layer = _known(statistics, layer, where)
     if "samples" not in statistics.children or "importance" not in statistics[f"samples/{layer}"]:
@@ -70,7 +71,7 @@ def table_of(statistics: Any, layer: str | None, where: str) -> Table:
     )
 
 
-def _known(statistics: Any, layer: str | None, where: str) -> str:
+def _known(statistics: Statistics, layer: str | None, where: str) -> str:
     layers = [name for name in getattr(statistics, "children", {}) if name != "samples"]
     if layer is None and len(layers) == 1:
         return layers[0]

@@ -18,7 +18,7 @@ from ifa.progress import Progress, reporting
 from ifa.reduce.statistics import difference
 from ifa.store.items import check_data, class_labels, collate, numbers_of, real_labels
 from ifa.taps import cut
-from ifa.types import Inputs
+from ifa.types import Inputs, Statistics
 
 _WHERE = "ifa.diagnose.principal_features"
 Metric = Literal["accuracy", "auroc", "r"]
@@ -28,7 +28,7 @@ def principal_features(
     model: nn.Module,
     layer: str,
     data: Any,
-    statistics: Any,
+    statistics: Statistics,
     *,
     by: Literal["importance", "difference", "greedy"] = "difference",
     metric: Metric = "accuracy",

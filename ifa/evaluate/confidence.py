@@ -12,7 +12,7 @@ from ifa.declared import declare
 from ifa.evaluate.masking import Case
 from ifa.evaluate.regions import quantile
 from ifa.score import probability
-from ifa.types import Inputs, Output, Score
+from ifa.types import Inputs, Output, Score, Target
 
 
 class Confidence(NamedTuple):
@@ -30,7 +30,7 @@ def confidence(
     model: nn.Module,
     inputs: Inputs,
     maps: Any,
-    target: Any = None,
+    target: Target = None,
     *,
     keep: bool = True,
     threshold: float | None = None,

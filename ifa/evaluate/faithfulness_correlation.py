@@ -12,7 +12,7 @@ from ifa.evaluate.coefficients import correlation
 from ifa.evaluate.masking import Case
 from ifa.noise import noise
 from ifa.score import probability
-from ifa.types import Inputs, Output, Score
+from ifa.types import Inputs, Output, Score, Target
 
 
 @declare(takes="maps")
@@ -20,7 +20,7 @@ def faithfulness_correlation(
     model: nn.Module,
     inputs: Inputs,
     maps: Any,
-    target: Any = None,
+    target: Target = None,
     *,
     draws: int = 100,
     size: int | None = None,

@@ -11,7 +11,7 @@ from ifa.declared import declare
 from ifa.evaluate.masking import Case, drawn, says_nothing
 from ifa.network.inputs import at, named, put, take, written
 from ifa.score import probability
-from ifa.types import Inputs, Output, Score
+from ifa.types import Inputs, Output, Score, Target
 
 
 @declare(takes="maps")
@@ -19,7 +19,7 @@ def infidelity(
     model: nn.Module,
     inputs: Inputs,
     maps: Any,
-    target: Any = None,
+    target: Target = None,
     *,
     draws: int = 50,
     stdev: float = 0.1,

@@ -10,7 +10,7 @@ from ifa.declared import declare
 from ifa.evaluate.curves import Curve, removed
 from ifa.evaluate.masking import Case
 from ifa.score import probability
-from ifa.types import Inputs, Output, Score
+from ifa.types import Inputs, Output, Score, Target
 
 
 @declare(takes="maps")
@@ -18,7 +18,7 @@ def insertion(
     model: nn.Module,
     inputs: Inputs,
     maps: Any,
-    target: Any = None,
+    target: Target = None,
     *,
     score: Score = probability,
     baseline: Baseline = 0.0,

@@ -30,7 +30,7 @@ from ifa.network.inputs import (
 from ifa.network.outputs import map_tensors
 from ifa.network.scorers import Scorer
 from ifa.noise import chunks
-from ifa.types import Inputs, Output, Score
+from ifa.types import Inputs, Output, Score, Target
 
 # How many numbers a portion of inputs has by default, and how many inputs at most.
 _NUMBERS, _INPUTS = 2**22, 256
@@ -65,7 +65,7 @@ class Case:
         model: nn.Module,
         inputs: Inputs,
         maps: Any,
-        target: Any,
+        target: Target,
         score: Score,
         baseline: Baseline,
         chunk: int | None,
@@ -196,7 +196,7 @@ def chunk_of(where: str, chunk: int | None, inputs: Inputs) -> int:
     return chunk
 
 
-def targets_of(scorer: Scorer, inputs: Inputs, target: Any, chunk: int) -> Tensor:
+def targets_of(scorer: Scorer, inputs: Inputs, target: Target, chunk: int) -> Tensor:
     """Return checked targets; the prediction, if there are none, in portions."""
     if target is not None:
         return scorer.targets(inputs, target)

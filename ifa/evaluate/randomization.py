@@ -21,7 +21,7 @@ from ifa.network.scorers import Scorer
 from ifa.noise import chunks
 from ifa.progress import Progress, reporting
 from ifa.score import logit
-from ifa.types import Inputs, Output
+from ifa.types import Inputs, Output, Target
 
 _WHERE = "ifa.evaluate.randomization"
 
@@ -38,7 +38,7 @@ def randomization(
     model: nn.Module,
     explain: Callable[..., Tensor],
     inputs: Inputs,
-    target: Any = None,
+    target: Target = None,
     *,
     order: Order = "cascade",
     seed: int = 0,

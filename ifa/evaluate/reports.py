@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ifa.types import Statistics
+
 _WHERE = "ifa.evaluate.classification_report"
 
 
-def classification_report(statistics: Any) -> xr.Dataset:
+def classification_report(statistics: Statistics) -> xr.Dataset:
     r"""Report accuracy, precision, recall and F1 of the network that a run is of.
 
     .. math:: P_c = \frac{n_{cc}}{\sum_l n_{lc}}, \quad R_c = \frac{n_{cc}}{\sum_p n_{cp}}, \quad

@@ -14,7 +14,7 @@ from ifa.declared import declare
 from ifa.evaluate.curves import Curve, curve, ranked
 from ifa.evaluate.masking import Case
 from ifa.score import probability
-from ifa.types import Inputs, Output, Score
+from ifa.types import Inputs, Output, Score, Target
 
 FRACTIONS = tuple(np.geomspace(0.01, 1, 16).tolist())
 _SIGNS = {"positive": 1.0, "negative": -1.0}
@@ -25,7 +25,7 @@ def retention(
     model: nn.Module,
     inputs: Inputs,
     maps: Any,
-    target: Any = None,
+    target: Target = None,
     *,
     by: Literal["positive", "negative", "absolute"] = "positive",
     keep: bool = True,

@@ -22,7 +22,7 @@ from ifa.network.inputs import (
 from ifa.network.outputs import map_tensors
 from ifa.network.targets import as_targets
 from ifa.noise import chunks
-from ifa.types import Inputs
+from ifa.types import Inputs, Target
 
 
 class Sensitivity(NamedTuple):
@@ -36,7 +36,7 @@ class Sensitivity(NamedTuple):
 def sensitivity(
     attribution: Callable[[Tensor, Any], Tensor],
     inputs: Inputs,
-    target: Any = None,
+    target: Target = None,
     *,
     radius: float = 0.02,
     draws: int = 10,

@@ -31,7 +31,7 @@ from ifa.network.outputs import map_tensors, pick
 from ifa.network.replicas import plain, replicas
 from ifa.network.sites import Site, examine
 from ifa.network.targets import as_targets, predicted
-from ifa.types import Inputs, Output, Score
+from ifa.types import Inputs, Output, Score, Target
 
 
 class Scorer:
@@ -66,7 +66,7 @@ class Scorer:
         """Return the scores of targets (sample,) or (target, sample), in the same shape."""
         return score_all(self.where, self.score, self.run(inputs), target)
 
-    def targets(self, inputs: Inputs, target: Any) -> Tensor:
+    def targets(self, inputs: Inputs, target: Target) -> Tensor:
         """Return checked targets, (sample,) or (target, sample); None is the prediction."""
         refuse_inference_mode(self.where)
         if target is None:

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.func import debug_unwrap
 
+from ifa.types import Target
+
 
 def as_targets(
-    where: str, target: Any, samples: int, outputs: int | None, device: torch.device
+    where: str, target: Target, samples: int, outputs: int | None, device: torch.device
 ) -> Tensor | None:
     """Return targets as (sample,) or (target, sample) int64; None stays None, others raise."""
     if target is None:

@@ -32,7 +32,7 @@ from ifa.taps.defaults import choose
 from ifa.taps.grids import check_grid
 from ifa.taps.heads import Head, cut
 from ifa.taps.layouts import infer_grid
-from ifa.types import Grid, Inputs, Layer, Output, Score, Weighted
+from ifa.types import Grid, Inputs, Layer, Output, Score, Target, Weighted
 
 Advance = Callable[[int], None]
 
@@ -124,7 +124,7 @@ class Network:
         """Return where in the layer's flat output each place of the laid-out one is."""
         return self._laid_out(torch.arange(raw.numel(), device=raw.device).reshape(raw.shape))[0]
 
-    def check(self, inputs: Inputs, target: Any) -> Tensor | None:
+    def check(self, inputs: Inputs, target: Target) -> Tensor | None:
         """Raise unless inputs are like the example; return the targets, as integers."""
         check_inputs(self.where, inputs, self._like, "perturbation")
         return as_targets(self.where, target, count(inputs), self._outputs, device_of(inputs))
@@ -171,7 +171,7 @@ class Perturbation:
     def __repr__(self) -> str:
         return f"{self._network.method}({self._network.describe()}, {self._options})"
 
-    def __call__(self, inputs: Inputs, target: Any = None) -> Weighted:
+    def __call__(self, inputs: Inputs, target: Target = None) -> Weighted:
         """Return the weights and the activations of every sample."""
         network = self._network
         chosen = network.check(inputs, target)
@@ -200,7 +200,7 @@ class Layers:
     def __repr__(self) -> str:
         return repr(self._parts)
 
-    def __call__(self, inputs: Inputs, target: Any = None) -> tuple[Weighted, ...]:
+    def __call__(self, inputs: Inputs, target: Target = None) -> tuple[Weighted, ...]:
         """Return one `Weighted` for each layer."""
         return tuple(part(inputs, target) for part in self._parts)
 

@@ -7,13 +7,14 @@ import numpy as np
 from ifa.plot.diagnoses import distributions
 from ifa.plot.overlays import overlay
 from ifa.plot.populations import BLUE, GREY, ORANGE
+from ifa.types import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def outliers(
-    statistics: Any, data: Any, *, maps: Any = None, samples: int = 10, axes: Any = None
+    statistics: Statistics, data: Any, *, maps: Any = None, samples: int = 10, axes: Any = None
 ) -> Any:
     r"""Draw the strangest samples, the strangest first; those with an alarm in orange.
 
@@ -67,7 +68,7 @@ def outliers(
 
 
 def channel_card(
-    statistics: Any,
+    statistics: Statistics,
     data: Any,
     channel: int,
     *,

@@ -1,16 +1,17 @@
 """What a diagnosis found: redundancy, shift, agreement, distributions."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE
+from ifa.types import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def redundancy(statistics: Any, *, axes: "Axes | None" = None) -> "Axes":
+def redundancy(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
     """Draw the correlation of channels in the order of the dendrogram, with alarms marked.
 
     Parameters
@@ -63,7 +64,7 @@ def _name_groups(axes: "Axes", cluster: np.ndarray, order: np.ndarray) -> None:
         axes.text(x, places.mean(), names, ha=shift, va="center", fontsize=8, bbox=box)
 
 
-def shift(statistics: Any, *, axes: "Axes | None" = None) -> "Axes":
+def shift(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
     """Draw the distance between two populations, by channel and target, with alarms marked.
 
     The first two columns are the map's level and the score.
@@ -112,14 +113,14 @@ def shift(statistics: Any, *, axes: "Axes | None" = None) -> "Axes":
     return axes
 
 
-def _with_level_and_score(statistics: Any, name: str, wide: int) -> np.ndarray:
+def _with_level_and_score(statistics: Statistics, name: str, wide: int) -> np.ndarray:
     first = [
         statistics[f"{prefix}_{name}"].values for prefix in ("level", "score") for _ in range(wide)
     ]
     return np.concatenate([np.stack(first, axis=1), statistics[name].values], axis=1)
 
 
-def agreement(statistics: Any, target: int, *, axes: "Axes | None" = None) -> "Axes":
+def agreement(statistics: Statistics, target: int, *, axes: "Axes | None" = None) -> "Axes":
     """Draw Bland and Altman's plot of the importances of two runs, for one target.
 
     Parameters
@@ -159,7 +160,7 @@ def agreement(statistics: Any, target: int, *, axes: "Axes | None" = None) -> "A
 
 
 def distributions(
-    statistics: Any, channel: int, *, layer: str | None = None, axes: "Axes | None" = None
+    statistics: Statistics, channel: int, *, layer: str | None = None, axes: "Axes | None" = None
 ) -> "Axes":
     """Draw how the importance of one channel is distributed over samples, for each target.
 
@@ -204,7 +205,7 @@ def distributions(
     return axes
 
 
-def confounders(statistics: Any, *, axes: "Axes | None" = None) -> "Axes":
+def confounders(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
     """Draw how much each channel knows of the nuisance over how important it is.
 
     Parameters

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ifa.reduce.statistics import one_layer
+from ifa.types import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,10 @@ COLOURS = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9", "#E69F00", "#000000"
 
 
 def importance(
-    statistics: Any, *, order: Literal["channel", "cluster"] = "channel", axes: "Axes | None" = None
+    statistics: Statistics,
+    *,
+    order: Literal["channel", "cluster"] = "channel",
+    axes: "Axes | None" = None,
 ) -> "Axes":
     """Draw the importance of each channel for each target, as a heat map centred at zero.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ifa.reduce.statistics import difference, one_layer
+from ifa.types import Statistics
 
 # So many draws are made at once: bounds the memory and changes no result.
 _CHUNK = 64
@@ -20,7 +21,7 @@ class Interval(NamedTuple):
     high: Any  # the same
 
 
-def standard_error(statistics: Any) -> Any:
+def standard_error(statistics: Statistics) -> Any:
     r"""Standard error of each mean importance, from the stored variances and counts.
 
     .. math:: e_{tk} = \sqrt{s^2_{tk} / n_t}
@@ -55,7 +56,7 @@ def standard_error(statistics: Any) -> Any:
 
 
 def bootstrap(
-    statistics: Any,
+    statistics: Statistics,
     *,
     layer: str | None = None,
     level: float = 0.95,
@@ -124,7 +125,7 @@ def bootstrap(
 
 
 def stability(
-    statistics: Any,
+    statistics: Statistics,
     select: Callable[[Any], Any],
     *,
     layer: str | None = None,
@@ -236,7 +237,7 @@ def _selected(select: Callable[[Any], Any], table: np.ndarray) -> np.ndarray:
 
 
 def _accepted(
-    where: str, statistics: Any, layer: str | None
+    where: str, statistics: Statistics, layer: str | None
 ) -> tuple[Any, list[np.ndarray], list[np.ndarray] | None]:
     """Return the labeled importances of a layer and, for each target, its accepted samples'.
 

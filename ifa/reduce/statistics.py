@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from ifa.types import Statistics
 
-def one_layer(statistics: Any, where: str) -> Any:
+
+def one_layer(statistics: Statistics, where: str) -> Any:
     """Return one layer's dataset, given it or a tree with one layer; `where` is named in errors."""
     names, dims = (getattr(statistics, name, ()) for name in ("data_vars", "dims"))
     layers = [name for name in getattr(statistics, "children", {}) if name != "samples"]
@@ -20,7 +22,7 @@ def one_layer(statistics: Any, where: str) -> Any:
     )
 
 
-def difference(statistics: Any) -> Any:
+def difference(statistics: Statistics) -> Any:
     r"""Importance of each channel for a target, less what is expected whatever a sample's class.
 
     .. math:: D_{tk} = \bar I_{tk} - \bar I_k

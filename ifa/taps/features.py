@@ -43,7 +43,7 @@ from ifa.taps.compiled import compile_pieces, pieces
 from ifa.taps.defaults import choose
 from ifa.taps.grids import check_grid
 from ifa.taps.layouts import infer_grid, next_norm
-from ifa.types import Features, Grid, Inputs, Layer, Output, Score, Step
+from ifa.types import Features, Grid, Inputs, Layer, Output, Score, Step, Target
 
 
 class Observation(NamedTuple):
@@ -200,7 +200,7 @@ class Tap:
         )
 
     def __call__(
-        self, inputs: Inputs, target: Any = None, params: Mapping[str, Tensor] | None = None
+        self, inputs: Inputs, target: Target = None, params: Mapping[str, Tensor] | None = None
     ) -> Any:
         """Return `Features` of the inputs, or a tuple of them for several layers."""
         seen = self.look(inputs, target, params)
@@ -210,7 +210,7 @@ class Tap:
     def observe(
         self,
         inputs: Inputs,
-        target: Any = None,
+        target: Target = None,
         params: Mapping[str, Tensor] | None = None,
         *,
         step: Step | None = None,
@@ -227,7 +227,7 @@ class Tap:
     def look(
         self,
         inputs: Inputs,
-        target: Any = None,
+        target: Target = None,
         params: Mapping[str, Tensor] | None = None,
         step: Step | None = None,
     ) -> Observation:

@@ -15,7 +15,7 @@ from ifa.taps.cautions import heed
 from ifa.taps.centers import centers
 from ifa.taps.features import Observation, Tap, prepare
 from ifa.taps.memory import remembered
-from ifa.types import Features, Grid, Inputs, Output, Positions, Score, Step, Weighted
+from ifa.types import Features, Grid, Inputs, Output, Positions, Score, Step, Target, Weighted
 
 
 class Weighing:
@@ -86,7 +86,7 @@ class Weighing:
     def observe(
         self,
         inputs: Inputs,
-        target: Any = None,
+        target: Target = None,
         params: Mapping[str, Tensor] | None = None,
         *,
         step: Step | tuple[Step, ...],

@@ -22,7 +22,7 @@ from ifa.testing.assertions import (
     map_leaves,
 )
 from ifa.testing.holding import Drawn, assert_same, either, hold
-from ifa.types import Features, Inputs
+from ifa.types import Features, Inputs, Target
 
 
 def a_tap_equals_autograd(
@@ -274,7 +274,7 @@ def _forward(
     model: nn.Module,
     layer: str,
     inputs: Inputs,
-    target: Any,
+    target: Target,
     options: dict[str, Any],
     *,
     add: Tensor | None = None,
@@ -314,7 +314,7 @@ def _forward(
 
 
 def _by_autograd(
-    model: nn.Module, layer: str, inputs: Inputs, target: Any, options: dict[str, Any]
+    model: nn.Module, layer: str, inputs: Inputs, target: Target, options: dict[str, Any]
 ) -> Features:
     with torch.enable_grad():
         caught, scores = _forward(model, layer, inputs, target, options)
@@ -380,7 +380,7 @@ class _Breaking(nn.Module):
         return output
 
 
-def _assert_interrupted(tapped: Any, inputs: Inputs, target: Any) -> None:
+def _assert_interrupted(tapped: Any, inputs: Inputs, target: Target) -> None:
     try:
         tapped(inputs, target)
     except _Interrupted:
