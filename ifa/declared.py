@@ -20,8 +20,7 @@ def declare(**facts: Any) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        for name, fact in facts.items():
-            setattr(function, name, fact)
+        function._ifa_facts = _code(function), facts  # pyright: ignore[reportFunctionMemberAccess]
         return function
 
     return decorate
@@ -31,4 +30,10 @@ def declared(function: Any, fact: str, default: Any = None) -> Any:
     """Read a fact that a function, or the one inside a `functools.partial`, was declared with."""
     while isinstance(function, partial):
         function = function.func
-    return getattr(function, fact, default)
+    code, facts = getattr(function, "_ifa_facts", (None, {}))
+    # `functools.wraps` copies what is written on a function to another one, of which it is not true
+    return facts.get(fact, default) if _code(function) is code else default
+
+
+def _code(function: Any) -> Any:
+    return getattr(function, "__code__", None)

@@ -126,7 +126,7 @@ def explain(
         origin = origin_of(model, made.layers[0], weight, score, grid, output)
         scale, rectify = common_scale(where, scale, origin, rectify)
     (last,) = onto_input(where, made, inputs, size, placing, grid_of)
-    steps = after_weighing(mask, scale, rectify is not False, last)
+    steps = after_weighing(mask, scale, rectify is None or bool(rectify), last)
     return made.observe(inputs, target, step=steps, warn=where).result[0].values
 
 
@@ -192,7 +192,7 @@ def common_scale(
         The scale, and whether to rectify.
     """
     if scale is None:
-        return None, rectify is not False
+        return None, rectify is None or bool(rectify)
     if isinstance(scale, str | os.PathLike):
         from ifa.store import open as open_run
 
@@ -205,7 +205,7 @@ def common_scale(
             )
         layers = getattr(scale, "children", {})
         scale = scale[origin.layer] if origin.layer in layers else scale
-        scale = scale_from(one_layer(scale, where), rectified=rectify is True)
+        scale = scale_from(one_layer(scale, where), rectified=bool(rectify))
     if scale.origin is not None:
         difference = origin.difference(scale.origin)
         if difference:

@@ -63,6 +63,11 @@ class Scale(_Limits):
         scale.origin, scale.rectified = origin, rectified
         return scale
 
+    def _replace(self, **changes: Tensor) -> "Scale":  # pyright: ignore[reportIncompatibleMethodOverride]
+        # the inherited one drops the origin, and a scale without one is taken for any maps
+        limits = {**self._asdict(), **changes}
+        return Scale(**limits, origin=self.origin, rectified=self.rectified)
+
 
 def scale_from(
     statistics: Statistics,

@@ -186,3 +186,44 @@ def test_what_cannot_be_compared_is_not_remembered():
     net.opaque = Opaque()
     assert snapshot(net) is None
     ifa.explain(net, INPUTS, layer="body.0")  # and works all the same
+
+
+def test_what_a_hook_closes_over_is_not_kept_alive():
+    net = network()
+    net.body[0].register_forward_hook((lambda kept: lambda *given: kept and None)(net))
+    ifa.explain(net, INPUTS, layer="body.0")
+    dead = weakref.ref(net)
+    del net
+    gc.collect()
+    assert dead() is None
+
+
+def test_old_weights_are_dropped_at_the_next_explanation():
+    net = network()
+    for layer in ("body.0", "body.1", "body.2"):
+        ifa.explain(net, INPUTS, layer=layer)
+    old = weakref.ref(net.body[0].weight.untyped_storage())
+    pointer = net.body[0].weight.data_ptr()
+    net.double().float()
+    ifa.explain(net, INPUTS, layer="body.0")
+    gc.collect()
+    assert net.body[0].weight.data_ptr() != pointer or old() is None
+
+
+def test_the_default_layer_is_asked_of_the_weights_as_they_are():
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    ).eval()
+    before = ifa.explain(net, INPUTS, 0, rectify=False)
+    with torch.no_grad():
+        net[1].weight.data.mul_(-3.0)  # counts up no version of the parameter
+    expected = ifa.explain(copy.deepcopy(net), INPUTS, 0, rectify=False)
+    assert torch.equal(ifa.explain(net, INPUTS, 0, rectify=False), expected)
+    assert not torch.equal(before, expected)
+
+
+def test_equal_numbers_of_other_kinds_are_other_options():
+    net = network()
+    before = snapshot(net)
+    net._private = True  # was 1.0
+    assert snapshot(net) != before

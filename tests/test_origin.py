@@ -1,13 +1,17 @@
 """A scale knows what it was made of, and no map is put on another's (F-A1, F-A2)."""
 
 import copy
+import functools
 import pickle
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import ifa
+from ifa.network.identity import callable_token
 from ifa.testing import models
 
 QUIET = {"progress": False}
@@ -125,3 +129,76 @@ def test_one_default_weighting(statistics):
     )
     assert ifa.scale_from(statistics["conv1"]).origin.names[1] == "fullcam"
     assert "fullcam" in repr(ifa.chain(ifa.weigh(ifa.weight.fullcam)))
+
+
+@pytest.mark.parametrize("write", ["data", "numpy", "fused"])
+def test_weights_written_behind_the_version_are_another_network(write, statistics):
+    model = copy.deepcopy(MODEL)
+    scale = ifa.scale_from(statistics["conv2"])
+    ifa.explain(model, INPUTS, layer="conv2", scale=scale)
+    weight = list(model.parameters())[-2]
+    if write == "data":
+        weight.data.mul_(-5)
+    elif write == "numpy":
+        weight.detach().numpy()[:] *= 2
+    else:
+        model(INPUTS).sum().backward()
+        torch.optim.SGD(model.parameters(), lr=0.1, fused=True).step()
+    with pytest.raises(ValueError, match="with other weights"):
+        ifa.explain(model, INPUTS, layer="conv2", scale=scale)
+
+
+def test_a_wrapper_of_ours_is_not_ours(statistics):
+    @functools.wraps(ifa.weight.eigencam)
+    def mine(activations, gradients):
+        return gradients.mean((1, 2))
+
+    @functools.wraps(ifa.score.logit)
+    def cubed(output, target):
+        return -(output[target] ** 3)
+
+    @functools.wraps(ifa.weight.fullcam)
+    def other(activations, gradients):
+        return -100 * gradients
+
+    explain = partial(ifa.explain, MODEL, INPUTS, 1, layer="conv2")
+    assert torch.equal(explain(weight=mine), explain(weight=ifa.weight.gradcam))
+    assert torch.equal(explain(score=cubed), explain(score=lambda o, t: -(o[t] ** 3)))
+    with pytest.raises(ValueError, match="weighting"):
+        explain(weight=other, scale=ifa.scale_from(statistics["conv2"]))
+
+
+class Kernel:
+    """An object whose attributes are called like what ours are declared with."""
+
+    gradients = ()
+    kind = "mine"
+
+    def __call__(self, activations, gradients):
+        return gradients.mean((1, 2))
+
+
+def test_attributes_of_an_object_are_its_own():
+    explain = partial(ifa.explain, MODEL, INPUTS, 1, layer="conv2")
+    assert torch.equal(explain(weight=Kernel()), explain(weight=ifa.weight.gradcam))
+
+
+def test_masks_that_print_alike_are_not_alike(tmp_path):
+    channels = MODEL.conv2.out_channels
+    wide = np.ones((4, 900), dtype=bool)
+    first, second = (xr.DataArray(wide, dims=("target", "channel")) for _ in range(2))
+    second = second.copy(data=np.where(np.arange(900) // 300 == 1, False, wide))
+    assert repr(first) == repr(second)
+    assert callable_token(first) != callable_token(second)
+    assert channels
+
+
+def test_an_origin_survives_replacing_a_limit(statistics):
+    scale = ifa.scale_from(statistics["conv2"])
+    assert scale._replace(low=torch.tensor(0.0)).origin == scale.origin
+
+
+@pytest.mark.parametrize("no", [0, False, np.False_])
+def test_false_is_false(no):
+    signed = ifa.explain(MODEL, INPUTS, layer="conv2", rectify=no)
+    assert (signed < 0).any()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ifa.chains import Chain, describe
+from ifa.declared import declared
 from ifa.network.replicas import plain
 from ifa.network.snapshots import snapshot
 from ifa.stages import native
@@ -80,6 +81,11 @@ def read_origin(text: str) -> Origin:
     return Origin(**{**fields, "names": tuple(fields["names"])})
 
 
+def digest_of(token: Any) -> str:
+    """Write a token as one digest."""
+    return hashlib.sha256(json.dumps(token, sort_keys=True).encode()).hexdigest()
+
+
 # The digest of a network, and the snapshot that it holds for.
 _DIGESTS: WeakKeyDictionary[nn.Module, tuple[list[Any], str]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
@@ -88,12 +94,12 @@ _LOCK = threading.Lock()
 def network_digest(model: nn.Module) -> str:
     """Digest a network; not anew while nothing of it has changed."""
     model = plain(model)
-    state = snapshot(model, versions=True)
+    state = snapshot(model, contents=True)
     with _LOCK:
         known = _DIGESTS.get(model)
     if known is not None and state is not None and known[0] == state:
         return known[1]
-    digest = hashlib.sha256(json.dumps(model_token(model), sort_keys=True).encode()).hexdigest()
+    digest = digest_of(model_token(model))
     if state is not None:
         with _LOCK:
             _DIGESTS[model] = state, digest
@@ -134,6 +140,7 @@ def callable_token(value: Any, seen: set[int] | None = None) -> Any:
     functions of its own module that it names. What was `seen` before is not opened again.
     """
     seen = set() if seen is None else seen
+    value = getattr(value, "_torchdynamo_orig_callable", value)  # inside of torch.compile
     token = partial(callable_token, seen=seen)
     if isinstance(value, Chain):
         return {"chain": [token(step) for step in value.steps]}
@@ -144,8 +151,8 @@ def callable_token(value: Any, seen: set[int] | None = None) -> Any:
             "options": {key: token(option) for key, option in value.keywords.items()},
         }
     if isinstance(value, FunctionType):
-        if hasattr(value, "same_as"):  # another name of the same function
-            return token(value.same_as)
+        if declared(value, "same_as"):  # another name of the same function
+            return token(declared(value, "same_as"))
         name = f"{value.__module__}.{value.__qualname__}"
         made = "<locals>" in value.__qualname__  # by a function, whose options it has bound
         if id(value) in seen or (_ours_or_torch(value) and not made):
@@ -177,13 +184,22 @@ def callable_token(value: Any, seen: set[int] | None = None) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
+    if hasattr(value, "dims") and hasattr(value, "coords"):  # labelled; its repr is abbreviated
+        labels = {str(name): token(np.asarray(part)) for name, part in value.coords.items()}
+        return [list(value.dims), token(np.asarray(value)), labels]
     kind = type(value)
+    if isinstance(value, torch.jit.ScriptFunction):
+        return {"script": value.code}
+    if hasattr(value, "__wrapped__"):  # of a wrapper in C, such as functools.lru_cache
+        return {"wrapper": f"{kind.__module__}.{kind.__qualname__}", "of": token(value.__wrapped__)}
     if isinstance(getattr(kind, "__call__", None), FunctionType) and id(value) not in seen:  # noqa: B004
         seen.add(id(value))
+        slots = [name for one in kind.__mro__ for name in getattr(one, "__slots__", ())]
         return {
             "object": f"{kind.__module__}.{kind.__qualname__}",
             "call": token(kind.__call__),
             "state": token(getattr(value, "__dict__", None)),
+            "slots": {name: token(getattr(value, name, None)) for name in slots},
         }
     return _without_addresses(repr(value))
 
@@ -218,7 +234,11 @@ def _code_digest(code: CodeType) -> str:
 
 def _ours_or_torch(function: FunctionType) -> bool:
     """Whether the spec's versions say what a function is, so that its name is enough."""
-    return (function.__module__ or "").partition(".")[0] in ("ifa", "torch")
+    # by where its code is from: `functools.wraps` copies the name of a module
+    home = function.__globals__.get("__name__", "").partition(".")[0]
+    if home == "jaxtyping":  # what checks shapes stands around a function
+        home = (function.__module__ or "").partition(".")[0]
+    return home in ("ifa", "torch")
 
 
 def _without_addresses(text: str) -> str:

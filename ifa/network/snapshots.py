@@ -22,6 +22,8 @@ _SHARED = (
     torch.Generator,
 )
 _CONTAINERS = frozenset((dict, OrderedDict, list, tuple, set, frozenset))
+# A value of a kind derived from these is more than its attributes.
+_OWN = (dict, list, tuple, set, frozenset, int, float, complex, str, bytes)
 _MOST_BYTES = 4096
 
 
@@ -29,15 +31,16 @@ class Unknown(Exception):
     """Something in a model cannot be compared."""
 
 
-def snapshot(model: nn.Module, *, versions: bool = False) -> list[Any] | None:
+def snapshot(model: nn.Module, *, contents: bool = False) -> list[Any] | None:
     """List everything of a model that a copy was made of, tensors by where they lie.
 
     Parameters
     ----------
     model
         A network.
-    versions
-        Count in-place updates of tensors, too.
+    contents
+        Also what tensors hold: a sum over their bytes as integers, because not all that writes to a
+        tensor counts up its version (fused optimizers, ``.data``, arrays that share its memory).
 
     Returns
     -------
@@ -48,33 +51,43 @@ def snapshot(model: nn.Module, *, versions: bool = False) -> list[Any] | None:
     """
     found: list[Any] = []
     try:
-        _note((model,), found, {}, versions)
+        _note((model,), found, {}, contents)
     except Unknown:
         return None
     return found
 
 
-def _note(values: Iterable[Any], found: list[Any], known: dict[int, int], versions: bool) -> None:
+def _note(values: Iterable[Any], found: list[Any], known: dict[int, int], contents: bool) -> None:
     """Add what values are; most are plain or empty, and this runs before every explanation."""
     for value in values:
         kind = type(value)
         if kind in _PLAIN:
-            found.append(value)
+            found += kind, value  # 1 is True, and another option
         elif kind in _CONTAINERS:
             found.append(kind)
             if value:
                 found.append(len(value))
-                _note(_parts(value, found), found, known, versions)
+                _note(_parts(value, found), found, known, contents)
         elif isinstance(value, Tensor):
-            _note_tensor(value, found, versions)
+            _note_tensor(value, found, contents)
         elif isinstance(value, _SHARED):
+            if holds_others(value):  # such as the model itself, which must not be kept alive
+                raise Unknown
             found.append(id(value))
         elif id(value) in known:
             found.append(known[id(value)])
         else:
             known[id(value)] = len(known)
             found.append(kind)
-            _note(_attributes(value), found, known, versions)
+            _note(_attributes(value), found, known, contents)
+
+
+def holds_others(value: Any) -> bool:
+    """Tell whether a function has more bound to it than plain values."""
+    if not isinstance(value, types.FunctionType):
+        return False
+    bound = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+    return bool(value.__closure__) or not all(type(one) in _PLAIN for one in bound)
 
 
 def _parts(container: Any, found: list[Any]) -> Iterable[Any]:
@@ -94,18 +107,28 @@ def _attributes(value: Any) -> Iterable[Any]:
     if isinstance(value, np.ndarray) and value.nbytes <= _MOST_BYTES and value.dtype != object:
         return value.dtype.str, value.shape, value.tobytes()
     # what a container of its own kind or a C object holds is not all in its attributes
-    plain = hasattr(value, "__dict__") and not isinstance(value, dict | list | tuple | set)
+    plain = hasattr(value, "__dict__") and not isinstance(value, _OWN)
     if not plain or hasattr(type(value), "__slots__") or isinstance(value, torch.jit.ScriptModule):
         raise Unknown
     return (vars(value),)
 
 
-def _note_tensor(tensor: Tensor, found: list[Any], versions: bool) -> None:
-    if tensor.layout != torch.strided or tensor.is_meta:
+def _note_tensor(tensor: Tensor, found: list[Any], contents: bool) -> None:
+    plain = type(tensor) in (Tensor, nn.Parameter)
+    if not plain or tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
         raise Unknown
     try:
         found += tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, type(tensor)
     except RuntimeError:  # a tensor of another kind, such as one inside a transform
         raise Unknown from None
-    if versions:
-        found.append(tensor._version)
+    found += tensor.is_conj(), tensor.is_neg()
+    if contents:
+        found += tensor._version, _summed(tensor)
+
+
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
+
+
+def _summed(tensor: Tensor) -> int:
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return int(flat.view(_WHOLE[flat.element_size()]).sum(dtype=torch.int64)) if len(flat) else 0

@@ -34,6 +34,7 @@ from ifa.store.references import ModelRef
 from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
+from ifa.taps.weighings import noted
 from ifa.types import SPACE, Grid, Inputs, Method, Output, Score
 from ifa.weight import fullcam
 
@@ -106,7 +107,8 @@ def maps(
     xarray.DataTree
         ``id, label, prediction, score, target(sample)``, where `target` is the explained output,
         and a group for each layer with ``map(sample, *space)``, without unit on a scale, otherwise
-        in the score's. With a list of targets `score` and `map` have a target axis first, and
+        in the score's, ``zero_gradient`` and ``cancelled(sample)``: see `ifa.ZeroGradient` and
+        `ifa.Cancellation`. With a list of targets `score` and `map` have a target axis first, and
         `target` is its coordinate.
         Each layer says in its attributes what it was made of (``origin``) and the limits of its
         scale. Of a store it is read when it is used.
@@ -253,7 +255,9 @@ def _schema(
                 "<f8" if site.dtype == torch.float64 else "<f4",
                 "map on the common scale" if scaled else "map",
                 "1" if scaled else tap.unit,
-            )
+            ),
+            "zero_gradient": Column(*each, "|b1", "whether no gradient reaches the layer"),
+            "cancelled": Column(*each, "|b1", "whether the map is what rounding left"),
         }
     return schema
 
@@ -261,7 +265,9 @@ def _schema(
 def _said(origin: Origin, scale: Scale | None, rectify: bool) -> dict[str, Any]:
     """Say what a layer's maps are, as attributes."""
     said: dict[str, Any] = {"origin": origin.written(), "rectified": int(rectify)}
-    return said if scale is None else {**said, "limits": [limit.tolist() for limit in scale]}
+    if scale is not None:
+        said["limits"] = [np.asarray(limit).tolist() for limit in scale]
+    return said
 
 
 def _reduced(
@@ -273,16 +279,19 @@ def _reduced(
 ) -> tuple[Arrays, Rows]:
     """Make the maps of a shard."""
     tables: list[Rows] = []
+    every = tuple(partial(noted, step) for step in steps)
     for indices, batch in batches:
-        looked = question.look(indices, batch, steps)
-        rows: Rows = {"": {**looked.row, "target": array_of(looked.seen.target)}}
-        for layer, each in zip(question.engine.layers, looked.seen.result, strict=True):
-            rows[layer] = {"map": array_of(each.values)}
+        looked = question.look(indices, batch, every)
+        seen = looked.seen
+        rows: Rows = {"": {**looked.row, "target": array_of(seen.target)}}
+        layers = zip(question.engine.layers, seen.result, seen.zero, strict=True)
+        for layer, (each, cancelled), zero in layers:
+            flags = {"zero_gradient": array_of(zero), "cancelled": array_of(cancelled)}
+            rows[layer] = {"map": array_of(each.values), **flags}
         tables.append(rows)
         advance(len(indices))
-    return {"samples": np.array(sum(len(rows[""]["id"]) for rows in tables))}, joined(
-        tables, schema
-    )
+    rows = joined(tables, schema)
+    return {"samples": np.array(len(rows[""]["id"]))}, rows
 
 
 def _finished(shards: Iterable[Arrays], *, spec: Any, layers: Mapping[str, Any]) -> xr.DataTree:

@@ -81,7 +81,7 @@ class Options:
         for name, marks in self._marks().items():
             for check in filter(callable, marks):
                 check(where, name, getattr(self, name))
-        if self.task == "regression" and self.targets == "label":
+        if self.task == "regression" and isinstance(self.targets, str) and self.targets == "label":
             raise ValueError(
                 f"{where}: expected targets='predicted' (every output) or a list of outputs for "
                 "regression, got 'label': its labels are values, not outputs."

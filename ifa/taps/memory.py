@@ -1,6 +1,7 @@
 """What was seen of a network is kept for it, so that explaining in a loop costs a tap's call.
 
-Nothing is kept alive, and nothing of a network that has changed since is used.
+No network is kept alive, and nothing of one that has changed since is used; what was seen of it is
+dropped when it is next explained.
 """
 
 import threading
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 
 from ifa.network.inputs import leaves_of
 from ifa.network.replicas import plain
-from ifa.network.snapshots import snapshot
+from ifa.network.snapshots import holds_others, snapshot
 from ifa.taps.features import Prepared, prepare
 from ifa.types import Grid, Inputs, Output, Score
 
 # How many are kept for each network.
 MOST = 8
 
-_KEPT: WeakKeyDictionary[nn.Module, OrderedDict[Any, tuple[list[Any], Prepared]]]
+# Of each network its snapshot, and by what was asked what was seen of it.
+_KEPT: WeakKeyDictionary[nn.Module, tuple[list[Any], OrderedDict[Any, tuple[Any, Prepared]]]]
 _KEPT = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
@@ -44,16 +46,22 @@ def remembered(
     key = _key(layers, example, score, grid, output, grid_of)
     options: Any = {"grid": grid, "output": output, "grid_of": grid_of}
     state = None if key is None else snapshot(model)
+    # which layer is taken by default is asked of the weights
+    held = snapshot(model, contents=True) if state is not None and layers is None else None
     if state is None:
         return prepare(model, layers, example, **options)
     with _LOCK:
-        found = _KEPT.get(model, {}).get(key)
-    if found is not None and found[0] == state:
+        before, kept = _KEPT.get(model, (None, OrderedDict()))
+        found = kept.get(key) if before == state else None
+    if found is not None and found[0] == held:
         return found[1]
     prepared = prepare(model, layers, example, **options, weak=True)
     with _LOCK:
-        kept = _KEPT.setdefault(model, OrderedDict())
-        kept[key] = state, prepared
+        before, kept = _KEPT.get(model, (None, OrderedDict()))
+        if before != state:  # nothing of a network that was is kept
+            kept = OrderedDict()
+            _KEPT[model] = state, kept
+        kept[key] = held, prepared
         kept.move_to_end(key)
         while len(kept) > MOST:
             kept.popitem(last=False)
@@ -76,8 +84,8 @@ def _like(leaf: tuple[Any, Any]) -> Any:
 
 
 def _holds_nothing(value: Any) -> bool:
-    if isinstance(value, FunctionType):
-        return not (value.__closure__ or value.__defaults__ or value.__kwdefaults__)
+    if isinstance(value, FunctionType):  # of ours: another's may read what changes
+        return value.__globals__.get("__name__", "").startswith("ifa.") and not holds_others(value)
     if isinstance(value, tuple | list):
         return all(map(_holds_nothing, value))
     if isinstance(value, partial):

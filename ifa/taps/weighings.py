@@ -106,7 +106,7 @@ class Weighing:
         """
         steps = step if isinstance(step, tuple) else (step,) * len(self.tap.sites)
         if self._step is not None:
-            last = steps if warn is None else tuple(partial(_noted, one) for one in steps)
+            last = steps if warn is None else tuple(partial(noted, one) for one in steps)
             each = partial(_each, tuple(chain(self._step, one) for one in last))
             seen = self.tap.look(inputs, target, params, each)
             cancelled: tuple[Tensor, ...] = ()
@@ -126,7 +126,7 @@ def _each(steps: tuple[Step, ...], features: Any) -> tuple[Any, ...]:
     return tuple(step(one) for step, one in zip(steps, every, strict=True))
 
 
-def _noted(step: Step, weighted: Weighted) -> tuple[Any, Tensor]:
+def noted(step: Step, weighted: Weighted) -> tuple[Any, Tensor]:
     """Apply a step, and tell whether what it sums cancels."""
     return step(weighted), cancels(product(weighted))
 
