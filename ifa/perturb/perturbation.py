@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ifa.chains import describe
 from ifa.checks import check_count
+from ifa.declared import declare
 from ifa.network.budgets import fitting
 from ifa.network.gradients import check_score, score_all
 from ifa.network.inputs import (
@@ -157,10 +158,9 @@ class Network:
 Weigh = Callable[[Sample, Advance], Tensor]
 
 
+@declare(kind="built")
 class Perturbation:
     """A pure function ``(inputs, target=None) -> Weighted``. Build it with `ifa.perturb`."""
-
-    kind = "built"
 
     def __init__(
         self, network: Network, weigh: Weigh, units: int, progress: Progress, options: str
