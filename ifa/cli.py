@@ -156,6 +156,7 @@ def explain(
     from ifa.plot import save_overlays
     from ifa.store import read_inputs, save_maps
     from ifa.store.references import imported
+    from ifa.taps.weighings import Weighing
 
     where = "ifa explain"
     if out.exists():
@@ -165,8 +166,8 @@ def explain(
     network = ifa.ModelRef(model, _text(weights)).load()
     statistics = None if run is None else ifa.open(run)
     layer, weight = _of_run(statistics, layer, weight)
-    layer = ifa.tap(network, layer, inputs[:2]).sites[0].layer
     method, logit = weighting(where, weight), ifa.score.logit
+    layer = Weighing(where, network, layer, inputs[:2], method, remember=True).layers[0]
     origin = origin_of(network, layer, method, logit, None, None)
     scale, _ = common_scale(where, statistics, origin, False)
     targets = Scorer(where, network, logit).targets(inputs, target)

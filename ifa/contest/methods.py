@@ -177,7 +177,7 @@ def usable(
     asked, left_out = dict(_weightings(weightings)), []
     for name, one in list(asked.items()):
         try:
-            Weighing("ifa.contest.usable", model, layer, example, one)
+            Weighing("ifa.contest.usable", model, layer, example, one, remember=True)
         except (LookupError, ValueError, TypeError) as error:
             del asked[name]
             left_out.append(f"{name} is left out: {error}")

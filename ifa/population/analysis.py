@@ -13,26 +13,24 @@ from torch import Tensor, nn
 
 from ifa.checks import check_text
 from ifa.network.identity import callable_token
-from ifa.network.inputs import count, described, shapes_of, take
+from ifa.network.inputs import described, shapes_of
 from ifa.population.driver import Advance, Cuts, Job, drive
 from ifa.population.options import (
     Analysis,
     Keep,
     Task,
-    check_layers,
     which_outputs,
 )
-from ifa.population.passes import Engine, Question, Recipe, loaded, question_of
+from ifa.population.passes import Engine, Question, question_of, ready, spec_of
 from ifa.progress import Progress
 from ifa.reduce.extras import asked, tokens
 from ifa.reduce.kept import Observed, finite
 from ifa.reduce.population import Summary, summarize
 from ifa.score import logit
-from ifa.store.datasets import SCHEMA, Axes, array_of, joined, statistics_tree
-from ifa.store.items import Batch, check_data, collate
+from ifa.store.datasets import Axes, array_of, joined, statistics_tree
+from ifa.store.items import Batch, check_data
 from ifa.store.measures import Measures, States
 from ifa.store.references import ModelRef
-from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
 from ifa.types import Grid, Inputs, Method, Output, Score
@@ -246,13 +244,7 @@ def _job(
     groups: Any,
     device: str | torch.device | None,
 ) -> Job:
-    first = collate(_WHERE, data, range(min(2, len(data))))
-    like: Inputs = first.inputs if example is None else example
-    if options.compile:  # it is for batches like the example
-        rows = torch.arange(min(options.batch_size, len(data)))
-        like = take(like, rows % count(like))
-    engine = Engine(Recipe(_WHERE, model, like, options, device), loaded(_WHERE, model, device))
-    check_layers(_WHERE, engine.layers)
+    engine, label, like = ready(_WHERE, model, data, options, example, device)
     group_names, group = _groups(groups, len(data))
     axes = _axes(engine, options, group_names)
     listed = options.task == "classification" and not isinstance(options.targets, str)
@@ -260,23 +252,16 @@ def _job(
     measures = Measures(engine.layers, engine.channels, axes, extras, listed)
     measures.check(_WHERE)
     _check_size(measures)
-    question = question_of(engine, options, axes.targets, first.labels[0])
+    question = question_of(engine, options, axes.targets, label)
     cuts = Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers)
     schema = _schema(question, options.keep_samples, len(data))
     spec = {
-        "schema": SCHEMA,
-        "versions": versions(),
-        "model": engine.token,
-        "data": data_token(_WHERE, data),
+        **spec_of(question, data, options),
         "input_shape": described(cuts.shape),
-        "layers": list(engine.layers),
         "layers_dtype": [str(site.dtype) for site in engine.tap.sites],
-        "targets": callable_token(question.targets),
         "target_names": callable_token(axes.target_names),
         "reductions": tokens(extras) or None,
         "groups": None if groups is None else [*callable_token(group_names), callable_token(group)],
-        "device": engine.device.type,
-        **options.spec(),
     }
     plan = Plan(question, measures, group, options, schema)
     origins = {layer: origin.written() for layer, origin in engine.origins.items()}

@@ -20,18 +20,16 @@ from ifa.population.options import (
     FREE,
     Options,
     Task,
-    check_layers,
     one_of,
     which_outputs,
 )
-from ifa.population.passes import Engine, Question, Recipe, loaded, question_of
+from ifa.population.passes import Engine, Question, question_of, ready, spec_of
 from ifa.progress import Progress
 from ifa.scaling import Scale
 from ifa.score import logit
-from ifa.store.datasets import MAPS, SCHEMA, array_of, joined, statistics_tree
-from ifa.store.items import Batch, check_data, collate
+from ifa.store.datasets import MAPS, array_of, joined, statistics_tree
+from ifa.store.items import Batch, check_data
 from ifa.store.references import ModelRef
-from ifa.store.specs import data_token, versions
 from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
 from ifa.taps.weighings import noted
@@ -45,11 +43,11 @@ _WHERE = "ifa.maps"
 class Mapped(Options):
     """What `ifa.maps` takes besides."""
 
-    mask: Annotated[Any, FREE] = None
-    scale: Annotated[Any, FREE] = None  # a spec has the limits that were read
-    rectify: Annotated[bool | None, FREE] = None
-    size: Annotated[Any, FREE] = "input"  # a spec has the space of the maps
-    placing: Annotated[str, one_of("centers", "even")] = "centers"
+    mask: Annotated[Any, FREE]
+    scale: Annotated[Any, FREE]  # a spec has the limits that were read
+    rectify: Annotated[bool | None, FREE]
+    size: Annotated[Any, FREE]  # a spec has the space of the maps
+    placing: Annotated[str, one_of("centers", "even")]
 
 
 def maps(
@@ -160,11 +158,8 @@ def _job(
     example: Inputs | None,
     device: str | torch.device | None,
 ) -> Job:
-    first = collate(_WHERE, data, range(min(2, len(data))))
-    like: Inputs = first.inputs if example is None else example
-    engine = Engine(Recipe(_WHERE, model, like, options, device), loaded(_WHERE, model, device))
+    engine, label, like = ready(_WHERE, model, data, options, example, device)
     layers = engine.layers
-    check_layers(_WHERE, layers)
     masks = _masks(options.mask, layers)
     scales = {layer: _scale(options, engine.origins[layer], len(layers)) for layer in layers}
     placed = options.size, options.placing, options.grid_of
@@ -174,24 +169,17 @@ def _job(
         for layer, end in zip(layers, last, strict=True)
     )
     rows = which_outputs(_WHERE, options.targets, engine.outputs)
-    question = question_of(engine, options, rows, first.labels[0])
+    question = question_of(engine, options, rows, label)
     spaces = _spaces(engine, take(like, slice(1)), steps)
     schema = _schema(question, spaces, scales, len(data))
     found = {layer: _said(engine.origins[layer], *scales[layer]) for layer in layers}
     spec = {
-        "schema": SCHEMA,
+        **spec_of(question, data, options),
         "maps": 1,
-        "versions": versions(),
-        "model": engine.token,
-        "data": data_token(_WHERE, data),
-        "layers": list(layers),
-        "targets": callable_token(question.targets),
         "masks": [callable_token(masks[layer]) for layer in layers],
         "limits": [found[layer].get("limits") for layer in layers],
         "rectify": [scales[layer][1] for layer in layers],
         "space": [list(space) for space in spaces],
-        "device": engine.device.type,
-        **options.spec(),
     }
     target = np.array(rows, dtype=np.int64)
     return Job(

@@ -10,10 +10,8 @@ import torch
 
 from ifa.checks import check_choice, check_count
 from ifa.network.identity import callable_token
-from ifa.score import logit
 from ifa.stages import check_method
 from ifa.types import Grid, Method, Output, Score
-from ifa.weight import fullcam
 
 Task = Literal["classification", "regression"]
 Keep = Literal["summary", "full", "none"]
@@ -61,20 +59,20 @@ def which_quantiles(where: str, name: str, value: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every driver takes."""
+    """What every driver takes; the defaults are those of its signature."""
 
-    layer: Annotated[Any, FREE] = None  # a spec has the layers that were found
-    weight: Annotated[Method, check_method] = fullcam
-    score: Score = logit
-    grid: Grid | None = None
-    output: Output = None
-    grid_of: str | int | None = None
-    targets: Annotated[Any, FREE, which_targets] = "predicted"  # a spec has the outputs meant
-    task: Annotated[Task, one_of("classification", "regression")] = "classification"
-    shard: Annotated[int, check_count] = 512
-    batch_size: Annotated[int, check_count] = 32
-    compile: bool = False
-    workers: Annotated[int | None, FREE, whole_or_none] = None
+    layer: Annotated[Any, FREE]  # a spec has the layers that were found
+    weight: Annotated[Method, check_method]
+    score: Score
+    grid: Grid | None
+    output: Output
+    grid_of: str | int | None
+    targets: Annotated[Any, FREE, which_targets]  # a spec has the outputs meant
+    task: Annotated[Task, one_of("classification", "regression")]
+    shard: Annotated[int, check_count]
+    batch_size: Annotated[int, check_count]
+    compile: bool
+    workers: Annotated[int | None, FREE, whole_or_none]
 
     def check(self, where: str) -> None:
         """Raise where an option is not as it should be."""
@@ -102,12 +100,12 @@ class Options:
 class Analysis(Options):
     """What `ifa.analyze` takes besides."""
 
-    keep_samples: Annotated[Keep, one_of("summary", "full", "none")] = "summary"
-    reduction: Annotated[Literal["sum", "mean"], one_of("sum", "mean")] = "sum"
-    reductions: Annotated[Any, FREE] = ()
-    probability_weighted: bool = False
-    quantiles: Annotated[Sequence[float], which_quantiles] = (0.5, 0.9)
-    target_names: Annotated[Sequence[str] | None, FREE] = None
+    keep_samples: Annotated[Keep, one_of("summary", "full", "none")]
+    reduction: Annotated[Literal["sum", "mean"], one_of("sum", "mean")]
+    reductions: Annotated[Any, FREE]
+    probability_weighted: bool
+    quantiles: Annotated[Sequence[float], which_quantiles]
+    target_names: Annotated[Sequence[str] | None, FREE]
 
     def check(self, where: str) -> None:
         """Raise where an option is not as it should be."""

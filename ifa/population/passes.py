@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ifa.declared import declared
-from ifa.network.identity import model_token, origin_of
-from ifa.network.inputs import moved
+from ifa.network.identity import callable_token, model_token, origin_of
+from ifa.network.inputs import count, moved, take
 from ifa.network.replicas import check_module, device_of
-from ifa.population.options import Options
-from ifa.store.datasets import array_of
-from ifa.store.items import Batch, class_labels, numbers_of, real_labels
+from ifa.population.options import Options, check_layers
+from ifa.store.datasets import SCHEMA, array_of
+from ifa.store.items import Batch, class_labels, collate, numbers_of, real_labels
 from ifa.store.references import ModelRef
+from ifa.store.specs import data_token, versions
 from ifa.store.tables import Column, Schema
 from ifa.taps.features import Observation
 from ifa.taps.weighings import Weighing
@@ -207,3 +208,37 @@ def question_of(engine: Engine, options: Options, rows: tuple[int, ...], first: 
         )
     numbers = numbers if options.task == "regression" else 1
     return Question(engine, targets, rows, options.task, numbers)
+
+
+def ready(
+    where: str,
+    model: nn.Module | ModelRef,
+    data: Any,
+    options: Options,
+    example: Inputs | None,
+    device: str | torch.device | None,
+) -> tuple[Engine, Any, Inputs]:
+    """Make the engine of a driver; return it with the first label and what inputs are like."""
+    first = collate(where, data, range(min(2, len(data))))
+    like: Inputs = first.inputs if example is None else example
+    if options.compile:  # it is for batches like the example
+        rows = torch.arange(min(options.batch_size, len(data)))
+        like = take(like, rows % count(like))
+    engine = Engine(Recipe(where, model, like, options, device), loaded(where, model, device))
+    check_layers(where, engine.layers)
+    return engine, first.labels[0], like
+
+
+def spec_of(question: Question, data: Any, options: Options) -> dict[str, Any]:
+    """Return what determines the result of every driver."""
+    engine = question.engine
+    return {
+        "schema": SCHEMA,
+        "versions": versions(),
+        "model": engine.token,
+        "data": data_token(engine.recipe.where, data),
+        "layers": list(engine.layers),
+        "targets": callable_token(question.targets),
+        "device": engine.device.type,
+        **options.spec(),
+    }
