@@ -285,20 +285,25 @@ def _of_run(
     statistics: Statistics, layer: str | None, weight: str | None
 ) -> tuple[str | None, str]:
     """Take the layer and the weighting of a run, where they are not named."""
+    from ifa.contest.from_run import layer_of
+    from ifa.contest.methods import WEIGHTINGS
     from ifa.network.identity import read_origin
 
     if statistics is None:
         return layer, weight or "fullcam"
-    layers = statistics.attrs["layers"]
-    if layer is None and len(layers) > 1:
-        raise ValueError(f"ifa explain: expected --layer, the run has {', '.join(layers)}.")
-    if (layer or layers[0]) not in layers:
-        raise LookupError(
-            f"ifa explain: expected --layer of the run, one of {', '.join(layers)}, got {layer!r}. "
-            "Maps of another layer have no place on its scale."
+    if "layers" not in statistics.attrs:
+        raise ValueError(
+            "ifa explain: expected --run to be a run of `ifa analyze`, got "
+            f"{statistics.attrs.get('title', 'something else')!r}, which has no scale."
         )
-    layer = layer or layers[0]
-    return layer, weight or read_origin(statistics[layer].attrs["origin"]).names[1]
+    layer = layer_of("ifa explain", statistics.attrs["layers"], layer)
+    theirs = read_origin(statistics[layer].attrs["origin"]).names[1]
+    if weight is None and theirs not in WEIGHTINGS:
+        raise ValueError(
+            f"ifa explain: expected a run of a weighting that has a name, got {theirs}. Its maps "
+            "are made in Python: ifa.explain(..., weight=..., scale=run)."
+        )
+    return layer, weight or theirs
 
 
 def _text(path: Path | None) -> str | None:

@@ -52,7 +52,7 @@ def table_of_run(
     model = reference.load()
     spec = Run(run, _WHERE).spec()
     _check_same(run, spec, model, data)
-    layer = _layer(spec, layer)
+    layer = layer_of(_WHERE, spec["layers"], layer)
     left_out: list[str] = []
     if methods is None:
         first = collate(_WHERE, data, range(min(2, len(data))))
@@ -95,16 +95,15 @@ def _check_same(run: Path, spec: Mapping[str, Any], model: nn.Module, data: Any)
         )
 
 
-def _layer(spec: Mapping[str, Any], asked: str | None) -> str:
-    layers = spec["layers"]
+def layer_of(where: str, layers: Sequence[str], asked: str | None) -> str:
+    """Return which layer of a run is meant, as the command line names it."""
     if asked is None and len(layers) > 1:
         raise ValueError(
-            f"{_WHERE}: expected --layer, one of {', '.join(layers)}: the run has several."
+            f"{where}: expected --layer, one of {', '.join(layers)}: the run has several."
         )
     if asked is not None and asked not in layers:
         raise LookupError(
-            f"{_WHERE}: expected --layer to be one of the run's, {', '.join(layers)}, got "
-            f"{asked!r}."
+            f"{where}: expected --layer to be one of the run's, {', '.join(layers)}, got {asked!r}."
         )
     return asked or layers[0]
 

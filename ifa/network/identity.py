@@ -57,11 +57,18 @@ class Origin:
 
 
 def origin_of(
-    model: nn.Module, layer: str, weight: Method, score: Score, grid: Grid | None, output: Output
+    model: nn.Module,
+    layer: str,
+    weight: Method,
+    score: Score,
+    grid: Grid | None,
+    output: Output,
+    *,
+    network: str | None = None,
 ) -> Origin:
-    """Identify what maps are made of."""
+    """Identify what maps are made of; `network` is the network's digest, where it is known."""
     return Origin(
-        network=network_digest(model),
+        network=network or network_digest(model),
         layer=layer,
         weight=_written(weight),
         score=_written(score),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ifa.declared import declared
-from ifa.network.identity import callable_token, model_token, origin_of
+from ifa.network.identity import callable_token, digest_of, model_token, origin_of
 from ifa.network.inputs import count, moved, take
-from ifa.network.replicas import check_module, device_of
+from ifa.network.replicas import check_module, device_of, plain
 from ifa.population.options import Options, check_layers
 from ifa.store.datasets import SCHEMA, array_of
 from ifa.store.items import Batch, class_labels, collate, numbers_of, real_labels
@@ -42,6 +42,7 @@ class Engine:
     """A network made ready. Of a model by reference, only the reference goes to other processes."""
 
     def __init__(self, recipe: Recipe, model: nn.Module):
+        model = plain(model)  # what runs of a compiled one
         self.recipe, self.key, self.token = recipe, uuid.uuid4().hex, model_token(model)
         self.device, options = device_of(model), recipe.options
         layers, example = options.layer, moved(recipe.example, self.device)
@@ -58,11 +59,10 @@ class Engine:
             compile=options.compile,
         )
         self.tap, self.layers = self.made.tap, self.made.layers
+        made_of = options.weight, options.score, options.grid, options.output
+        network = digest_of(self.token)
         self.origins = {
-            layer: origin_of(
-                *(model, layer, options.weight, options.score, options.grid, options.output)
-            )
-            for layer in self.layers
+            layer: origin_of(model, layer, *made_of, network=network) for layer in self.layers
         }
 
     def __reduce_ex__(self, protocol: Any) -> Any:
