@@ -1,5 +1,7 @@
 """Reading a data set: items to batches, with errors that name the sample."""
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -10,10 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ifa.checks import check_text
-from ifa.network.inputs import Shapes, described, shapes_of
+from ifa.network.inputs import Shapes, described, leaves_of, shapes_of
 from ifa.network.inputs import joined as tree_joined
 from ifa.network.outputs import map_tensors
 from ifa.stages import native
+
+DIGEST = 16  # bytes of an item's digest
 
 
 class Batch(NamedTuple):
@@ -22,6 +26,7 @@ class Batch(NamedTuple):
     inputs: Any  # (sample, *input), or a tree of these
     labels: list[Any]
     ids: list[str]
+    digests: np.ndarray  # (sample, DIGEST), uint8: what each item is; (0, DIGEST) if not asked for
 
 
 def check_data(where: str, data: Any) -> None:
@@ -36,14 +41,16 @@ def check_data(where: str, data: Any) -> None:
         raise ValueError(f"{where}: expected at least one sample, got an empty data set.")
 
 
-def collate(where: str, data: Any, indices: range, shape: Shapes | None = None) -> Batch:
+def collate(
+    where: str, data: Any, indices: range, shape: Shapes | None = None, *, digest: bool = False
+) -> Batch:
     """Read items and stack their inputs; the id of an item without one is its index.
 
     An input is a tensor, an array, or a tuple or mapping of these. `where` is what an error names;
-    `shape` is what all inputs should have, by default that of the
-    first.
+    `shape` is what all inputs should have, by default that of the first; `digest` asks for the
+    digests of the items.
     """
-    inputs, labels, ids = [], [], []
+    inputs, labels, ids, digests = [], [], [], []
     for index in indices:
         item = _item(where, data, index)
         if not isinstance(item, tuple | list) or len(item) not in (2, 3):
@@ -65,19 +72,56 @@ def collate(where: str, data: Any, indices: range, shape: Shapes | None = None) 
                 f"got {described(found)} for sample {index} (id {ids[-1]!r}). Crop or resize "
                 "them alike."
             )
-    return Batch(tree_joined(inputs), labels, ids)
+        if digest:
+            digests.append(item_digest(one, item[1], ids[-1]))
+    told = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST)
+    return Batch(tree_joined(inputs), labels, ids, told)
+
+
+def item_digest(inputs: Any, label: Any, name: str) -> bytes:
+    """Identify an item by its inputs, of one sample, its label and its id.
+
+    Tensors and arrays count by their dtype, shape and bytes, all else by what it is written as. No
+    two items have the same digest, but for a chance of 2⁻¹²⁸.
+    """
+    digest = hashlib.sha256()
+    for place, leaf in sorted(leaves_of((inputs, label, name)), key=lambda pair: repr(pair[0])):
+        kind, content = _content(leaf)
+        digest.update(f"{place!r} {kind} {len(content)}|".encode())
+        digest.update(content)
+    return digest.digest()[:DIGEST]
+
+
+def _content(leaf: Any) -> tuple[str, Any]:
+    """Return what a leaf is, and its bytes, of an array without a copy where it is contiguous."""
+    if isinstance(leaf, Tensor):
+        flat = leaf.detach().cpu().contiguous().reshape(-1)
+        content = flat.view(torch.uint8).numpy() if len(flat) else b""
+        return f"{leaf.dtype} {tuple(leaf.shape)}", content
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
+        flat = np.ascontiguousarray(leaf).reshape(-1)
+        return f"{leaf.dtype.str} {leaf.shape}", flat.view(np.uint8) if flat.nbytes else b""
+    written_so = repr(leaf.tolist() if isinstance(leaf, np.ndarray) else leaf)
+    text = re.sub(r" at 0x[0-9a-f]+", "", written_so)  # an address is another in each process
+    return type(leaf).__qualname__, text.encode(errors="surrogatepass")
 
 
 def reading(
-    where: str, data: Any, spans: Sequence[range], shape: Shapes, workers: int | None
+    where: str,
+    data: Any,
+    spans: Sequence[range],
+    shape: Shapes,
+    workers: int | None,
+    *,
+    digest: bool = False,
 ) -> Iterator[Batch]:
     """Read batches in their order, ahead of who takes them: by a thread, or so many processes."""
     if not workers:
-        batches = (collate(where, data, span, shape) for span in spans)
+        batches = (collate(where, data, span, shape, digest=digest) for span in spans)
         yield from batches if workers == 0 else _one_ahead(batches)
         return
     loader = DataLoader(
-        _Spans(where, data, spans, shape),
+        _Spans(where, data, spans, shape, digest),
         batch_size=None,
         num_workers=min(workers, len(spans)),
         collate_fn=_as_it_is,  # a tuple stays one
@@ -107,14 +151,15 @@ class _Spans(torch.utils.data.Dataset[Any]):
     """Spans of a data set as items. An error is an item too, so that it arrives as it was."""
 
     def __init__(self, *read: Any):
-        self.where, self.data, self.spans, self.shape = read
+        self.where, self.data, self.spans, self.shape, self.digest = read
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __getitem__(self, index: int) -> Any:
         try:
-            return collate(self.where, self.data, self.spans[index], self.shape)
+            span = self.spans[index]
+            return collate(self.where, self.data, span, self.shape, digest=self.digest)
         except Exception as error:
             return error
 

@@ -42,7 +42,7 @@ def data_token(where: str, data: Any) -> dict[str, Any]:
     """Identify data by their size and some evenly spaced items: inputs, labels and ids."""
     digest = hashlib.sha256()
     for index in np.linspace(0, len(data) - 1, min(len(data), FINGERPRINT_ITEMS)).astype(int):
-        values, labels, ids = collate(where, data, range(index, index + 1))
+        values, labels, ids, _ = collate(where, data, range(index, index + 1))
         for place, tensor in named(values).items():
             written_so = f"{written(place)}|{tensor.dtype} {tuple(tensor.shape)} {ids[0]}|"
             digest.update(written_so.encode() + bytes_of(tensor))
