@@ -186,7 +186,7 @@ def test_no_workers_read_in_the_callers_thread():
     model = net(1)
     here = ifa.analyze(model, Bound(), workers=0, **options)
     assert_same(ifa.analyze(model, Shapes(), **options), here, rtol=0)
-    with pytest.raises(AssertionError):
+    with pytest.raises(RuntimeError, match="sample 0 to be read, got AssertionError"):
         ifa.analyze(model, Bound(), **options)
 
 

@@ -2,8 +2,9 @@
 
 import builtins
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -53,8 +54,8 @@ class Cuts:
         samples, size = self.samples(shard), self.batch_size
         return [samples[start : start + size] for start in range(0, len(samples), size)]
 
-    def read(self, where: str, spans: list[range]) -> Iterator[Batch]:
-        """Read batches ahead of who takes them; `where` is what an error names."""
+    def read(self, where: str, spans: list[range]) -> Generator[Batch, None, None]:
+        """Read batches ahead of who takes them, who closes it; `where` is what an error names."""
         return reading(where, self.data, spans, self.shape, self.workers)
 
 
@@ -133,8 +134,8 @@ def _every(job: Job, run: Run | None, mapper: Any, progress: Progress) -> Iterat
 def _one(job: Job, run: Run | None, shard: int) -> tuple[Arrays, Rows] | None:
     """Do one shard: commit it to the run, or without one return its states and rows."""
     spans = job.cuts.batches(shard)
-    batches = job.cuts.read(job.where, spans)
-    arrays, rows = job.work(zip(spans, batches, strict=True), lambda samples: None)
+    with closing(job.cuts.read(job.where, spans)) as batches:
+        arrays, rows = job.work(zip(spans, batches, strict=True), lambda samples: None)
     if run is None:
         return arrays, rows
     run.add(shard, job.cuts.samples(shard).start, arrays, rows)
@@ -146,8 +147,8 @@ def _in_turn(
 ) -> Iterator[tuple[Arrays, Rows] | None]:
     """Do shards one after the other: the next is read and the last written meanwhile."""
     spans = [job.cuts.batches(shard) for shard in shards]
-    batches = job.cuts.read(job.where, [span for part in spans for span in part])
-    with ThreadPoolExecutor(1, "ifa-write") as writer:
+    reading = job.cuts.read(job.where, [span for part in spans for span in part])
+    with closing(reading) as batches, ThreadPoolExecutor(1, "ifa-write") as writer:
         written = writer.submit(lambda: None)
         for shard, part in zip(shards, spans, strict=True):
             arrays, rows = job.work(zip(part, batches, strict=False), advance)

@@ -2,20 +2,22 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ifa.checks import check_text
-from ifa.network.inputs import Shapes, described, leaves_of, shapes_of
+from ifa.network.inputs import Shapes, described, leaves_of, shapes_of, tensors_of
 from ifa.network.inputs import joined as tree_joined
 from ifa.network.outputs import map_tensors
 from ifa.stages import native
+from ifa.store.workers import READER, in_processes, said
 
 DIGEST = 16  # bytes of an item's digest
 
@@ -37,7 +39,14 @@ def check_data(where: str, data: Any) -> None:
             f"{where}: expected a sized, indexable data set of (input, label), got "
             f"{type(data).__name__}. For a DataLoader give its data set: loader.dataset."
         )
-    if len(data) == 0:
+    try:
+        samples = len(data)
+    except Exception as error:
+        raise TypeError(
+            f"{where}: expected a data set whose length is a whole number, got {said(error)}. "
+            "Return how many items there are from its __len__, as an int."
+        ) from error
+    if samples == 0:
         raise ValueError(f"{where}: expected at least one sample, got an empty data set.")
 
 
@@ -50,32 +59,48 @@ def collate(
     `shape` is what all inputs should have, by default that of the first; `digest` asks for the
     digests of the items.
     """
-    inputs, labels, ids, digests = [], [], [], []
-    for index in indices:
-        item = _item(where, data, index)
-        if not isinstance(item, tuple | list) or len(item) not in (2, 3):
-            length = f" of length {len(item)}" if isinstance(item, tuple | list) else ""
-            raise TypeError(
-                f"{where}: expected every item of the data to be (input, label) or "
-                f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
-            )
-        one = _tree(where, item[0], index)
-        inputs.append(map_tensors(one, lambda tensor: tensor[None]))
-        labels.append(item[1])
-        ids.append(str(item[2]) if len(item) == 3 else str(index))
-        check_text(where, f"the id of sample {index}", ids[-1])
-        found = shapes_of(inputs[-1])
-        shape = found if shape is None else shape
+    items = [_item(where, data, index) for index in indices]
+    inputs = [map_tensors(one, lambda tensor: tensor[None]) for one, _, _ in items]
+    names = [f"sample {i} (id {item[2]!r})" for i, item in zip(indices, items, strict=True)]
+    _check_alike(where, inputs, names, shape)
+    labels, ids = [item[1] for item in items], [item[2] for item in items]
+    digests = b"".join(item_digest(*item) for item in items) if digest else b""
+    told = np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST)
+    return Batch(tree_joined(inputs), labels, ids, told)
+
+
+def _item(where: str, data: Any, index: int) -> tuple[Any, Any, str]:
+    """Read one item: inputs as tensors, label, id."""
+    item = _taken(where, data, index)
+    if not isinstance(item, tuple | list) or len(item) not in (2, 3):
+        length = f" of length {len(item)}" if isinstance(item, tuple | list) else ""
+        raise TypeError(
+            f"{where}: expected every item of the data to be (input, label) or "
+            f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
+        )
+    name = str(item[2]) if len(item) == 3 else str(index)
+    check_text(where, f"the id of sample {index}", name)
+    return _tree(where, item[0], index), item[1], name
+
+
+def _check_alike(where: str, inputs: list[Any], names: list[str], shape: Shapes | None) -> None:
+    """Raise unless inputs have the shape of the example, and one dtype."""
+    shape = shapes_of(inputs[0]) if shape is None else shape
+    like = [tensor.dtype for tensor in tensors_of(inputs[0])]
+    for one, name in zip(inputs, names, strict=True):
+        found, dtypes = shapes_of(one), [tensor.dtype for tensor in tensors_of(one)]
         if found != shape:
             raise ValueError(
                 f"{where}: expected inputs of one shape, {described(shape)} like the example's, "
-                f"got {described(found)} for sample {index} (id {ids[-1]!r}). Crop or resize "
-                "them alike."
+                f"got {described(found)} for {name}. Crop or resize them alike."
             )
-        if digest:
-            digests.append(item_digest(one, item[1], ids[-1]))
-    told = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST)
-    return Batch(tree_joined(inputs), labels, ids, told)
+        if dtypes != like:
+            pairs = zip(like, dtypes, strict=True)
+            was, came = next((was, came) for was, came in pairs if was != came)
+            raise TypeError(
+                f"{where}: expected inputs of one dtype, {was} as those of {names[0]}, got {came} "
+                f"for {name}. Convert them alike."
+            )
 
 
 def item_digest(inputs: Any, label: Any, name: str) -> bytes:
@@ -114,54 +139,26 @@ def reading(
     workers: int | None,
     *,
     digest: bool = False,
-) -> Iterator[Batch]:
-    """Read batches in their order, ahead of who takes them: by a thread, or so many processes."""
-    if not workers:
-        batches = (collate(where, data, span, shape, digest=digest) for span in spans)
-        yield from batches if workers == 0 else _one_ahead(batches)
+) -> Generator[Batch, None, None]:
+    """Read batches in their order, ahead of who takes them: by a thread, or so many processes.
+
+    Close it when no more are taken: that ends the processes.
+    """
+    read = partial(collate, where, shape=shape, digest=digest)
+    if workers:
+        yield from in_processes(where, data, read, spans, min(workers, len(spans)))
         return
-    loader = DataLoader(
-        _Spans(where, data, spans, shape, digest),
-        batch_size=None,
-        num_workers=min(workers, len(spans)),
-        collate_fn=_as_it_is,  # a tuple stays one
-        # so that no number is drawn from the global random state
-        generator=torch.Generator(),
-    )
-    for batch in loader:
-        if isinstance(batch, Exception):
-            raise batch
-        yield Batch(*batch)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+    batches = (read(data, span) for span in spans)
+    yield from batches if workers == 0 else _one_ahead(batches)
 
 
 def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Read the next batch while the last is at work."""
-    with ThreadPoolExecutor(1, "ifa-read") as thread:
+    with ThreadPoolExecutor(1, READER) as thread:
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
             yield batch
-
-
-class _Spans(torch.utils.data.Dataset[Any]):
-    """Spans of a data set as items. An error is an item too, so that it arrives as it was."""
-
-    def __init__(self, *read: Any):
-        self.where, self.data, self.spans, self.shape, self.digest = read
-
-    def __len__(self) -> int:
-        return len(self.spans)
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            span = self.spans[index]
-            return collate(self.where, self.data, span, self.shape, digest=self.digest)
-        except Exception as error:
-            return error
 
 
 def class_labels(where: str, batch: Batch, first: int, outputs: int) -> Tensor:
@@ -194,7 +191,8 @@ def real_labels(where: str, batch: Batch, first: int, numbers: int) -> Tensor:
     return torch.stack(labels).squeeze(1)
 
 
-def _item(where: str, data: Any, index: int) -> Any:
+def _taken(where: str, data: Any, index: int) -> Any:
+    """Take an item; whatever the data set raises names the sample."""
     try:
         return data[index]
     except IndexError as error:
@@ -202,6 +200,15 @@ def _item(where: str, data: Any, index: int) -> Any:
             f"{where}: expected data that do not change while they are read, got no sample {index} "
             f"of the {len(data)} there are now: {error}. List the items once, when the data set is "
             "made."
+        ) from error
+    except BaseException as error:
+        # here it may be a key that was pressed; a thread or process that reads gets none
+        asked = not isinstance(error, Exception)
+        if asked and not threading.current_thread().name.startswith(READER):
+            raise
+        raise RuntimeError(
+            f"{where}: expected sample {index} to be read, got {said(error)} from the data set. "
+            f"See what data[{index}] does by itself, mend it, or leave the sample out."
         ) from error
 
 
