@@ -18,16 +18,22 @@ app = typer.Typer(
 )
 
 Model = Annotated[
-    str, typer.Argument(help="A callable returning the network: package.module:factory")
+    str,
+    typer.Argument(
+        help="The network: package.module:factory, path/to/net.py:factory, hf:FOLDER, or timm:NAME"
+    ),
 ]
 Data = Annotated[
-    str, typer.Argument(help="A callable returning a data set: package.module:dataset")
+    str,
+    typer.Argument(
+        help="A callable returning a data set: package.module:dataset, or path/to/data.py:dataset"
+    ),
 ]
 Weight = Annotated[
     str, typer.Option("--weight", help="A weighting by name, such as gradcam or scorecam, or noise")
 ]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Its state dictionary: .safetensors, or .pt")
+    Path | None, typer.Option("--weights", help="Its state dictionary: .safetensors, .pt, or CHECKPOINT#KEY")
 ]
 
 
@@ -155,7 +161,7 @@ def explain(
     from ifa.network.scorers import Scorer
     from ifa.plot import save_overlays
     from ifa.store import read_inputs, save_maps
-    from ifa.store.references import imported
+    from ifa.store.sources import imported
     from ifa.taps.weighings import Weighing
 
     where = "ifa explain"
@@ -233,7 +239,8 @@ def evaluate(
     from ifa.contest.from_run import table_of_run
     from ifa.contest.summaries import summary, written
     from ifa.plot import methods as draw
-    from ifa.store.references import ModelRef, called
+    from ifa.store.references import ModelRef
+    from ifa.store.sources import called
 
     found = table_of_run(
         run,
@@ -275,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _read(reference: str) -> tuple[Any, Any]:
     from ifa.store.items import collate
-    from ifa.store.references import called
+    from ifa.store.sources import called
 
     dataset = called(reference, "ifa")
     return collate("ifa", dataset, range(min(2, len(dataset)))).inputs, dataset

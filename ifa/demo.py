@@ -14,8 +14,8 @@ import ifa
 from ifa import diagnose, evaluate, nets, plot
 from ifa.population.analysis import analyze
 from ifa.progress import Progress, reporting
+from ifa.store.checkpoints import load_weights
 from ifa.store.files import build_atomically, write_atomically
-from ifa.store.references import load_weights
 from ifa.store.runs import verify, write_tree
 
 LAYER = "conv3"
@@ -172,7 +172,7 @@ def _trained(weights: Path, progress: Progress) -> nn.Module:
         content = save({name: value.contiguous() for name, value in model.state_dict().items()})
         write_atomically(weights, lambda file: file.write(content))
     model = nets.digits_cnn().eval().requires_grad_(False)
-    load_weights(model, weights)
+    load_weights(model, str(weights))
     return model
 
 

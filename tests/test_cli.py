@@ -150,7 +150,7 @@ BAD = {
         "can be imported, got 'no.such'",
     ),
     "unknown attribute": (["analyze", "mine:net", "mine:data"], "'mine' to define 'net'"),
-    "no colon": (["analyze", "mine", "mine:data"], "expected 'package.module:name', got 'mine'"),
+    "no colon": (["analyze", "mine", "mine:data"], "'path/to/file.py:name', got 'mine'"),
     "unknown data": (["analyze", "mine:network", "mine:date"], "'mine' to define 'date'"),
     "data that are no function": (["analyze", "mine:network", "mine:number"], "callable, got int"),
     "a model that is none": (["analyze", "mine:data", "mine:data"], "a torch.nn.Module, got list"),

@@ -456,33 +456,3 @@ def test_networks_compiled_by_jit(inside, data, tmp_path):
 def test_a_network_that_is_no_module(data):
     with pytest.raises(TypeError, match=r"^ifa\.analyze: expected a torch\.nn\.Module, got functi"):
         ifa.analyze(lambda x: x, data, progress=False)  # pyright: ignore[reportArgumentType]
-
-
-# Files of weights
-
-
-@pytest.mark.parametrize(
-    ("wrap", "text"),
-    [
-        (
-            lambda state: {"epoch": 3, "model_state": state},
-            "It is a checkpoint, which has mappings of its own: 'model_state'. Save the weights "
-            "alone: torch.save(torch.load(path)['model_state'], new).",
-        ),
-        (
-            lambda state: {f"module.{name}": part for name, part in state.items()},
-            "All names begin with 'module.': they are of a wrapped model. Save "
-            "model.module.state_dict().",
-        ),
-        (lambda state: {"other": state["bias"]}, "Give the configuration they were trained with."),
-    ],
-    ids=["nested", "wrapped", "another"],
-)
-def test_weights_that_do_not_fit(wrap, text, tmp_path):
-    file = tmp_path / "weights.pt"
-    torch.save(wrap(torch.nn.Linear(2, 1).state_dict()), file)
-    config = {"in_features": 2, "out_features": 1}
-    reference = ifa.ModelRef("torch.nn:Linear", weights=str(file), config=config)
-    with pytest.raises(ValueError, match=r"^ifa\.ModelRef: expected weights for Linear") as caught:
-        reference.load()
-    assert str(caught.value).endswith(text)

@@ -1,15 +1,21 @@
-"""Models and data by reference: an import path, safe weights and a configuration."""
+"""Networks by reference: where their code is, safe weights and a configuration."""
 
-import importlib
-import pickle
-import zipfile
-from collections.abc import Mapping
+import copy
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
+
+from ifa.store.checkpoints import check_state_file, load_weights
+from ifa.store.libraries import LIBRARIES
+from ifa.store.preparations import preparation
+from ifa.store.sources import called, imported
+
+_SAVED = (".pt", ".pth", ".pt2", ".ts", ".torchscript", ".ckpt", ".bin", ".safetensors", ".onnx")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -19,13 +25,26 @@ class ModelRef:
     Parameters
     ----------
     factory
-        ``"package.module:factory"``, a callable that returns a `torch.nn.Module`. Importing it runs
-        its code: use it as you would use the package.
+        Where the network is from:
+
+        - ``"package.module:name"`` or ``"path/to/file.py:name"``: a callable that returns a
+          `torch.nn.Module`, or a module, which is copied. Importing it runs its code: use it as you
+          would use the package. A file is imported as any module, once in a process, under the name
+          that it has from its own folder, in which it finds its neighbours;
+        - ``"hf:FOLDER"``: what ``save_pretrained`` of transformers left, of the architecture that
+          its ``config.json`` names, with eager attention and in float32;
+          ``"hf:FOLDER/config.json"``: the architecture alone;
+        - ``"timm:NAME"``: a network of timm.
+
+        Nothing is downloaded. Without weights, those of the last two are random, of seed 0, and the
+        log says so.
     weights
         File of a state dictionary: safetensors, or one that ``torch.load(weights_only=True)``
-        reads. None keeps what the factory returns.
+        reads. In a checkpoint it is the mapping that fits; ``"file#key"`` chooses one of several.
+        The prefixes ``module.``, ``_orig_mod.``, ``model.`` and ``net.`` are taken off where all
+        names then fit; the log, ``logging.getLogger("ifa")``, says so. None keeps what there is.
     config
-        Keyword arguments of the factory.
+        Keyword arguments of the factory; for ``hf:`` what to change in the configuration.
 
     Examples
     --------
@@ -41,99 +60,69 @@ class ModelRef:
 
     def load(self) -> nn.Module:
         """Build the model, load its weights strictly, and put it in evaluation mode."""
-        model = called(self.factory, "ifa.ModelRef", **self.config)
-        if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"ifa.ModelRef: expected {self.factory} to return a torch.nn.Module, "
-                f"got {type(model).__name__}."
-            )
+        library, _, name = self.factory.partition(":")
+        if library in LIBRARIES:
+            model, trained = LIBRARIES[library](name, self.config, self.weights is None)
+            if not trained and self.weights is None:
+                _LOG.warning("%s: its weights are random (seed 0); give weights=", self.factory)
+        else:
+            model = _own(self.factory, self.config)
         if self.weights is not None:
-            load_weights(model, Path(self.weights))
+            for note in load_weights(model, self.weights):
+                _LOG.info(note)
         return model.eval()
 
+    def preparation(self, how: str) -> Callable[[Any], Any]:
+        """Return what makes this network's input of a picture, a `PIL.Image.Image`.
 
-def imported(reference: str, where: str) -> Any:
-    """Return the object that ``"package.module:name"`` names."""
-    module_name, _, name = reference.partition(":")
-    if not module_name or not name:
-        raise ValueError(f"{where}: expected 'package.module:name', got {reference!r}.")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise LookupError(
-            f"{where}: expected a module that can be imported, got {module_name!r} ({error}). "
-            "Run where it is on the Python path, or install it."
-        ) from error
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        raise LookupError(
-            f"{where}: expected {module_name!r} to define {name!r}, but it does not."
-        ) from None
+        Parameters
+        ----------
+        how
+            ``"hf"``, the image processor in the network's folder; ``"timm"``, timm's transform for
+            evaluation, from the sizes, mean and deviation that the network is registered with;
+            ``"hf:FOLDER"`` and ``"timm:NAME"``, those of another network; or a function of your
+            own, ``"package.module:name"`` or ``"path/to/file.py:name"``.
+
+        Returns
+        -------
+        callable
+            picture → a tensor (channel, row, column), or a mapping of tensors where the processor
+            gives more than the pixels. It can be sent to other processes.
+        """
+        return preparation("ifa.ModelRef.preparation", how, self.factory, self.config)
 
 
-def called(reference: str, where: str, **options: Any) -> Any:
-    """Call what ``"package.module:name"`` names, and return the result."""
-    function = imported(reference, where)
-    if not callable(function):
+def _own(factory: str, config: dict[str, Any]) -> nn.Module:
+    """Build a network of the user's own code, or of a package's."""
+    where = "ifa.ModelRef"
+    if Path(factory).suffix in _SAVED:
+        raise _no_code(Path(factory))
+    model = imported(factory, where)
+    if not isinstance(model, nn.Module):
+        model = called(factory, where, **config)
+    elif config:
         raise TypeError(
-            f"{where}: expected {reference!r} to be callable, got {type(function).__name__}. "
-            "Write a function that returns it."
+            f"{where}: expected no config for {factory}, which is a network already, got "
+            f"{', '.join(config)}. Write a function that returns the network."
         )
-    return function(**options)
+    else:
+        model = copy.deepcopy(model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"{where}: expected {factory} to return a torch.nn.Module, got {type(model).__name__}."
+        )
+    return model
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a state dictionary that fits exactly; nothing in the file is executed."""
-    if not path.exists():
-        raise FileNotFoundError(f"ifa.ModelRef: expected a file of weights, got {path}.")
-    state = _read(path)
-    if not isinstance(state, Mapping):
-        raise ValueError(
-            f"ifa.ModelRef: expected {path} to hold a state dictionary, got "
-            f"{type(state).__name__}. Save model.state_dict()."
-        )
+def _no_code(path: Path) -> Exception:
+    """Say why a file that was saved is no network."""
+    if not path.is_file():
+        return FileNotFoundError(f"ifa.ModelRef: expected a network, got {path}, which is no file.")
     try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ValueError(
-            f"ifa.ModelRef: expected weights for {type(model).__name__}, but those in {path} do "
-            f"not fit it. {' '.join(str(error).split())} {_advice(state)}"
-        ) from error
-
-
-def _advice(state: Mapping[str, Any]) -> str:
-    """Say what to do with a file whose names are not the model's."""
-    nested = [name for name, part in state.items() if isinstance(part, Mapping) and part]
-    if nested:
-        return (
-            f"It is a checkpoint, which has mappings of its own: {', '.join(map(repr, nested))}. "
-            f"Save the weights alone: torch.save(torch.load(path)[{nested[0]!r}], new)."
-        )
-    for wrapper in ("module.", "_orig_mod."):
-        if state and all(str(name).startswith(wrapper) for name in state):
-            return (
-                f"All names begin with {wrapper!r}: they are of a wrapped model. Save "
-                f"model.{wrapper}state_dict()."
-            )
-    return "Give the configuration they were trained with."
-
-
-def _read(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except (
-        *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile),
-        *(EOFError, RuntimeError, ValueError, LookupError, AttributeError),
-    ) as error:
-        raise ValueError(
-            "ifa.ModelRef: expected weights as safetensors, or as torch.save writes a state "
-            f"dictionary, but {path} could not be read without running code from it "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'}). "
-            "Save model.state_dict() again, best as safetensors."
-        ) from error
+        check_state_file(path)
+    except ValueError as error:
+        return error
+    return ValueError(
+        f"ifa.ModelRef: expected where a network's code is, got {path}, a file of weights. Give "
+        f"both: ifa.ModelRef('path/to/net.py:factory', weights={str(path)!r})."
+    )
