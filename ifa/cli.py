@@ -1,7 +1,11 @@
 """Command line: parse, call one public function, say where the result went."""
 
+import json
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +37,12 @@ Weight = Annotated[
     str, typer.Option("--weight", help="A weighting by name, such as gradcam or scorecam, or noise")
 ]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Its state dictionary: .safetensors, .pt, or CHECKPOINT#KEY")
+    Path | None,
+    typer.Option("--weights", help="Its state dictionary: .safetensors, .pt, or CHECKPOINT#KEY"),
+]
+Config = Annotated[
+    list[str] | None,
+    typer.Option("--config", help="Option of the network: name=value; may be given again"),
 ]
 
 
@@ -60,12 +69,12 @@ def demo(
 
 
 @app.command()
-def layers(model: Model, data: Data, weights: Weights = None) -> None:
+def layers(model: Model, data: Data, weights: Weights = None, config: Config = None) -> None:
     """List the layers of a network that can be analyzed, in order of execution."""
     import ifa
 
     example, _ = _read(data)
-    typer.echo(repr(ifa.trace(ifa.ModelRef(model, _text(weights)).load(), example)))
+    typer.echo(repr(ifa.trace(_network(model, weights, config).load(), example)))
 
 
 @app.command()
@@ -76,6 +85,7 @@ def analyze(
         Path, typer.Option("--out", help="Directory of the run; continued if it is there")
     ],
     weights: Weights = None,
+    config: Config = None,
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="See `ifa layers`; may be given again")
     ] = None,
@@ -108,7 +118,7 @@ def analyze(
                 f"as 0,2,5, got {targets!r}."
             ) from None
     tree = ifa.analyze(
-        ifa.ModelRef(model, _text(weights)),
+        _network(model, weights, config),
         dataset,
         layer=layer,
         weight=weighting("ifa analyze", weight),
@@ -130,6 +140,7 @@ def explain(
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, npy, or NIfTI with nibabel")],
     out: Annotated[Path, typer.Option("--out", help="Directory for maps.zarr and overlays; new")],
     weights: Weights = None,
+    config: Config = None,
     layer: Annotated[
         str | None, typer.Option("--layer", help="See `ifa layers`; the run's if left out")
     ] = None,
@@ -169,7 +180,7 @@ def explain(
         raise FileExistsError(f"{where}: expected nothing at {out}. Nothing was touched.")
     pictures = read_inputs(images)
     inputs = imported(prepare, where)(pictures) if prepare else pictures
-    network = ifa.ModelRef(model, _text(weights)).load()
+    network = _network(model, weights, config).load()
     statistics = None if run is None else ifa.open(run)
     layer, weight = _of_run(statistics, layer, weight)
     method, logit = weighting(where, weight), ifa.score.logit
@@ -202,6 +213,7 @@ def evaluate(
     model: Model,
     data: Data,
     weights: Weights = None,
+    config: Config = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Directory of the table; RUN-evaluation if left out"),
@@ -239,12 +251,11 @@ def evaluate(
     from ifa.contest.from_run import table_of_run
     from ifa.contest.summaries import summary, written
     from ifa.plot import methods as draw
-    from ifa.store.references import ModelRef
     from ifa.store.sources import called
 
     found = table_of_run(
         run,
-        ModelRef(model, _text(weights)),
+        _network(model, weights, config),
         called(data, "ifa evaluate"),
         out=out,
         layer=layer,
@@ -271,13 +282,47 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one message on standard error."""
     sys.path.insert(0, os.getcwd())  # package.module:factory may lie where one works
     try:
-        app(argv)
+        with _log():
+            app(argv)
     except SystemExit as done:  # of the parser: 0 at the end or after help, 2 for wrong usage
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except (ValueError, LookupError, TypeError, OSError, RuntimeError) as error:
         typer.echo(f"Error: {error}", err=True)
         return 1
     return 0
+
+
+def _network(model: str, weights: Path | None, config: list[str] | None) -> Any:
+    """Name a network; what `config` gives is JSON, or text where it is none."""
+    import ifa
+
+    options: dict[str, Any] = {}
+    for option in config or []:
+        name, assigned, value = option.partition("=")
+        if not name or not assigned or name in options:
+            raise ValueError(
+                f"ifa: expected each --config as name=value, once a name, got {option!r}."
+            )
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return ifa.ModelRef(model, _text(weights), options)
+
+
+@contextmanager
+def _log() -> Iterator[None]:
+    """Show on standard error what the library logs, such as how weights were found."""
+    handler, log = logging.StreamHandler(), logging.getLogger("ifa")
+    handler.setFormatter(logging.Formatter("Note: %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _read(reference: str) -> tuple[Any, Any]:

@@ -217,3 +217,33 @@ def test_an_out_that_is_missing(capsys):
     assert code != 0
     assert "--out" in err
     assert "Traceback" not in err
+
+
+def test_a_network_in_a_file_with_options_and_a_checkpoint(home, capsys):
+    """What was done to find the weights is said, on standard error."""
+    folder = home / "experiment"
+    folder.mkdir()
+    source = "import torch\n\ndef network(outputs, name):\n    return torch.nn.Sequential("
+    source += "torch.nn.Conv1d(2, 4, 3), torch.nn.Flatten(), torch.nn.Linear(28, outputs))\n"
+    (folder / "filed_cli.py").write_text(source)
+    layers = (torch.nn.Conv1d(2, 4, 3), torch.nn.Flatten(), torch.nn.Linear(28, 5))
+    state = torch.nn.DataParallel(torch.nn.Sequential(*layers)).state_dict()
+    torch.save({"model": state}, folder / "checkpoint.pt")
+    arguments = ("layers", "experiment/filed_cli.py:network", "mine:data", "--config", "outputs=5")
+    arguments += ("--config", "name=half a dozen", "--weights", "experiment/checkpoint.pt")
+    code, out, err = run(*arguments, capsys=capsys)
+    sys.modules.pop("filed_cli")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["0", "1", "2"]
+    assert err.splitlines() == [
+        "Note: experiment/checkpoint.pt: 'model' of the checkpoint taken",
+        "Note: experiment/checkpoint.pt: 'module.' taken off the names of its weights",
+    ]
+
+
+@pytest.mark.parametrize("option", ["outputs", "=3", "outputs=3"])
+def test_options_that_are_none(option, home, capsys):
+    arguments = ("layers", "mine:network", "mine:data", "--config", "outputs=3", "--config", option)
+    code, _, err = run(*arguments, capsys=capsys)
+    assert code == 1
+    assert f"--config as name=value, once a name, got {option!r}" in err
