@@ -12,7 +12,16 @@ from ifa.resizing import place, resize
 from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
 from ifa.stages import builder, clip, combine, combine_blocks, keep, relu, step, weigh
 from ifa.taps import EvenTiling, Site, channels_last, cut, patches, positions, tap, tokens, trace
-from ifa.types import Cancellation, Features, Map, Positions, Reduction, Weighted, ZeroGradient
+from ifa.types import (
+    Cancellation,
+    Features,
+    Map,
+    Positions,
+    Reduction,
+    RunNote,
+    Weighted,
+    ZeroGradient,
+)
 
 if TYPE_CHECKING:
     from ifa import (

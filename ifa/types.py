@@ -34,6 +34,10 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 SPACE: dict[int, tuple[str, ...]] = {1: ("t",), 2: ("y", "x"), 3: ("z", "y", "x")}
 
 
+class RunNote(UserWarning):
+    """A run is returned or continued though something about it, which is said, is other now."""
+
+
 class ZeroGradient(UserWarning):
     """The gradient of a score is exactly zero at every channel and position of a sample's layer."""
 

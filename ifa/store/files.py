@@ -1,9 +1,11 @@
-"""Files that are there whole or not at all, and their digests."""
+"""Files that are there whole or not at all, whatever ends the writer, and their digests."""
 
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +19,21 @@ except ImportError:  # Windows, where writers are not kept apart
 TEMPORARY = ".tmp"
 
 
+def synced(paths: Iterable[Path]) -> None:
+    """Return once files, and the names that directories hold, would outlast a loss of power."""
+    for path in paths:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except PermissionError:  # Windows does not open directories
+            if path.is_dir():
+                continue
+            raise
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file that a kill at any moment leaves whole or absent: data, name, directory."""
     temporary = temporary_beside(path)
@@ -28,11 +45,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    synced([path.parent])
 
 
 def write_once(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -47,21 +60,14 @@ def write_once(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        synced([path.parent])
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold a file for this process; false if another holds it. A kill lets go of it."""
-    with open(path, "r+b") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:  # a file system without locks
-                pass
-        yield True
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it, that a loss of power does not take away."""
+    new = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    synced(one.parent for one in reversed(new))
 
 
 def build_atomically(path: Path, build: Callable[[Path], object]) -> None:
@@ -69,9 +75,58 @@ def build_atomically(path: Path, build: Callable[[Path], object]) -> None:
     temporary = temporary_beside(path)
     try:
         build(temporary)
+        synced([*(temporary / name for name in entries(temporary)), temporary])
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    synced([path.parent])
+
+
+# Of directories that this process holds. A process that is forked has them too, and would keep
+# them held after this one has died.
+_HELD: set[int] = set()
+
+
+def _let_go() -> None:
+    for handle in _HELD:
+        os.close(handle)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+@contextmanager
+def locked(directory: Path, wait: float = 0.0) -> Iterator[bool]:
+    """Hold a directory for this process; false if another still does after so many seconds.
+
+    The end of the process lets go of it, whatever ended it and whichever processes it started.
+    """
+    if fcntl is None:
+        yield True
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    _HELD.add(handle)
+    try:
+        yield _held(handle, time.monotonic() + wait)
+    finally:
+        if handle in _HELD:  # not in a process that was forked meanwhile
+            _HELD.discard(handle)
+            os.close(handle)
+
+
+def _held(handle: int, until: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # pyright: ignore
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.05)
+        except OSError:  # a file system without locks
+            return True
 
 
 def temporary_beside(path: Path) -> Path:
@@ -81,9 +136,10 @@ def temporary_beside(path: Path) -> Path:
 
 def sweep(directory: Path) -> None:
     """Remove what killed writers, ours and zarr's, left behind."""
-    for path in list(directory.rglob("*")):
-        if is_temporary(path) and path.is_dir():
-            shutil.rmtree(path)
+    for name, found in entries(directory).items():
+        path = directory / name
+        if is_temporary(path) and found == "a folder":
+            shutil.rmtree(path, ignore_errors=True)
         elif is_temporary(path) or path.suffix == ".partial":
             path.unlink(missing_ok=True)
 
@@ -93,9 +149,32 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(TEMPORARY)
 
 
-def files_below(directory: Path) -> Iterator[Path]:
-    """Every file below a directory, in a fixed order."""
-    return (path for path in sorted(directory.rglob("*")) if path.is_file())
+def entries(directory: Path) -> dict[str, int | str]:
+    """Find all that is below a directory: names to sizes of files, or to what else they are.
+
+    What a folder holds comes before the folder; no link is followed.
+    """
+    found: dict[str, int | str] = {}
+    for folder, folders, files in os.walk(directory, topdown=False):
+        for name in sorted([*folders, *files]):
+            path = Path(folder, name)
+            found[path.relative_to(directory).as_posix()] = _kind(path.lstat())
+    return found
+
+
+def _kind(status: os.stat_result) -> int | str:
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
+    if stat.S_ISDIR(status.st_mode):
+        return "a folder"
+    return "a link" if stat.S_ISLNK(status.st_mode) else "no file"
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a file holds; of what is no file, such as a pipe, nothing is waited for."""
+    if not isinstance(kind := _kind(path.lstat()), int):
+        raise OSError(f"it is {kind}")
+    return path.read_bytes()
 
 
 def sha256(path: Path) -> str:

@@ -11,24 +11,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
-import zarr
-from zarr.codecs import ZstdCodec
 
+from ifa.store.commits import changes, found, read_commit, strangers, write_commit
 from ifa.store.datasets import SCHEMA, with_samples
 from ifa.store.files import (
     build_atomically,
-    files_below,
+    entries,
     is_temporary,
     locked,
+    make_directory,
+    read_file,
     sha256,
     sweep,
+    temporary_beside,
     write_atomically,
     write_once,
 )
-from ifa.store.specs import canonical, first_difference
-from ifa.store.states import Arrays, load_arrays, save_arrays
-from ifa.store.tables import Rows, Schema, fill, lay_out
+from ifa.store.markers import Arrays, Files, Marker, load_marker, load_states, save_marker
+from ifa.store.specs import canonical, compared, versions
+from ifa.store.tables import Rows, Schema, chunks, fill, lay_out, template_changes
+from ifa.store.trees import consolidate, impossible, read_tree, write_tree
+from ifa.types import RunNote
+
+# How long a run waits for another process that writes it, such as one that is being ended.
+WAIT = 30.0
 
 
 @dataclass(frozen=True)
@@ -62,37 +70,59 @@ class Run:
     def committed(self) -> bool:
         return self.commit_file.exists()
 
+    @property
+    def marked(self) -> bool:
+        """Whether a shard is done."""
+        return next(self.shards.glob("*.npz"), None) is not None
+
     def spec(self) -> dict[str, Any]:
         """Return the run's spec; an error if this is no run."""
         try:
-            return json.loads(self.spec_file.read_bytes())
+            return json.loads(read_file(self.spec_file))
         except (FileNotFoundError, NotADirectoryError):
             what = "a file" if self.path.exists() else "nothing there"
             what = "a directory without spec.json" if self.path.is_dir() else what
+        except (OSError, ValueError) as error:
+            what = f"a spec.json that cannot be read ({error})"
+        raise ValueError(
+            f"{self.where}: expected a run at {self.path}, got {what}. Give the folder that "
+            "was store= of what made it."
+        )
+
+    def claimable(self) -> None:
+        """Raise unless the directory is new, empty, or a run; nothing is touched."""
+        if self.path.exists() and not (self.path.is_dir() and self._unclaimed()):
+            what = "a directory with other files in it" if self.path.is_dir() else "a file"
             raise ValueError(
-                f"{self.where}: expected a run at {self.path}, got {what}. Give the folder that "
-                "was store= of what made it."
-            ) from None
+                f"{self.where}: expected {self.path} to be new, empty or a run, got {what}. "
+                "Nothing was touched. Give another store=."
+            )
 
     def begin(self, spec: Mapping[str, Any]) -> None:
-        """Claim the directory for this spec, or continue in one that has the same; else refuse."""
+        """Write the spec, in place of one that nothing was made by; call it in `writing`."""
         if not self.spec_file.exists():
-            if self.path.exists() and not (self.path.is_dir() and self._unclaimed()):
-                what = "a directory with other files in it" if self.path.is_dir() else "a file"
-                raise ValueError(
-                    f"{self.where}: expected {self.path} to be new, empty or a run, got {what}. "
-                    "Nothing was touched. Give another store=."
-                )
-            self.path.mkdir(parents=True, exist_ok=True)
             write_once(self.spec_file, lambda file: file.write(canonical(spec)))
-        # read back: of two processes that claim the directory at once, one has lost
-        difference = first_difference(self.spec(), json.loads(canonical(spec)))
-        if difference:
+        elif self._bare() and self.spec() != json.loads(canonical(spec)):
+            shutil.rmtree(self.samples, ignore_errors=True)
+            write_atomically(self.spec_file, lambda file: file.write(canonical(spec)))
+
+    def check(self, spec: Mapping[str, Any], versions: str) -> None:
+        """Raise unless the run is of this spec; say what differs that does not matter."""
+        difference, notes = compared(self.spec(), spec, self.committed, versions)
+        if difference and not self._bare():
             raise ValueError(
                 f"{self.where}: expected the run at {self.path} to be of this very analysis, "
                 f"got another: {difference}. Nothing was touched. Give another store=, or "
                 "repeat the analysis as it was."
             )
+        for note in [] if difference or self._bare() else notes:
+            warnings.warn(f"{self.where}: of the run at {self.path}, {note}.", RunNote, 4)
+
+    def _bare(self) -> bool:
+        """Whether this is a run of which no shard is done, and nothing else is there."""
+        ours = {self.spec_file, self.samples, self.shards}
+        others = {path for path in self.path.iterdir() if not is_temporary(path)} - ours
+        return not (others or self.marked) and "schema" in self.spec()
 
     def _unclaimed(self) -> bool:
         """Whether nothing is there but what a writer left that was killed as it claimed it."""
@@ -102,28 +132,39 @@ class Run:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep other processes from coordinating this run at the same time."""
-        with locked(self.spec_file) as free:
+        """Make the directory, and keep other processes from coordinating it at the same time."""
+        make_directory(self.path)
+        with locked(self.path, WAIT) as free:
             if not free:
                 raise ValueError(
                     f"{self.where}: expected {self.path} to be written by one analysis at a "
-                    "time, but another process, or a worker it left behind, is writing it. "
-                    "Nothing was touched. Wait for it, or end it, and run again."
+                    f"time, but another has been writing it for the {WAIT:g} s that this one "
+                    "waited. Nothing was touched. Wait for it, or end it, and run again."
                 )
             yield
 
-    def lay_out(self, schema: Schema, coords: Mapping[str, Any], shard: int) -> None:
-        """Make the places for shards and the empty sample table, unless they are there."""
-        self.shards.mkdir(exist_ok=True)
-        if schema and not self.samples.exists():
-            if any(self.shards.glob("*.npz")):
-                raise ValueError(
-                    f"{self.where}: expected the sample table of the shards that are done at "
-                    f"{self.samples}, got nothing there. Restore it, or delete {self.shards} and "
-                    "run again: all samples are then done anew."
-                )
-            attrs = {"title": "ifa: one row for each sample", "schema": SCHEMA}
-            build_atomically(self.samples, lambda path: lay_out(path, schema, coords, shard, attrs))
+    def lay_out(self, schema: Schema, coords: Mapping[str, Any], shards: range, size: int) -> None:
+        """Make the places for shards and the empty sample table, or check those that are there."""
+        for path in (self.shards, self.samples, self.statistics):
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                self._refuse([f"{path.name} is {'a link' if path.is_symlink() else 'no folder'}"])
+        make_directory(self.shards)
+        attrs = {"title": "ifa: one row for each sample", "schema": SCHEMA}
+        if not schema:
+            return
+        if self.samples.exists():
+            template = temporary_beside(self.samples)
+            try:
+                lay_out(template, schema, coords, size, attrs)
+                sweep(self.samples)
+                problems = template_changes(self.samples, template, schema, shards)
+            finally:
+                shutil.rmtree(template, ignore_errors=True)
+            self._refuse(f"{self.samples.name}/{problem}" for problem in problems)
+            return
+        if self.marked:
+            self._refuse(["samples.zarr is missing"])
+        build_atomically(self.samples, lambda path: lay_out(path, schema, coords, size, attrs))
 
     def marker(self, shard: int) -> Path:
         return self.shards / f"{shard:05d}.npz"
@@ -131,55 +172,123 @@ class Run:
     def has(self, shard: int) -> bool:
         return self.marker(shard).exists()
 
-    def add(self, shard: int, start: int, states: Arrays, rows: Rows) -> None:
+    def done(self, shards: range, schema: Schema) -> dict[int, Marker]:
+        """Return the markers of the shards that are done; an error if one is not to be trusted."""
+        sweep(self.shards)
+        spec, problems = sha256(self.spec_file), []
+        markers: dict[int, Marker] = {}
+        names = {self.marker(shard).name: shard for shard in shards}
+        for name, kind in entries(self.shards).items():
+            if name not in names or isinstance(kind, str):
+                problems.append(f"shards/{name} is not of this run")
+                continue
+            shard = names[name]
+            marker = load_marker(self.where, self.marker(shard))
+            if (marker.spec, marker.shard) != (spec, shard):
+                whose = "another run" if marker.spec != spec else f"shard {marker.shard}"
+                problems.append(f"shards/{name} is a marker of {whose}")
+            elif sorted(marker.files) != sorted(chunks(schema, shard)):
+                problems.append(f"shards/{name} vouches for other files")
+            else:
+                problems += [
+                    f"samples.zarr/{problem}, for which shards/{name} vouches"
+                    for problem in changes(self.samples, marker.files, whole=True)
+                ]
+            markers[shard] = marker
+        self._refuse(problems)
+        return markers
+
+    def _refuse(self, problems: Iterator[str] | list[str]) -> None:
+        problems = list(problems)
+        if problems:
+            raise ValueError(
+                f"{self.where}: expected the shards that are done in {self.path} as they were "
+                f"written, got {len(problems)} differences: {'; '.join(problems)}. Restore these "
+                f"files, or delete what does not belong and the markers in {self.shards} of shards "
+                "that are damaged, and run again: their samples are then done anew."
+            )
+
+    def add(
+        self, shard: int, start: int, states: Arrays, rows: Rows, schema: Schema, items: np.ndarray
+    ) -> None:
         """Commit a shard: its rows first, its states last, which mark it as done."""
-        if rows:
-            fill(self.samples, rows, start)
-        save_arrays(self.marker(shard), states)
+        files = fill(self.samples, schema, rows, shard, start) if schema else {}
+        marker = Marker(sha256(self.spec_file), shard, versions(), files, items)
+        save_marker(self.marker(shard), marker, states)
 
     def states(self, shard: int) -> Arrays:
-        return load_arrays(self.where, self.marker(shard))
+        return load_states(self.where, self.marker(shard))
 
-    def commit(self, statistics: xr.DataTree, versions: Mapping[str, str]) -> None:
+    def commit(self, statistics: xr.DataTree, markers: Mapping[int, Marker]) -> None:
         """Write the statistics and, last, the digests of everything: the run is then finished."""
         sweep(self.path)
+        made_by = [dict(one) for one in {tuple(each.versions.items()) for each in markers.values()}]
         if self.statistics.exists():  # of a commit that was killed; it is derived from the shards
             shutil.rmtree(self.statistics)
         build_atomically(self.statistics, lambda path: write_tree(statistics, path))
         if self.samples.exists():
             consolidate(self.samples)
-        record = {
-            "schema": SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": dict(versions),
-            "sha256": self._digests(),
-        }
-        write_atomically(self.commit_file, lambda file: file.write(canonical(record)))
+        files = self._files(markers)
+        write_commit(
+            self.commit_file,
+            files,
+            {
+                "schema": SCHEMA,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": sorted(made_by, key=str),
+            },
+        )
 
-    def _digests(self) -> dict[str, str]:
-        files = (file for file in files_below(self.path) if file != self.commit_file)
-        return {file.relative_to(self.path).as_posix(): sha256(file) for file in files}
-
-    def problems(self) -> list[str]:
-        """List everything that differs from what was committed."""
-        try:
-            committed = dict(json.loads(self.commit_file.read_bytes())["sha256"])
-        except (ValueError, TypeError, KeyError) as error:
-            return [f"{self.commit_file.name} cannot be read ({error!r})"]
-        present = self._digests()
-        return [
-            *(f"{name} is missing" for name in committed if name not in present),
-            *(f"{name} was not committed" for name in present if name not in committed),
-            *(
-                f"{name} was changed"
-                for name, digest in committed.items()
-                if present.get(name, digest) != digest
-            ),
+    def _files(self, markers: Mapping[int, Marker]) -> Files:
+        """Digest what belongs to the run, and compare it with what markers vouch for."""
+        vouched: Files = {}
+        for marker in markers.values():
+            vouched |= {f"samples.zarr/{name}": known for name, known in marker.files.items()}
+        ours = [self.marker(shard).relative_to(self.path).as_posix() for shard in markers]
+        names = [
+            name
+            for name, kind in entries(self.path).items()
+            if isinstance(kind, int)
+            and (name in ours or name == "spec.json" or name.split("/")[0].endswith(".zarr"))
         ]
+        files = found(self.path, names)
+        self._refuse(
+            f"{name} is other than its marker vouches for"
+            for name, known in vouched.items()
+            if files.get(name) != known
+        )
+        return files
+
+    def listed(self) -> Files:
+        """Return the files that the run was committed with."""
+        if not self.committed:
+            self.spec()
+            raise ValueError(
+                f"{self.where}: expected a finished run, got {self.path} with "
+                f"{len(list(self.shards.glob('*.npz')))} shards done and no COMMIT.json. "
+                "Do what made it again to continue it."
+            )
+        try:
+            return read_commit(self.commit_file)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            self.refuse_damaged([f"COMMIT.json cannot be read ({error})"])
+            raise
+
+    def refuse_damaged(self, problems: list[str]) -> None:
+        """Raise if there are differences from what was committed."""
+        if problems:
+            raise ValueError(
+                f"{self.where}: expected {self.path} as it was committed, got {len(problems)} "
+                f"differences: {'; '.join(problems)}. Restore these files, or analyze anew "
+                "elsewhere."
+            )
 
 
 def open(run: str | os.PathLike[str]) -> xr.DataTree:
     """Open a finished run.
+
+    All files are compared with those that were committed by name and size, and what they say of
+    themselves (metadata and the spec) by content; `verify` compares everything.
 
     Parameters
     ----------
@@ -195,7 +304,7 @@ def open(run: str | os.PathLike[str]) -> xr.DataTree:
     Raises
     ------
     ValueError
-        If there is no run, or it is not finished.
+        If there is no run, it is not finished, or a file is missing or of another size.
 
     Examples
     --------
@@ -204,19 +313,30 @@ def open(run: str | os.PathLike[str]) -> xr.DataTree:
     Traceback (most recent call last):
     ValueError: ifa.open: expected a run at nowhere, got nothing there. ...
     """
-    files = Run(Path(run), "ifa.open")
-    files.spec()
-    if not files.committed:
-        raise ValueError(
-            f"ifa.open: expected a finished run, got {files.path} with "
-            f"{len(list(files.shards.glob('*.npz')))} shards done and no COMMIT.json. "
-            "Do what made it again to continue it."
-        )
-    tree = xr.open_datatree(files.statistics, engine="zarr", chunks=None).load()
-    if files.samples.exists():
-        samples = xr.open_datatree(files.samples, engine="zarr", chunks=None)
-        return with_samples(tree, samples)
-    return tree
+    return opened(Run(Path(run), "ifa.open"))
+
+
+def opened(run: Run) -> xr.DataTree:
+    """Open a finished run, once its files are found as they were listed."""
+    files = run.listed()
+    # what is in a store by another name may be read; what is beside the stores is not
+    others = [
+        problem
+        for problem in strangers(run.path, [*files, run.commit_file.name])
+        if ".zarr/" in problem and "/." not in problem
+    ]
+    run.refuse_damaged(changes(run.path, files, whole=False) + others)
+    for store in (run.statistics, run.samples):
+        prefix = f"{store.name}/"
+        below = {
+            name.removeprefix(prefix): size
+            for name, (size, _) in files.items()
+            if name.startswith(prefix)
+        }
+        if below:
+            run.refuse_damaged([prefix + problem for problem in impossible(store, below)])
+    tree = read_tree(run.statistics).load()
+    return with_samples(tree, read_tree(run.samples)) if run.samples.exists() else tree
 
 
 def verify(run: str | os.PathLike[str]) -> None:
@@ -230,41 +350,14 @@ def verify(run: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        With all that is wrong: files missing, changed or added, or a run that is not finished.
+        With all that is wrong: files missing, changed or added, folders, links and other things
+        that were not committed, or a run that is not finished.
     """
-    files = Run(Path(run), "ifa.verify")
-    if not files.committed:
-        files.spec()
-        raise ValueError(
-            f"ifa.verify: expected a finished run, got {files.path} without COMMIT.json. "
-            "Do what made it again to continue it."
-        )
-    problems = files.problems()
-    if problems:
-        raise ValueError(
-            f"ifa.verify: expected {files.path} as it was committed, got {len(problems)} "
-            f"differences: {'; '.join(problems)}. Restore these files, or analyze anew elsewhere."
-        )
+    verified(Run(Path(run), "ifa.verify"))
 
 
-def write_tree(tree: xr.DataTree, path: Path) -> None:
-    """Write a tree in whole chunks with checksums, and without masks."""
-    checked = {"compressors": [ZstdCodec(level=3, checksum=True)]}
-    encoding: dict[str, Any] = {}
-    for node in tree.subtree:
-        dataset = node.to_dataset(inherit=False)
-        encoding[node.path] = {
-            str(name): checked
-            | {"chunks": variable.shape, "_FillValue": None}
-            | ({"fill_value": float("nan")} if variable.dtype.kind == "f" else {})
-            for name, variable in dataset.variables.items()
-        }
-    tree.to_zarr(path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding)
-    consolidate(path)
-
-
-def consolidate(path: Path) -> None:
-    """Gather all metadata in one file, so that a store opens in one read."""
-    with warnings.catch_warnings():  # zarr's: the feature is not yet in the written standard
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
-        zarr.consolidate_metadata(path)
+def verified(run: Run) -> None:
+    """Raise unless all of a finished run is as it was committed."""
+    files = run.listed()
+    everything = [*files, run.commit_file.name]
+    run.refuse_damaged(changes(run.path, files, whole=True) + strangers(run.path, everything))

@@ -27,6 +27,11 @@ def canonical(spec: Mapping[str, Any]) -> bytes:
     return json.dumps(spec, sort_keys=True, indent=1, ensure_ascii=False).encode()
 
 
+def network_difference(run: Any, now: Any) -> tuple[str | None, str | None]:
+    """TEMPORARY until the branch `id` lands."""
+    return first_difference(run, now, "model"), None
+
+
 def first_difference(a: Any, b: Any, path: str = "") -> str | None:
     """Name the first place where two specs differ, with both values; None if they agree."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -38,8 +43,52 @@ def first_difference(a: Any, b: Any, path: str = "") -> str | None:
     return None if a == b else f"{path}: {a!r} in the run, {b!r} now"
 
 
-def data_token(where: str, data: Any) -> dict[str, Any]:
-    """Identify data by their size and some evenly spaced items: inputs, labels and ids."""
+def compared(
+    run: Mapping[str, Any], now: Mapping[str, Any], finished: bool, versions: str
+) -> tuple[str | None, list[str]]:
+    """Compare a run's spec with another one.
+
+    Parameters
+    ----------
+    run, now
+        The specs.
+    finished
+        Whether the run is, so that nothing more is computed for it.
+    versions
+        ``"any"`` to go on with an unfinished run of other versions.
+
+    Returns
+    -------
+    difference : str or None
+        The first place where they are of another analysis.
+    notes : list of str
+        What is other than it was, and does not matter.
+    """
+    was, is_now = (dict(json.loads(canonical(spec))) for spec in (run, now))
+    networks, made_by = ([spec.pop(key, {}) for spec in (was, is_now)] for key in _APART)
+    other_network, note = network_difference(*networks)
+    notes = [note] if note else []
+    difference = first_difference(was, is_now) or other_network
+    other_versions = first_difference(*made_by, "versions")
+    if other_versions and (finished or versions == "any"):
+        notes.append(other_versions)
+    elif other_versions:
+        difference = difference or f"{other_versions} (versions='any' goes on all the same)"
+    return difference, notes
+
+
+# Parts of a spec that may differ.
+_APART = ("model", "versions")
+
+
+def data_token(where: str, data: Any, version: str | None = None) -> dict[str, Any]:
+    """Identify data by their size and the version its owner gives it, or else by some items.
+
+    The items are evenly spaced, and read here: inputs, labels and ids. What all items are is kept
+    as they are read, in the markers of shards.
+    """
+    if version is not None:
+        return {"samples": len(data), "version": version}
     digest = hashlib.sha256()
     for index in np.linspace(0, len(data) - 1, min(len(data), FINGERPRINT_ITEMS)).astype(int):
         values, labels, ids, _ = collate(where, data, range(index, index + 1))

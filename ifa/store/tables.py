@@ -1,11 +1,16 @@
 """The per-sample table: laid out once, each shard fills its own whole chunks."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ifa.store.commits import found
+from ifa.store.files import entries, synced
+from ifa.store.markers import Files
 
 # Group of the table ("" for what does not depend on the layer) -> variable -> values.
 Rows = dict[str, dict[str, np.ndarray]]
@@ -24,6 +29,10 @@ class Column:
     @property
     def axis(self) -> int:
         return self.dims.index("sample")
+
+    def chunk(self, shard: int) -> str:
+        """Return the name of the file that holds a shard's values."""
+        return "/".join(["c", *(str(shard if dim == "sample" else 0) for dim in self.dims)])
 
 
 Schema = dict[str, dict[str, Column]]
@@ -49,23 +58,76 @@ def lay_out(
             for name, values in coords.items():
                 kind = "str" if values.dtype == object else values.dtype.str
                 column = Column(("target",), values.shape, kind, name.replace("_", " "))
-                _create(group, name, column, len(values))[:] = values
+                _whole(_create(group, name, column, len(values)))[:] = values
             if "target_name" in coords:
                 group.attrs["coordinates"] = "target_name"  # xarray's mark of a coordinate
 
 
-def fill(path: Path, rows: Rows, start: int) -> None:
-    """Write the rows of one shard, which starts a chunk."""
+def fill(path: Path, schema: Schema, rows: Rows, shard: int, start: int) -> Files:
+    """Write the rows of one shard to its own chunks, and return once they are on the disk."""
     import zarr
 
     for group_name, columns in rows.items():
-        group = zarr.open_group(path, mode="r+", path=group_name)
+        group = zarr.open_group(path, mode="r+", path=group_name, zarr_format=3)
         for name, values in columns.items():
-            array: Any = group[name]
-            axis = array.metadata.dimension_names.index("sample")
+            array = _whole(group[name])
+            axis = schema[group_name][name].axis
             region = [slice(None)] * values.ndim
             region[axis] = slice(start, start + values.shape[axis])
             array[tuple(region)] = values
+    names = chunks(schema, shard)
+    # a chunk is renamed into its folder, and the first one makes it
+    folders = {path / parent for name in names for parent in Path(name).parents}
+    synced([*(path / name for name in names), *sorted(folders, reverse=True)])
+    return found(path, names)
+
+
+def chunks(schema: Schema, shard: int) -> list[str]:
+    """List the files that hold a shard's rows."""
+    return [
+        f"{group}/{name}/{column.chunk(shard)}".removeprefix("/")
+        for group, columns in schema.items()
+        for name, column in columns.items()
+    ]
+
+
+def template_changes(path: Path, template: Path, schema: Schema, shards: range) -> list[str]:
+    """Say where a table is not as it was laid out, or holds what is no shard's."""
+    there, expected = entries(path), entries(template)
+    problems = []
+    for name, kind in expected.items():
+        if name not in there:
+            problems.append(f"{name} is missing")
+        elif isinstance(there[name], str):
+            problems += [f"{name} is {there[name]}"] * (there[name] != kind)
+        elif _laid_out(path / name) != _laid_out(template / name):
+            problems.append(f"{name} was changed")
+    known = {name for shard in shards for name in chunks(schema, shard)} | expected.keys()
+    folders = {parent.as_posix() for name in known for parent in Path(name).parents}
+    for name, kind in there.items():
+        if not (name in known and isinstance(kind, int)) and not (
+            name in folders and kind == "a folder"
+        ):
+            problems.append(f"{name} is not of this run")
+    return problems
+
+
+def _laid_out(path: Path) -> Any:
+    """Return what a file holds, without what a commit adds to it."""
+    content = path.read_bytes()
+    if path.name != "zarr.json":
+        return content
+    try:
+        said = json.loads(content)
+        said.pop("consolidated_metadata", None)
+        return said
+    except (ValueError, AttributeError):
+        return content
+
+
+def _whole(array: Any) -> Any:
+    """Write every chunk, those too that have nothing but the fill value: absence is no value."""
+    return array.with_config({"write_empty_chunks": True})
 
 
 def _create(group: Any, name: str, column: Column, shard: int) -> Any:

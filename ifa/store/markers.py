@@ -1,0 +1,92 @@
+"""Markers of finished shards: mergeable states, and what they vouch for, as one file of arrays."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ifa.store.files import write_atomically
+
+Arrays = dict[str, np.ndarray]
+# Name of a file -> its size and the digest of its bytes.
+Files = dict[str, tuple[int, str]]
+
+# Members of the file that are no states.
+_ITEMS, _SAID = "__items__", "__marker__"
+# More than this a byte of a deflated member cannot unfold to.
+_MOST_UNFOLDED = 1032
+
+
+class Marker(NamedTuple):
+    """What says that a shard is done, and of what it was made."""
+
+    spec: str  # digest of the spec's file
+    shard: int
+    versions: dict[str, str]  # of who computed it
+    files: Files  # that hold the shard's rows
+    items: np.ndarray  # (sample, 16) uint8: digests of the samples
+
+
+def save_marker(path: Path, marker: Marker, states: Arrays) -> None:
+    """Write a marker and the states of its shard, whole or not at all."""
+    said = {**marker._asdict(), "states": sorted(states)}
+    del said["items"]
+    text = json.dumps(said, sort_keys=True).encode()
+    members = {**states, _ITEMS: marker.items, _SAID: np.frombuffer(text, dtype=np.uint8)}
+    buffer = io.BytesIO()
+    # compressed, because targets that a shard has not seen are zeros
+    np.savez_compressed(buffer, **members)  # pyright: ignore[reportArgumentType]
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def load_marker(where: str, path: Path) -> Marker:
+    """Read what a marker says; nothing in the file is executed."""
+    return _loaded(where, path, states=False)[0]
+
+
+def load_states(where: str, path: Path) -> Arrays:
+    """Read the states of a marker's shard."""
+    return _loaded(where, path, states=True)[1]
+
+
+def _loaded(where: str, path: Path, *, states: bool) -> tuple[Marker, Arrays]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            said = json.loads(_member(file, _SAID).tobytes())
+            named = said.pop("states")
+            if sorted([*named, _ITEMS, _SAID]) != sorted(map(_name, file.namelist())):
+                raise ValueError("it has other members than it says")
+            said["files"] = {name: tuple(found) for name, found in said["files"].items()}
+            marker = Marker(**said, items=_member(file, _ITEMS))
+            return marker, {name: _member(file, name) for name in named if states}
+    except Exception as error:  # whatever a damaged file makes of its reader
+        raise ValueError(
+            f"{where}: expected the marker of a shard in {path}, could not read it "
+            f"({type(error).__name__}: {error}). Delete this file and run again: its samples are "
+            "then done anew."
+        ) from error
+
+
+def _name(member: str) -> str:
+    return member.removesuffix(".npy")
+
+
+def _member(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Read an array, unless it says that it is larger than the file can hold."""
+    found = file.getinfo(f"{name}.npy")
+    if found.file_size > _MOST_UNFOLDED * found.compress_size + 64:
+        raise ValueError(f"{name} claims {found.file_size} bytes")
+    content = io.BytesIO(file.read(found))
+    read: Mapping[Any, Any] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, _, dtype = read[np.lib.format.read_magic(content)](content)
+    if np.prod(shape, dtype=object) * dtype.itemsize != len(content.getvalue()) - content.tell():
+        raise ValueError(f"{name} claims {shape} of {dtype}")
+    content.seek(0)
+    return np.lib.format.read_array(content, allow_pickle=False)
