@@ -69,6 +69,7 @@ __all__ = [
     "ModelRef",
     "Positions",
     "Reduction",
+    "RunNote",
     "Scale",
     "Site",
     "Weighted",

@@ -16,7 +16,8 @@ from ifa.population.analysis import analyze
 from ifa.progress import Progress, reporting
 from ifa.store.checkpoints import load_weights
 from ifa.store.files import build_atomically, write_atomically
-from ifa.store.runs import verify, write_tree
+from ifa.store.runs import verify
+from ifa.store.trees import write_tree
 
 LAYER = "conv3"
 RATIOS = (0.05, 0.10, 0.25, 0.50)

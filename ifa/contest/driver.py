@@ -19,15 +19,16 @@ from ifa.network.identity import callable_token, model_token
 from ifa.network.inputs import count, moved, shapes_of
 from ifa.network.replicas import device_of
 from ifa.network.scorers import Scorer
-from ifa.population.driver import Advance, Cuts, Job, drive
+from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.passes import loaded
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.store.datasets import SCHEMA
 from ifa.store.items import Batch, check_data, class_labels, collate
+from ifa.store.markers import Arrays
 from ifa.store.references import ModelRef
-from ifa.store.specs import data_token, versions
-from ifa.store.states import Arrays
+from ifa.store.specs import data_token
+from ifa.store.specs import versions as versions_now
 from ifa.store.tables import Rows
 from ifa.types import Output
 
@@ -55,6 +56,8 @@ def table(
     better: Mapping[str, str] | None = None,
     output: Output = None,
     store: str | os.PathLike[str] | None = None,
+    data_version: str | None = None,
+    versions: Versions = "same",
     shard: int = 64,
     device: str | torch.device | None = None,
     map: Any = None,
@@ -88,6 +91,8 @@ def table(
     store
         Directory of the table. It continues one that was interrupted, returns one that is finished,
         and refuses one of another evaluation, naming the difference. None keeps it in memory.
+    data_version, versions
+        As in `ifa.analyze`.
     shard
         How many samples are explained, measured and committed at once.
     device
@@ -146,9 +151,9 @@ def table(
     spec = {
         "schema": SCHEMA,
         "table": 1,
-        "versions": versions(),
+        "versions": versions_now(),
         "model": model_token(network),
-        "data": data_token(_WHERE, data),
+        "data": data_token(_WHERE, data, data_version),
         "methods": {name: callable_token(method) for name, method in methods.items()},
         "metrics": {name: callable_token(metric) for name, metric in metrics.items()},
         "order": [list(methods), list(metrics)],
@@ -169,9 +174,11 @@ def table(
         coords={},
         work=partial(_one_shard, plan),
         finish=partial(_finished, plan),
+        check=partial(_labels, plan),
         units=len(methods) * len(metrics),
     )
-    return drive(job, store=store, map=map, progress=progress).to_dataset()
+    found = drive(job, store=store, map=map, progress=progress, versions=versions)
+    return found.to_dataset()
 
 
 def _one_shard(
@@ -181,7 +188,7 @@ def _one_shard(
     check_inputs(_WHERE, batch.inputs)
     inputs = moved(batch.inputs, plan.device)
     scorer = plan.scorer
-    label = class_labels(_WHERE, batch, samples.start, scorer.outputs(inputs) or 1)
+    label = _labels(plan, samples, batch)
     prediction = targets_of(scorer, inputs, None, chunk_of(_WHERE, None, inputs))
     asked: Any = {"predicted": prediction, "label": label}.get(str(plan.targets), plan.targets)
     target = scorer.targets(inputs, asked)
@@ -209,6 +216,11 @@ def _one_shard(
         "metric": np.array(columns),
     }
     return arrays, {}
+
+
+def _labels(plan: _Plan, samples: range, batch: Batch) -> Tensor:
+    outputs = plan.scorer.outputs(moved(batch.inputs, plan.device)) or 1
+    return class_labels(_WHERE, batch, samples.start, outputs)
 
 
 def _measured(plan: _Plan, seen: Explained, advance: Advance) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ifa.checks import check_text
 from ifa.network.identity import callable_token
 from ifa.network.inputs import described, shapes_of
-from ifa.population.driver import Advance, Cuts, Job, drive
+from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
     Analysis,
     Keep,
@@ -29,9 +29,9 @@ from ifa.reduce.population import Summary, summarize
 from ifa.score import logit
 from ifa.store.datasets import Axes, array_of, joined, statistics_tree
 from ifa.store.items import Batch, check_data
+from ifa.store.markers import Arrays
 from ifa.store.measures import Measures, States
 from ifa.store.references import ModelRef
-from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
 from ifa.types import Grid, Inputs, Method, Output, Score
 from ifa.weight import fullcam
@@ -63,6 +63,8 @@ def analyze(
     quantiles: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
     target_names: Sequence[str] | None = None,
     store: str | os.PathLike[str] | None = None,
+    data_version: str | None = None,
+    versions: Versions = "same",
     shard: int = 512,
     batch_size: int = 32,
     compile: bool = False,
@@ -129,7 +131,14 @@ def analyze(
         A name for each output.
     store
         Directory of the run. It continues one that was interrupted, returns one that is finished,
-        and refuses one of another analysis. None keeps everything in memory.
+        and refuses one of another analysis, network or data. None keeps everything in memory.
+    data_version
+        Your word for what the data are, such as a commit or date, kept with the run. None reads all
+        samples of a run that is continued or returned, and refuses it where one is not as it was;
+        with your word, which must be the run's, none is read. `ifa.open` reads none either.
+    versions
+        ``"any"`` continues an unfinished run though ifa, torch or numpy has another version now,
+        which changes bits; the run then says which versions its shards are of.
     shard
         How many samples are committed at once.
     batch_size
@@ -223,6 +232,7 @@ def analyze(
         batch_size=batch_size,
         compile=compile,
         workers=workers,
+        data_version=data_version,
         keep_samples=keep_samples,
         reduction=reduction,
         reductions=reductions,
@@ -233,7 +243,7 @@ def analyze(
     options.check(_WHERE)
     check_data(_WHERE, data)
     job = _job(model, data, options, example, groups, device)
-    return drive(job, store=store, map=map, progress=progress)
+    return drive(job, store=store, map=map, progress=progress, versions=versions)
 
 
 def _job(
@@ -275,6 +285,7 @@ def _job(
         coords=axes.target_coords,
         work=partial(_reduced, plan),
         finish=finish,
+        check=question.labels,
     )
 
 

@@ -2,25 +2,26 @@
 
 import builtins
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
+from ifa.checks import check_choice
 from ifa.progress import Progress, reporting
 from ifa.store.datasets import joined, sample_tree, with_samples
-from ifa.store.items import Batch, reading
-from ifa.store.runs import Run
-from ifa.store.runs import open as open_run
-from ifa.store.specs import versions
-from ifa.store.states import Arrays
+from ifa.store.items import DIGEST, Batch, reading
+from ifa.store.markers import Arrays, Marker
+from ifa.store.runs import Run, opened
 from ifa.store.tables import Rows, Schema
+from ifa.types import RunNote
 
 Advance = Callable[[int], None]
 
@@ -54,9 +55,15 @@ class Cuts:
         samples, size = self.samples(shard), self.batch_size
         return [samples[start : start + size] for start in range(0, len(samples), size)]
 
-    def read(self, where: str, spans: list[range]) -> Generator[Batch, None, None]:
+    def read(
+        self, where: str, spans: list[range], *, digest: bool, first: Batch | None = None
+    ) -> Generator[Batch, None, None]:
         """Read batches ahead of who takes them, who closes it; `where` is what an error names."""
-        return reading(where, self.data, spans, self.shape, self.workers)
+        if first is not None:
+            yield first
+        later = spans[first is not None :]
+        if later:
+            yield from reading(where, self.data, later, self.shape, self.workers, digest=digest)
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,14 @@ class Job:
     work: Callable[[Iterable[tuple[range, Batch]], Advance], tuple[Arrays, Rows]]
     # states of all shards, in their order -> the result, but for the sample table
     finish: Callable[[Iterable[Arrays]], xr.DataTree]
+    # what a batch has to be like, before anything is written
+    check: Callable[[range, Batch], object]
+    # what the network computes of some samples; asked for where there is a run to compare it with
+    probe: Callable[[], Mapping[str, Any]] | None = None
     units: int = 1  # of progress, for each sample
+
+
+Versions = Literal["same", "any"]
 
 
 def drive(
@@ -82,22 +96,48 @@ def drive(
     store: str | os.PathLike[str] | None,
     map: Any = None,
     progress: Progress = True,
+    versions: Versions = "same",
 ) -> xr.DataTree:
     """Do a job shard by shard, in memory or in a run that can be killed and continued.
 
     Shards are committed on their own and merged in the order of their numbers, so that a run that
     was killed, and one done by many processes, has the same bits as an undisturbed one.
     """
+    check_choice(job.where, "versions", versions, ("same", "any"))
     mapper = builtins.map if map is None else map
     if store is None:
-        return _in_memory(job, list(_every(job, None, mapper, progress)))
+        return _in_memory(job, list(_every(job, None, (), mapper, progress)))
     run = Run(Path(store), job.where)
-    run.begin(job.spec)
+    run.claimable()
+    first = None if run.spec_file.exists() else _first(job)
+    spec = job.spec
+    if job.probe is not None:
+        spec = {**spec, "model": {**spec["model"], "behaviour": job.probe()}}
+    notes = run.check(spec, versions) if run.spec_file.exists() else []
     if not run.committed:
         with run.writing():
             if not run.committed:  # by another process, after we looked
-                _fill(job, run, mapper, progress)
-    return open_run(run.path)
+                run.begin(spec)
+                notes = run.check(spec, versions)
+                _fill(job, run, mapper, progress, first)
+                return _noted(run, notes, run.tree())
+    tree = _noted(run, notes, opened(run))
+    _check_items(job, run, run.markers(job.cuts.shards), progress)
+    return tree
+
+
+def _first(job: Job) -> Batch:
+    """Read the first batch: what is wrong with all of the data is said before there is a run."""
+    span = job.cuts.batches(0)[0]
+    batch = next(reading(job.where, job.cuts.data, [span], job.cuts.shape, 0, digest=True))
+    job.check(span, batch)
+    return batch
+
+
+def _noted(run: Run, notes: list[str], tree: xr.DataTree) -> xr.DataTree:
+    for note in notes:
+        warnings.warn(f"{run.where}: of the run at {run.path}, {note}.", RunNote, stacklevel=4)
+    return tree
 
 
 def _in_memory(job: Job, shards: list[Any]) -> xr.DataTree:
@@ -108,55 +148,119 @@ def _in_memory(job: Job, shards: list[Any]) -> xr.DataTree:
     return tree
 
 
-def _fill(job: Job, run: Run, mapper: Any, progress: Progress) -> None:
-    run.lay_out(job.schema, job.coords, job.cuts.shard)
-    for _ in _every(job, run, mapper, progress):
+def _fill(job: Job, run: Run, mapper: Any, progress: Progress, first: Batch | None) -> None:
+    cuts = job.cuts
+    run.lay_out(job.schema, job.coords, cuts.shards, cuts.shard)
+    done = run.done(cuts.shards, job.schema)
+    _check_items(job, run, done, progress)
+    for _ in _every(job, run, done, mapper, progress, None if 0 in done else first):
         pass
-    run.commit(job.finish(builtins.map(run.states, job.cuts.shards)), versions())
+    tree = job.finish(builtins.map(run.states, cuts.shards))
+    run.commit(tree, run.done(cuts.shards, job.schema))
 
 
-def _every(job: Job, run: Run | None, mapper: Any, progress: Progress) -> Iterator[Any]:
+def _check_items(job: Job, run: Run, done: Mapping[int, Marker], progress: Progress) -> None:
+    """Raise where a sample is another than the one that a shard was made of."""
+    if job.spec["data"].get("version") is not None or not done:
+        return  # its owner vouches for it
+    cuts = job.cuts
+    spans = [(shard, span) for shard in done for span in cuts.batches(shard)]
+    read = cuts.read(job.where, [span for _, span in spans], digest=True)
+    total = sum(len(span) for _, span in spans)
+    # a function that is told of samples done would not know that these are but looked at
+    with closing(read) as batches, reporting(progress is True, "check data", total) as advance:
+        for (shard, span), batch in zip(spans, batches, strict=True):
+            start = span.start - cuts.samples(shard).start
+            known = done[shard].items[start : start + len(span)]
+            other = np.flatnonzero((batch.digests != known).any(1))
+            if len(other):
+                name = batch.ids[other[0]]
+                raise ValueError(
+                    f"{job.where}: expected the data that the run at {run.path} was made of, got "
+                    f"another sample {span[other[0]]} (id {name!r}): its input, label or id has "
+                    "changed. Nothing was touched. Give another store=, or the data as they were. "
+                    "If they are read otherwise but are the same, make runs with data_version=."
+                )
+            advance(len(span))
+
+
+def _every(
+    job: Job,
+    run: Run | None,
+    done: Iterable[int],
+    mapper: Any,
+    progress: Progress,
+    first: Batch | None = None,
+) -> Iterator[Any]:
     """Do the shards that are not done."""
     cuts = job.cuts
-    todo = [shard for shard in cuts.shards if run is None or not run.has(shard)]
+    todo = [shard for shard in cuts.shards if shard not in done]
     with reporting(progress, job.label, job.units * cuts.count) as advance:
         left = sum(len(cuts.samples(shard)) for shard in todo)
         advance(job.units * (cuts.count - left))
         if mapper is builtins.map:  # in this process, so it can say more often how far it is
-            yield from _in_turn(job, run, todo, advance)
+            yield from _in_turn(job, run, todo, advance, first)
             return
-        done = mapper(partial(_one, job, run), todo)
-        for shard, result in zip(todo, done, strict=True):
+        results = mapper(partial(_one, job, run), todo)
+        for shard, result in zip(todo, results, strict=True):
             advance(job.units * len(cuts.samples(shard)))
             yield result
 
 
 def _one(job: Job, run: Run | None, shard: int) -> tuple[Arrays, Rows] | None:
     """Do one shard: commit it to the run, or without one return its states and rows."""
+    if run is not None and run.has(shard):  # an executor does again what a worker died of
+        return None
     spans = job.cuts.batches(shard)
-    with closing(job.cuts.read(job.where, spans)) as batches:
-        arrays, rows = job.work(zip(spans, batches, strict=True), lambda samples: None)
+    digest = run is not None
+    with closing(_Read(job.cuts.read(job.where, spans, digest=digest))) as read:
+        arrays, rows = job.work(zip(spans, read, strict=True), lambda samples: None)
     if run is None:
         return arrays, rows
-    run.add(shard, job.cuts.samples(shard).start, arrays, rows)
+    run.add(shard, job.cuts.samples(shard).start, arrays, rows, job.schema, read.digests())
     return None
 
 
+class _Read:
+    """Batches, of which the digests are kept until they are asked for."""
+
+    def __init__(self, batches: Generator[Batch, None, None]):
+        self._batches = batches
+        self.close = batches.close
+        self._kept: list[np.ndarray] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._batches)
+        self._kept.append(batch.digests)
+        return batch
+
+    def digests(self) -> np.ndarray:
+        """Return those since the last time, (sample, DIGEST)."""
+        found = np.concatenate([np.empty((0, DIGEST), np.uint8), *self._kept])
+        self._kept.clear()
+        return found
+
+
 def _in_turn(
-    job: Job, run: Run | None, shards: list[int], advance: Advance
+    job: Job, run: Run | None, shards: list[int], advance: Advance, first: Batch | None
 ) -> Iterator[tuple[Arrays, Rows] | None]:
     """Do shards one after the other: the next is read and the last written meanwhile."""
     spans = [job.cuts.batches(shard) for shard in shards]
-    reading = job.cuts.read(job.where, [span for part in spans for span in part])
-    with closing(reading) as batches, ThreadPoolExecutor(1, "ifa-write") as writer:
+    everything = [span for part in spans for span in part]
+    batches = job.cuts.read(job.where, everything, digest=run is not None, first=first)
+    with closing(_Read(batches)) as read, ThreadPoolExecutor(1, "ifa-write") as writer:
         written = writer.submit(lambda: None)
         for shard, part in zip(shards, spans, strict=True):
-            arrays, rows = job.work(zip(part, batches, strict=False), advance)
+            # the spans first, so that no batch of the next shard is taken
+            arrays, rows = job.work(zip(part, read, strict=False), advance)
             written.result()
             if run is None:
                 yield arrays, rows
             else:
-                start = job.cuts.samples(shard).start
-                written = writer.submit(run.add, shard, start, arrays, rows)
+                start, items = job.cuts.samples(shard).start, read.digests()
+                written = writer.submit(run.add, shard, start, arrays, rows, job.schema, items)
                 yield None
         written.result()

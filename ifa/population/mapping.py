@@ -15,7 +15,7 @@ from ifa.chains import Chain
 from ifa.explanation import after_weighing, common_scale, onto_input
 from ifa.network.identity import Origin, callable_token
 from ifa.network.inputs import moved, shapes_of, take
-from ifa.population.driver import Advance, Cuts, Job, drive
+from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
     FREE,
     Options,
@@ -29,8 +29,8 @@ from ifa.scaling import Scale
 from ifa.score import logit
 from ifa.store.datasets import MAPS, array_of, joined, statistics_tree
 from ifa.store.items import Batch, check_data
+from ifa.store.markers import Arrays
 from ifa.store.references import ModelRef
-from ifa.store.states import Arrays
 from ifa.store.tables import Column, Rows, Schema
 from ifa.taps.weighings import noted
 from ifa.types import SPACE, Grid, Inputs, Method, Output, Score
@@ -69,6 +69,8 @@ def maps(
     targets: Literal["predicted", "label"] | Sequence[int] = "predicted",
     task: Task = "classification",
     store: str | os.PathLike[str] | None = None,
+    data_version: str | None = None,
+    versions: Versions = "same",
     shard: int = 64,
     batch_size: int = 32,
     compile: bool = False,
@@ -84,7 +86,7 @@ def maps(
 
     Parameters
     ----------
-    model, data, example, targets, task, workers, device, map, progress
+    model, data, example, targets, task, data_version, versions, workers, device, map, progress
         As in `ifa.analyze`.
     layer, weight, rectify, size, placing, score, grid, output, grid_of
         As in `ifa.explain`; several layers may be named.
@@ -138,6 +140,7 @@ def maps(
         batch_size=batch_size,
         compile=compile,
         workers=workers,
+        data_version=data_version,
         mask=mask,
         scale=scale,
         rectify=rectify,
@@ -148,7 +151,7 @@ def maps(
     options.check(_WHERE)
     check_data(_WHERE, data)
     job = _job(model, data, options, example, device)
-    return drive(job, store=store, map=map, progress=progress)
+    return drive(job, store=store, map=map, progress=progress, versions=versions)
 
 
 def _job(
@@ -191,6 +194,7 @@ def _job(
         coords={"target": target},
         work=partial(_reduced, question, steps, schema),
         finish=partial(_finished, spec=spec, layers=found),
+        check=question.labels,
     )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from ifa.reduce.extras import asked
 from ifa.reduce.extras import tokens as found_tokens
 from ifa.reduce.kept import Statistic
 from ifa.store.datasets import Axes, joined, sample_tree, statistics_tree
-from ifa.store.measures import Measures
-from ifa.store.runs import Run
+from ifa.store.files import build_atomically
+from ifa.store.markers import Arrays
+from ifa.store.measures import Measures, States
+from ifa.store.runs import Run, opened, verified
 from ifa.store.runs import open as open_run
-from ifa.store.specs import first_difference
-from ifa.store.states import Arrays
+from ifa.store.specs import compared, first_difference
 from ifa.store.tables import Column, Rows, Schema
 
 Path_ = str | os.PathLike[str]
@@ -99,11 +101,14 @@ def merge(
             tree["samples"] = sample_tree(joined(tables, schema), schema, axes.target_coords)
         return tree
     merged = Run(Path(store), "ifa.merge")
-    merged.begin(spec)
-    if not merged.committed:
-        with merged.writing():
-            _write(merged, parts, measures, states, spec)
-    return open_run(merged.path)
+    merged.claimable()
+    if merged.spec_file.exists():
+        merged.check(spec, "same")
+    else:
+        # nothing is computed, so that a merge that is killed may begin anew
+        build = partial(_write, parts=parts, measures=measures, states=states, spec=spec)
+        build_atomically(merged.path, lambda path: build(Run(path, "ifa.merge")))
+    return opened(merged)
 
 
 def compare(run: Any, other: Any) -> xr.DataTree:
@@ -171,7 +176,8 @@ class _Part:
     @classmethod
     def read(cls, path: Path_, reductions: Mapping[str, Any]) -> "_Part":
         run = Run(Path(path), "ifa.merge")
-        tree = open_run(path)
+        verified(run)
+        tree = opened(run)
         spec = run.spec()
         layers = tuple(spec["layers"])
         one = tree[layers[0]].to_dataset()
@@ -196,8 +202,13 @@ class _Part:
         return _count(data)
 
     @property
-    def shards(self) -> int:
-        return len(list(self.run.shards.glob("*.npz")))
+    def shards(self) -> range:
+        return range(len(list(self.run.shards.glob("*.npz"))))
+
+    @property
+    def items(self) -> np.ndarray:
+        """Return the digests of all samples."""
+        return np.concatenate([each.items for each in self.run.markers(self.shards).values()])
 
     @property
     def schema(self) -> Schema:
@@ -253,7 +264,9 @@ def _count(data: Any) -> int:
 
 def _check_same(a: _Part, b: _Part) -> None:
     kept = [{key: value for key, value in part.spec.items() if key not in _FREE} for part in (a, b)]
-    difference = first_difference(kept[0], kept[1])
+    for spec in kept:  # what the network computes was asked for other samples
+        spec["model"] = {key: each for key, each in spec["model"].items() if key != "behaviour"}
+    difference, _ = compared(*kept, finished=False, versions="same")
     if difference is None and (a.spec["groups"] is None) != (b.spec["groups"] is None):
         having = ["no groups" if part.spec["groups"] is None else "groups" for part in (a, b)]
         difference = f"groups: {having[0]} in the run, {having[1]} now"
@@ -283,7 +296,7 @@ def _states(parts: Sequence[_Part], measures: Measures) -> Iterator[Arrays]:
     for part in parts:
         names = measures.axes.groups or ("",)
         place = [names.index(name) for name in part.measures.axes.groups or ("",)]
-        for shard in range(part.shards):
+        for shard in part.shards:
             states = part.measures.unpacked(part.run.states(shard))
             moved = measures.moved(states, place, len(measures.axes.targets), start)
             yield measures.packed(moved)
@@ -307,33 +320,45 @@ def _longer(parts: Sequence[_Part]) -> Schema:
 
 
 def _write(
-    run: Run, parts: Sequence[_Part], measures: Measures, states: Iterator[Arrays], spec: Mapping
+    run: Run,
+    parts: Sequence[_Part],
+    measures: Measures,
+    states: Iterator[Arrays],
+    spec: Mapping[str, Any],
 ) -> None:
-    if run.committed:
-        return
-    run.lay_out(
-        _longer(parts) if parts[0].schema else {}, measures.axes.target_coords, spec["shard"]
-    )
-    spans = _spans(parts)
-    number = 0
-    for number, (arrays, (part, span, start)) in enumerate(zip(states, spans, strict=True)):
-        if not run.has(number):
-            run.add(number, start, arrays, part.rows(span))
-    numbers = range(number + 1)
-    layers = measures.datasets(map(run.states, numbers), parts[0].unit)
-    run.commit(statistics_tree(layers, spec, parts[0].origins), spec["versions"])
+    """Write the merged run: the rows in shards of its own, of which each has some states."""
+    schema = _longer(parts) if parts[0].schema else {}
+    total, size = sum(part.samples for part in parts), spec["shard"]
+    shards = range(-(-total // size))
+    run.path.mkdir()
+    run.begin(spec)
+    run.lay_out(schema, measures.axes.target_coords, shards, size)
+    items = np.concatenate([part.items for part in parts])
+    for shard in shards:
+        # there are as many states as the runs had shards, which were not larger than these
+        each = next(states) if shard < shards[-1] else _merged(measures, states)
+        span = slice(shard * size, min(total, (shard + 1) * size))
+        run.add(shard, span.start, each, _rows(parts, schema, span), schema, items[span])
+    layers = measures.datasets(map(run.states, shards), parts[0].unit)
+    run.commit(statistics_tree(layers, spec, parts[0].origins), run.markers(shards))
 
 
-def _spans(parts: Sequence[_Part]) -> Iterator[tuple[_Part, slice, int]]:
-    """The samples that are written with each shard, and where they start in the whole."""
-    start = 0
+def _merged(measures: Measures, states: Iterator[Arrays]) -> Arrays:
+    whole: States | None = None
+    for arrays in states:
+        whole = measures.merged(whole, measures.unpacked(arrays))
+    return measures.packed(whole or [])
+
+
+def _rows(parts: Sequence[_Part], schema: Schema, span: slice) -> Rows:
+    """Read the rows of some samples of the whole, of whichever part they are."""
+    tables, start = [], 0
     for part in parts:
-        shards = part.shards
-        each = -(-part.samples // shards)
-        for shard in range(shards):
-            first, last = shard * each, min(part.samples, (shard + 1) * each)
-            yield part, slice(min(first, last), last), start + min(first, last)
+        first, last = max(span.start - start, 0), min(span.stop - start, part.samples)
+        if schema and first < last:
+            tables.append(part.rows(slice(first, last)))
         start += part.samples
+    return joined(tables, schema)
 
 
 def _names(runs: Sequence[Any]) -> list[str]:

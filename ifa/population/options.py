@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 
-from ifa.checks import check_choice, check_count
+from ifa.checks import check_choice, check_count, check_text
 from ifa.network.identity import callable_token
 from ifa.stages import check_method
 from ifa.types import Grid, Method, Output, Score
@@ -36,6 +36,13 @@ def whole_or_none(where: str, name: str, value: Any) -> None:
     """Check for None or a whole number from 0."""
     if value is not None and (not isinstance(value, int) or value < 0):
         raise ValueError(f"{where}: expected {name} to be None or 0 or more, got {value!r}.")
+
+
+def text_or_none(where: str, name: str, value: Any) -> None:
+    """Check for None or text."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{where}: expected {name} to be None or text, got {value!r}.")
+    check_text(where, name, value or "")
 
 
 def which_targets(where: str, name: str, value: Any) -> None:
@@ -73,6 +80,7 @@ class Options:
     batch_size: Annotated[int, check_count]
     compile: bool
     workers: Annotated[int | None, FREE, whole_or_none]
+    data_version: Annotated[str | None, FREE, text_or_none]  # a spec has it with the data
 
     def check(self, where: str) -> None:
         """Raise where an option is not as it should be."""

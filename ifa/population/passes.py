@@ -153,7 +153,7 @@ class Question:
 
     def look(self, indices: range, batch: Batch, step: Steps) -> Looked:
         """Run a batch."""
-        label = self._labels(indices, batch)
+        label = self.labels(indices, batch)
         every = torch.tensor(self.rows)[:, None].expand(-1, len(indices))
         target = every if self.many else label if self.targets == "label" else None
         seen = self.engine.observe(batch.inputs, target, step)
@@ -168,7 +168,8 @@ class Question:
         }
         return Looked(label, prediction, seen._replace(output=output), row)
 
-    def _labels(self, indices: range, batch: Batch) -> Tensor:
+    def labels(self, indices: range, batch: Batch) -> Tensor:
+        """Return what a batch's labels are; an error for one that is none."""
         where = self.engine.recipe.where
         if self.task == "classification":
             return class_labels(where, batch, indices.start, self.engine.outputs)
@@ -236,7 +237,7 @@ def spec_of(question: Question, data: Any, options: Options) -> dict[str, Any]:
         "schema": SCHEMA,
         "versions": versions(),
         "model": engine.token,
-        "data": data_token(engine.recipe.where, data),
+        "data": data_token(engine.recipe.where, data, options.data_version),
         "layers": list(engine.layers),
         "targets": callable_token(question.targets),
         "device": engine.device.type,

@@ -38,7 +38,22 @@ def found(root: Path, names: list[str]) -> Files:
     return {name: ((root / name).stat().st_size, sha256(root / name)) for name in names}
 
 
-def changes(root: Path, files: Files, *, whole: bool) -> list[str]:
+# How `differences` ends the name of what is there and was not listed.
+NOT_COMMITTED = " was not committed"
+
+
+def differences(root: Path, files: Files, *, whole: bool) -> list[str]:
+    """Say how what is in a run's directory differs from what was committed."""
+    there = entries(root)
+    folders = {parent.as_posix() for name in files for parent in Path(name).parents}
+    return changes(root, files, there, whole=whole) + [
+        f"{name}{'' if isinstance(kind, int) else f', {kind},'}{NOT_COMMITTED}"
+        for name, kind in there.items()
+        if not (name in files or name == "COMMIT.json" or (name in folders and kind == "a folder"))
+    ]
+
+
+def changes(root: Path, files: Files, there: Mapping[str, int | str], *, whole: bool) -> list[str]:
     """Say which files are not as they are listed: by name and size, and by digest.
 
     Parameters
@@ -47,10 +62,11 @@ def changes(root: Path, files: Files, *, whole: bool) -> list[str]:
         The directory they are in.
     files
         What is expected.
+    there
+        The entries of that directory.
     whole
         Compare what all of them hold; else only of metadata, which is fast.
     """
-    there = entries(root)
     problems = []
     for name, (size, digest) in files.items():
         is_now = there.get(name)
@@ -63,13 +79,3 @@ def changes(root: Path, files: Files, *, whole: bool) -> list[str]:
         elif (whole or name.endswith(".json")) and sha256(root / name) != digest:
             problems.append(f"{name} was changed")
     return problems
-
-
-def strangers(root: Path, names: list[str]) -> list[str]:
-    """Say what else is there than files of these names and the folders that hold them."""
-    folders = {parent.as_posix() for name in names for parent in Path(name).parents}
-    return [
-        f"{name} ({'a file' if isinstance(kind, int) else kind}) was not committed"
-        for name, kind in entries(root).items()
-        if not (name in names or (name in folders and kind == "a folder"))
-    ]

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from ifa.store.files import build_atomically
-from ifa.store.runs import write_tree
+from ifa.store.trees import write_tree
 from ifa.types import SPACE
 
 

@@ -1,5 +1,6 @@
 """Markers of finished shards: mergeable states, and what they vouch for, as one file of arrays."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -40,7 +41,7 @@ def save_marker(path: Path, marker: Marker, states: Arrays) -> None:
     buffer = io.BytesIO()
     # compressed, because targets that a shard has not seen are zeros
     np.savez_compressed(buffer, **members)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    write_atomically(path, lambda file: file.write(_sealed(buffer.getvalue())))
 
 
 def load_marker(where: str, path: Path) -> Marker:
@@ -55,7 +56,7 @@ def load_states(where: str, path: Path) -> Arrays:
 
 def _loaded(where: str, path: Path, *, states: bool) -> tuple[Marker, Arrays]:
     try:
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(_unsealed(path)) as file:
             said = json.loads(_member(file, _SAID).tobytes())
             named = said.pop("states")
             if sorted([*named, _ITEMS, _SAID]) != sorted(map(_name, file.namelist())):
@@ -69,6 +70,20 @@ def _loaded(where: str, path: Path, *, states: bool) -> tuple[Marker, Arrays]:
             f"({type(error).__name__}: {error}). Delete this file and run again: its samples are "
             "then done anew."
         ) from error
+
+
+def _sealed(archive: bytes) -> bytes:
+    """Put the digest of an archive into its comment, which ends it, after a length of two bytes."""
+    digest = hashlib.sha256(archive).hexdigest().encode()
+    return archive[:-2] + len(digest).to_bytes(2, "little") + digest
+
+
+def _unsealed(path: Path) -> io.BytesIO:
+    """Read an archive whose digest is as it was: the checksums of its members are not of all."""
+    content = path.read_bytes()
+    if content != _sealed(content[:-66] + bytes(2)):
+        raise ValueError("its checksum is another")
+    return io.BytesIO(content)
 
 
 def _name(member: str) -> str:

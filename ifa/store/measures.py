@@ -14,7 +14,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from ifa.reduce.extras import EXTRAS, always
 from ifa.reduce.kept import Observed, Shape, Statistic
 from ifa.store.datasets import Axes, labeled, layer_coords, leaves
-from ifa.store.states import Arrays
+from ifa.store.markers import Arrays
 from ifa.types import Reduction
 
 # For each layer, the state of every reduction by its name.

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ifa.store.commits import changes, found, read_commit, strangers, write_commit
+from ifa.store.commits import NOT_COMMITTED, changes, differences, found, read_commit, write_commit
 from ifa.store.datasets import SCHEMA, with_samples
 from ifa.store.files import (
     build_atomically,
@@ -32,8 +31,7 @@ from ifa.store.files import (
 from ifa.store.markers import Arrays, Files, Marker, load_marker, load_states, save_marker
 from ifa.store.specs import canonical, compared, versions
 from ifa.store.tables import Rows, Schema, chunks, fill, lay_out, template_changes
-from ifa.store.trees import consolidate, impossible, read_tree, write_tree
-from ifa.types import RunNote
+from ifa.store.trees import impossible, read_tree, write_tree
 
 # How long a run waits for another process that writes it, such as one that is being ended.
 WAIT = 30.0
@@ -106,17 +104,18 @@ class Run:
             shutil.rmtree(self.samples, ignore_errors=True)
             write_atomically(self.spec_file, lambda file: file.write(canonical(spec)))
 
-    def check(self, spec: Mapping[str, Any], versions: str) -> None:
-        """Raise unless the run is of this spec; say what differs that does not matter."""
+    def check(self, spec: Mapping[str, Any], versions: str) -> list[str]:
+        """Raise unless the run is of this spec; return what differs that does not matter."""
+        if self._bare():
+            return []  # nothing was made by its spec
         difference, notes = compared(self.spec(), spec, self.committed, versions)
-        if difference and not self._bare():
+        if difference:
             raise ValueError(
                 f"{self.where}: expected the run at {self.path} to be of this very analysis, "
                 f"got another: {difference}. Nothing was touched. Give another store=, or "
                 "repeat the analysis as it was."
             )
-        for note in [] if difference or self._bare() else notes:
-            warnings.warn(f"{self.where}: of the run at {self.path}, {note}.", RunNote, 4)
+        return notes
 
     def _bare(self) -> bool:
         """Whether this is a run of which no shard is done, and nothing else is there."""
@@ -172,12 +171,17 @@ class Run:
     def has(self, shard: int) -> bool:
         return self.marker(shard).exists()
 
+    def markers(self, shards: range) -> dict[int, Marker]:
+        """Return the markers of a finished run."""
+        return {shard: load_marker(self.where, self.marker(shard)) for shard in shards}
+
     def done(self, shards: range, schema: Schema) -> dict[int, Marker]:
         """Return the markers of the shards that are done; an error if one is not to be trusted."""
         sweep(self.shards)
         spec, problems = sha256(self.spec_file), []
         markers: dict[int, Marker] = {}
         names = {self.marker(shard).name: shard for shard in shards}
+        there = entries(self.samples)
         for name, kind in entries(self.shards).items():
             if name not in names or isinstance(kind, str):
                 problems.append(f"shards/{name} is not of this run")
@@ -192,7 +196,7 @@ class Run:
             else:
                 problems += [
                     f"samples.zarr/{problem}, for which shards/{name} vouches"
-                    for problem in changes(self.samples, marker.files, whole=True)
+                    for problem in changes(self.samples, marker.files, there, whole=True)
                 ]
             markers[shard] = marker
         self._refuse(problems)
@@ -226,8 +230,6 @@ class Run:
         if self.statistics.exists():  # of a commit that was killed; it is derived from the shards
             shutil.rmtree(self.statistics)
         build_atomically(self.statistics, lambda path: write_tree(statistics, path))
-        if self.samples.exists():
-            consolidate(self.samples)
         files = self._files(markers)
         write_commit(
             self.commit_file,
@@ -273,6 +275,11 @@ class Run:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             self.refuse_damaged([f"COMMIT.json cannot be read ({error})"])
             raise
+
+    def tree(self) -> xr.DataTree:
+        """Read what was committed."""
+        tree = read_tree(self.statistics).load()
+        return with_samples(tree, read_tree(self.samples)) if self.samples.exists() else tree
 
     def refuse_damaged(self, problems: list[str]) -> None:
         """Raise if there are differences from what was committed."""
@@ -320,12 +327,12 @@ def opened(run: Run) -> xr.DataTree:
     """Open a finished run, once its files are found as they were listed."""
     files = run.listed()
     # what is in a store by another name may be read; what is beside the stores is not
-    others = [
+    inside = [
         problem
-        for problem in strangers(run.path, [*files, run.commit_file.name])
-        if ".zarr/" in problem and "/." not in problem
+        for problem in differences(run.path, files, whole=False)
+        if problem.endswith(NOT_COMMITTED) <= (".zarr/" in problem and "/." not in problem)
     ]
-    run.refuse_damaged(changes(run.path, files, whole=False) + others)
+    run.refuse_damaged(inside)
     for store in (run.statistics, run.samples):
         prefix = f"{store.name}/"
         below = {
@@ -335,8 +342,7 @@ def opened(run: Run) -> xr.DataTree:
         }
         if below:
             run.refuse_damaged([prefix + problem for problem in impossible(store, below)])
-    tree = read_tree(run.statistics).load()
-    return with_samples(tree, read_tree(run.samples)) if run.samples.exists() else tree
+    return run.tree()
 
 
 def verify(run: str | os.PathLike[str]) -> None:
@@ -358,6 +364,4 @@ def verify(run: str | os.PathLike[str]) -> None:
 
 def verified(run: Run) -> None:
     """Raise unless all of a finished run is as it was committed."""
-    files = run.listed()
-    everything = [*files, run.commit_file.name]
-    run.refuse_damaged(changes(run.path, files, whole=True) + strangers(run.path, everything))
+    run.refuse_damaged(differences(run.path, run.listed(), whole=True))
