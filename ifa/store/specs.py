@@ -69,7 +69,7 @@ def compared(
     other_network, note = network_difference(*networks)
     notes = [note] if note else []
     difference = first_difference(was, is_now) or other_network
-    other_versions = first_difference(*made_by, "versions")
+    other_versions = first_difference(made_by[0], made_by[1], "versions")
     if other_versions and (finished or versions == "any"):
         notes.append(other_versions)
     elif other_versions:
