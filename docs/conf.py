@@ -58,6 +58,7 @@ NAMESPACES = {
     "ifa.population": "The drivers over a population, and how sure its statistics are.",
     "ifa.interop": "Adapters for captum and Quantus.",
     "ifa.plot": "Pictures: axes in, axes out.",
+    "ifa.data": "Data sets from folders, tables, volumes, arrays and other libraries.",
     "ifa.nets": "Networks and data that ship with the library.",
     "ifa.testing": "Laws, strategies, tiny networks and assertions.",
 }

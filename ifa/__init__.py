@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ifa import (
         attribute,
         contest,
+        data,
         diagnose,
         evaluate,
         interop,
@@ -46,6 +47,7 @@ _LATER = {
     "attribute": None,
     "compare": "ifa.population",
     "contest": None,
+    "data": None,
     "diagnose": None,
     "evaluate": None,
     "interop": None,
@@ -90,6 +92,7 @@ __all__ = [
     "compare",
     "contest",
     "cut",
+    "data",
     "diagnose",
     "difference",
     "evaluate",

@@ -137,7 +137,7 @@ def analyze(
 @app.command()
 def explain(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, npy, or NIfTI with nibabel")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, .npy, or NIfTI: see ifa.data")],
     out: Annotated[Path, typer.Option("--out", help="Directory for maps.zarr and overlays; new")],
     weights: Weights = None,
     config: Config = None,
@@ -167,11 +167,12 @@ def explain(
     """
     import ifa
     from ifa.contest.methods import weighting
+    from ifa.data import read_inputs
     from ifa.explanation import common_scale
     from ifa.network.identity import origin_of
     from ifa.network.scorers import Scorer
     from ifa.plot import save_overlays
-    from ifa.store import read_inputs, save_maps
+    from ifa.store import save_maps
     from ifa.store.sources import imported
     from ifa.taps.weighings import Weighing
 
@@ -286,7 +287,7 @@ def main(argv: list[str] | None = None) -> int:
             app(argv)
     except SystemExit as done:  # of the parser: 0 at the end or after help, 2 for wrong usage
         return done.code if isinstance(done.code, int) else int(done.code is not None)
-    except (ValueError, LookupError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, LookupError, TypeError, OSError, ImportError, RuntimeError) as error:
         typer.echo(f"Error: {error}", err=True)
         return 1
     return 0

@@ -218,7 +218,7 @@ def test_inputs():
             TypeError,
             "expected inputs to be a tensor (sample, *input), a tuple of these for several "
             "arguments, or a mapping, got a list of 2 str. Read files first, e.g. with "
-            "ifa.store.read_inputs, and join examples with torch.stack.",
+            "ifa.data.read_inputs, and join examples with torch.stack.",
         ),
         (
             "a.png",

@@ -13,7 +13,8 @@ from sklearn.datasets import load_sample_images
 
 import ifa
 from ifa.cli import main
-from ifa.store import read_inputs, save_maps
+from ifa.data import read_inputs
+from ifa.store import save_maps
 from ifa.testing import models
 
 NETWORKS = """
@@ -73,14 +74,15 @@ def test_a_signal(home):
     assert xr.open_zarr(home / "e/maps.zarr")["map"].sizes == {"sample": 1, "t": 40}
 
 
-def test_a_volume_keeps_its_axes(home):
+def test_a_volume_keeps_its_axes_and_is_brought_to_ras(home):
     nibabel = pytest.importorskip("nibabel")
     source = Path(nibabel.__file__).parent / "tests/data/anatomical.nii"
     shutil.copy(source, home / "brain.nii")
     assert explain("explained_networks:volume", "brain.nii", "--out", "e") == 0
     x, y, z = nibabel.load(source).shape
     assert xr.open_zarr(home / "e/maps.zarr")["map"].sizes == {"sample": 1, "z": z, "y": y, "x": x}
-    voxel = np.asarray(nibabel.load(source).dataobj)[3, 5, 7]
+    assert nibabel.aff2axcodes(nibabel.load(source).affine) == tuple("LAS")
+    voxel = np.asarray(nibabel.load(source).dataobj)[x - 1 - 3, 5, 7]
     assert read_inputs([home / "brain.nii"])[0, 0, 7, 5, 3] == voxel
 
 
@@ -106,7 +108,7 @@ def test_nothing_is_overwritten(home, photographs, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("notes.txt", "expected PNG, JPEG, npy or NIfTI"), ("s.npy", "one shape")]
+    ("name", "text"), [("notes.txt", "expected a picture"), ("s.npy", "one shape")]
 )
 def test_what_cannot_be_read_is_named(home, photographs, capsys, name, text):
     np.save(home / "s.npy", np.zeros((3, 4)))

@@ -1,11 +1,13 @@
 """The public face: complete, documented, light to import, and the README's word kept."""
 
+import ast
 import importlib
 import inspect
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ NAMESPACES = [
     "ifa.attribute",
     "ifa.baseline",
     "ifa.contest",
+    "ifa.data",
     "ifa.diagnose",
     "ifa.evaluate",
     "ifa.interop",
@@ -77,6 +80,8 @@ def test_options_are_keyword_only(function):
         "weights",
         "split",
         "values",
+        "y",
+        "labels",
     }
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name not in positional:
@@ -165,6 +170,31 @@ def test_every_room_is_on_a_floor_in_the_contract_and_in_the_docs():
     drawn = [re.findall(r"`(\w+)`", line) for line in re.findall(r"^\|.*`.*$", house, re.M)]
     assert [sorted(floor) for floor in drawn] == [sorted(floor) for floor in held[::-1]]
 
+
+def imported(path):
+    """List the packages that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield str(node.module).partition(".")[0]
+
+
+def test_what_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = {re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]}
+    # what is asked for by name where it is used, and tools of tests
+    optional = {re.split(r"[<>=\[]", line)[0] for line in extras["io"] + extras["test"]}
+    distributions = packages_distributions()
+    for path in (ROOT / "ifa").rglob("*.py"):
+        given = needed | optional if path.parent.name in OPTIONAL else needed
+        for package in {*imported(path)} - {"ifa", *sys.stdlib_module_names}:
+            assert given & {name.lower() for name in distributions[package]}, (path, package)
+
+
+# rooms that import what an extra installs
+OPTIONAL = ("data", "nets", "testing")
 
 PAGES = [
     "README.md",

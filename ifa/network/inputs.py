@@ -290,7 +290,7 @@ def _check_kind(where: str, inputs: Any, what: str) -> None:
         raise TypeError(
             f"{where}: expected {what} to be a tensor (sample, *input), a tuple of these for "
             f"several arguments, or a mapping, got a list of {len(inputs)} {' and '.join(kinds)}. "
-            "Read files first, e.g. with ifa.store.read_inputs, and join examples with torch.stack."
+            "Read files first, e.g. with ifa.data.read_inputs, and join examples with torch.stack."
         )
     if not isinstance(inputs, tuple | Mapping | np.ndarray):
         raise TypeError(

@@ -1,6 +1,5 @@
 """States, statistics and sample tables as labelled Zarr; models and data by reference."""
 
-from ifa.store.inputs import read_inputs as read_inputs
 from ifa.store.maps import save_maps as save_maps
 from ifa.store.masks import open_mask as open_mask
 from ifa.store.masks import save_mask as save_mask
@@ -14,7 +13,6 @@ __all__ = [
     "Run",
     "open",
     "open_mask",
-    "read_inputs",
     "save_maps",
     "save_mask",
     "verify",

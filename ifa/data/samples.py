@@ -1,0 +1,142 @@
+"""What all data sets share: an index to `(input, label, id)`, and what is known without reading."""
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ifa.data.decoding import named, prepared
+from ifa.data.labels import index_of
+
+Sample = tuple[Any, Any, str]
+# index -> what was read, and label and id where these are read with it
+Reader = Callable[[int], tuple[Any, Any, Any]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Samples:
+    r"""A lazy, sized, indexable data set of ``(input, label, id)``, as `ifa.data` makes them.
+
+    Parameters
+    ----------
+    source
+        What it was made of, as its repr and errors say.
+    count
+        How many samples there are.
+    read
+        index -> (what was read, label, id); None where `labels` and `ids` are known beforehand.
+    plain
+        What was read -> input (channel, \*space), where there is no `prepare`.
+    rule
+        What `plain` does, in words.
+    prepare
+        What was read -> input, instead of `plain`.
+    labels : (sample,)
+        int64 indices or float64 values, (sample, output) where there are several; None where they
+        are read with the inputs, or where there are none.
+    ids : (sample,)
+        None where they are read with the inputs.
+    names : (class,)
+        Names of classes, in the order of their indices, or None.
+    groups : (sample,)
+        A label of each sample, such as its site, or None: for ``ifa.analyze(groups=)``.
+    notes
+        What else its repr says.
+    """
+
+    source: str
+    count: int
+    read: Reader
+    plain: Callable[[Any], Any]
+    rule: str
+    prepare: Callable[[Any], Any] | None = None
+    labels: np.ndarray | None = None
+    ids: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+    groups: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        index = self._index(index)
+        value, label, name = self.read(index)
+        if self.ids is not None:
+            name = self.ids[index]
+        if self.labels is not None:
+            label = _plain(self.labels[index])
+        elif label is not None:
+            label = index_of(self.source, label, self.names, name)
+        return self._input(value, index, name), label, name
+
+    def geometry(self, index: int) -> Any:
+        """Return the `Geometry` of a volume, of its header alone."""
+        read = getattr(self.read, "geometry", None)
+        if read is None:
+            raise TypeError(f"{self.source}: expected volumes, got data that have no geometry.")
+        return read(self._index(index))
+
+    def __repr__(self) -> str:
+        how = self.rule if self.prepare is None else f"prepared by {named(self.prepare)}"
+        lines = [f"{self.source}: {self.count} samples", f"  input: {how}"]
+        lines += [f"  labels: {self._written_labels()}"]
+        if self.groups is not None:
+            lines.append(f"  groups: {_counted(self.groups.tolist())}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+    def _index(self, index: int) -> int:
+        try:
+            place = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"{self.source}: expected the index of one sample, got {index!r}. For several take "
+                "torch.utils.data.Subset(data, indices)."
+            ) from None
+        if not -self.count <= place < self.count:
+            raise IndexError(
+                f"{self.source}: expected an index below {self.count}, the number of samples, got "
+                f"{index!r}."
+            )
+        return place % self.count
+
+    def _input(self, value: Any, index: int, name: str) -> Any:
+        try:
+            if self.prepare is None:
+                return self.plain(value)
+            return prepared(self.source, self.prepare(value))
+        except Exception as error:
+            error.add_note(f"{self.source}: this was sample {index} (id {name!r}).")
+            raise
+
+    def _written_labels(self) -> str:
+        if self.labels is None:
+            of = "" if self.names is None else f" (classes: {', '.join(self.names)})"
+            return f"not known before samples are read{of}"
+        if self.labels.ndim > 1:
+            return f"{self.labels.shape[1]} values each"
+        if self.labels.dtype.kind == "f":
+            low, high = self.labels.min(), self.labels.max()
+            return f"real values {low:.4g} … {high:.4g}"
+        of = self.labels.tolist()
+        return _counted(
+            of if self.names is None else [self.names[label] for label in of], self.names
+        )
+
+
+def _plain(label: Any) -> Any:
+    """Take a label as a number of Python; several as a copy."""
+    return label.item() if np.ndim(label) == 0 else label.copy()
+
+
+def _counted(values: Sequence[Any], names: Sequence[Any] | None = None, most: int = 12) -> str:
+    counts = Counter(values)
+    order = sorted(counts, key=str) if names is None else list(names)
+    if names is None and all(isinstance(value, int) for value in counts):
+        order = sorted(counts)
+    shown = ", ".join(f"{value} {counts[value]}" for value in order[:most])
+    left = len(order) - most
+    return shown if left <= 0 else f"{shown}, and {left} more"
