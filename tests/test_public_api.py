@@ -194,7 +194,7 @@ def test_what_is_imported_is_declared():
 
 
 # rooms that import what an extra installs
-OPTIONAL = ("data", "nets", "testing")
+OPTIONAL = ("data", "nets", "store", "testing")
 
 PAGES = [
     "README.md",

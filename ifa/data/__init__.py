@@ -23,11 +23,11 @@ transforms of torchvision, timm and MONAI and the processors of transformers are
 classes; real numbers, and several columns, stay real.
 """
 
+from ifa.data.dictionaries import huggingface as huggingface
+from ifa.data.dictionaries import keyed as keyed
 from ifa.data.folders import folder as folder
 from ifa.data.in_memory import arrays as arrays
 from ifa.data.in_memory import signals as signals
-from ifa.data.libraries import huggingface as huggingface
-from ifa.data.libraries import keyed as keyed
 from ifa.data.listed import table as table
 from ifa.data.reading import read_inputs as read_inputs
 from ifa.data.samples import Samples as Samples
