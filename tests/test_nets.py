@@ -145,7 +145,10 @@ class Evil:
         ({"weight": torch.zeros(5, 2)}, "do not fit"),
         ({"wight": torch.zeros(3, 2), "bias": torch.zeros(3)}, "wight"),
         (torch.zeros(3), "a state dictionary, got Tensor"),
-        ({"epoch": 3, "state_dict": {}}, "a state dictionary, got a mapping without tensors"),
+        (
+            {"epoch": 3, "state_dict": {}},
+            "a mapping without tensors, of 'epoch'",
+        ),
     ],
     ids=["code", "shape", "name", "tensor", "checkpoint"],
 )

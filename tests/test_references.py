@@ -3,12 +3,14 @@
 import json
 import logging
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 import types
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -236,6 +238,17 @@ def test_workers_load_a_file_by_themselves(tmp_path, monkeypatch):
         check=True,
     )
     assert float(done.stdout) == float(reference.load().conv.weight.detach().sum())
+
+
+def test_the_page_runs(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "own-network.md"
+    text = page.read_text()
+    with caplog.at_level(logging.INFO, "ifa"):
+        exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.S)), {})
+    assert len(caplog.messages) == 2
+    for message in caplog.messages:
+        assert f"Note: {message}\n" in text
 
 
 # weights --------------------------------------------------------------------------------------
@@ -551,6 +564,46 @@ def test_a_name_on_the_hub_is_not_looked_for(transformers):
     refused(
         ifa.ModelRef("hf:google/vit"), FileNotFoundError, "'google/vit'", "Nothing is downloaded"
     )
+
+
+def test_weights_of_other_classes_than_the_configuration(transformers, tmp_path):
+    folder = saved(resnet(transformers), tmp_path / "net")
+    reference = ifa.ModelRef(f"hf:{folder}", config={"num_labels": 5})
+    said = "size mismatch for classifier.1.bias: (3,) in the file, (5,) in the network; "
+    refused(reference, ValueError, "weights for ResNetForImageClassification", said)
+
+
+def test_spoiled_weights_in_a_folder(transformers, tmp_path):
+    folder = saved(resnet(transformers), tmp_path / "net")
+    (folder / "model.safetensors").write_bytes(b"nonsense")
+    refused(ifa.ModelRef(f"hf:{folder}"), ValueError, "that transformers", "SafetensorError")
+
+
+def test_a_folder_runs_no_pickle(transformers, tmp_path):
+    folder = saved(resnet(transformers), tmp_path / "net")
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Evil()}, folder / "pytorch_model.bin")
+    refused(ifa.ModelRef(f"hf:{folder}"), ValueError, "that transformers")
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code was run')",)
+
+
+def test_attention_and_precision_may_be_asked_for(transformers, tmp_path):
+    folder = saved(vit(transformers), tmp_path / "net")
+    config = {"attn_implementation": "sdpa", "dtype": "float64"}
+    for place in (folder, folder / "config.json"):
+        loaded = ifa.ModelRef(f"hf:{place}", config=config).load()
+        assert loaded.config._attn_implementation == "sdpa"
+        assert loaded.dtype == torch.float64
+
+
+def test_changes_of_how_it_is_read_are_refused(transformers, tmp_path):
+    folder = saved(resnet(transformers), tmp_path / "net")
+    reference = ifa.ModelRef(f"hf:{folder}", config={"trust_remote_code": True})
+    refused(reference, TypeError, "got trust_remote_code. Nothing is downloaded, and no code")
 
 
 def test_changes_that_a_configuration_does_not_have(transformers, tmp_path):

@@ -49,7 +49,7 @@ def load_weights(model: nn.Module, file: str) -> tuple[str, ...]:
         raise ValueError(_misfit(model, path, closest, expected)) from error
     taken_off = [f"{best.prefix!r} taken off the names of its weights"] if best.prefix else []
     chosen = [f"{best.place!r} of the checkpoint taken"] if best.place and not key else []
-    return tuple(f"{path}: {said}" for said in (*chosen, *taken_off))
+    return tuple(f"{path}: {note}" for note in (*chosen, *taken_off))
 
 
 def _place(file: str) -> tuple[Path, str]:
@@ -80,7 +80,8 @@ def _found(path: Path, content: Any, key: str) -> Iterator[Found]:
 def _said(content: Any) -> str:
     if not isinstance(content, Mapping):
         return type(content).__name__
-    return f"a mapping without tensors: {', '.join(map(repr, islice(content, SHOWN)))}"
+    holding = ", ".join(map(repr, islice(content, SHOWN))) or "nothing"
+    return f"a mapping without tensors, of {holding}"
 
 
 def _is_state(part: Any) -> bool:
@@ -125,16 +126,17 @@ def _agreement(state: State, expected: State) -> int:
 def _misfit(model: nn.Module, path: Path, closest: Found, expected: State) -> str:
     kinds = ("missing", "not in the network", "")
     differing = zip(kinds, _differences(closest.state, expected), strict=True)
-    said = "; ".join(f"{kind} {_some(names)}".strip() for kind, names in differing if names)
+    wrong = "; ".join(f"{kind} {some(names)}".strip() for kind, names in differing if names)
     place = f" (its {closest.place!r})" if closest.place else ""
     return (
         f"ifa.ModelRef: expected weights for {type(model).__name__}, but those in {path}{place} do "
-        f"not fit it: {said or 'values that are no tensors'}. Give the configuration they were "
+        f"not fit it: {wrong or 'values that are no tensors'}. Give the configuration they were "
         "trained with."
     )
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """Write the first of some names, and how many more there are."""
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return ", ".join([*names[:SHOWN], *more])
 
@@ -155,9 +157,14 @@ def _read(path: Path) -> Any:
         raise ValueError(
             "ifa.ModelRef: expected weights as safetensors, or as torch.save writes a state "
             f"dictionary, but {path} could not be read without running code from it "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'}). "
+            f"({said(error)}). "
             "Save model.state_dict() again, best as safetensors."
         ) from error
+
+
+def said(error: Exception) -> str:
+    """Write an error of another library in one line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['empty'])[0]}"
 
 
 def check_state_file(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Networks of transformers and of timm, made from local files alone."""
 
 import difflib
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -8,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
+
+from ifa.store.checkpoints import SHOWN, said, some
 
 _WHERE = "ifa.ModelRef"
 _FILES = ("*.safetensors", "*.bin")  # of weights
+_DEFAULTS = {"attn_implementation": "eager", "dtype": torch.float32}  # gradients go through both
+_FIXED = {"local_files_only", "trust_remote_code", "return_unused_kwargs"}
 _OTHERS = "Give another network's code: path/to/net.py:factory."
 
 
@@ -19,9 +25,10 @@ def hugging_face(place: str, changes: dict[str, Any], weights: bool) -> tuple[nn
     """Build the network of a folder or a configuration, and say whether weights were read."""
     path, folder = Path(place), folder_of(_WHERE, place)
     transformers = library(_WHERE, "transformers")
+    options = {name: changes.get(name, default) for name, default in _DEFAULTS.items()}
+    changes = {name: change for name, change in changes.items() if name not in _DEFAULTS}
     config = _configuration(transformers, folder, changes)
     architecture = _architecture(transformers, config, folder)
-    options = {"attn_implementation": "eager", "dtype": torch.float32}
     if path != folder or not weights:
         with _seeded():
             return architecture._from_config(config, **options), False
@@ -30,12 +37,27 @@ def hugging_face(place: str, changes: dict[str, Any], weights: bool) -> tuple[nn
             f"{_WHERE}: expected {folder} to hold weights, got no file {' or '.join(_FILES)}. Give "
             f"weights=, or 'hf:{folder / 'config.json'}' for random ones."
         )
+    return _trained(transformers, architecture, folder, config=config, **options), True
+
+
+def _trained(transformers: Any, architecture: Any, folder: Path, **options: Any) -> nn.Module:
+    """Read a folder's weights, all of which have to fit."""
+    options |= {"local_files_only": True, "output_loading_info": True}
+    options |= {"ignore_mismatched_sizes": True}  # they are in the report
     with _quiet(transformers):
-        model, report = architecture.from_pretrained(
-            folder, config=config, local_files_only=True, output_loading_info=True, **options
-        )
+        try:
+            model, report = architecture.from_pretrained(folder, **options)
+        except (
+            *(OSError, ImportError, RuntimeError, ValueError),
+            *(SafetensorError, pickle.UnpicklingError),
+        ) as error:
+            raise ValueError(
+                f"{_WHERE}: expected {folder} to hold weights that transformers "
+                f"{transformers.__version__} reads without running code, got {said(error)}. Save "
+                "the network again with model.save_pretrained."
+            ) from error
     _check_report(folder, architecture.__name__, report)
-    return model, True
+    return model
 
 
 def folder_of(where: str, place: str) -> Path:
@@ -52,6 +74,12 @@ def folder_of(where: str, place: str) -> Path:
 
 
 def _configuration(transformers: Any, folder: Path, changes: dict[str, Any]) -> Any:
+    if _FIXED & changes.keys():
+        raise TypeError(
+            f"{_WHERE}: expected config= to change the network, got "
+            f"{', '.join(sorted(_FIXED & changes.keys()))}. Nothing is downloaded, and no code of "
+            "a folder is run."
+        )
     try:
         config, unused = transformers.AutoConfig.from_pretrained(
             folder,
@@ -63,7 +91,7 @@ def _configuration(transformers: Any, folder: Path, changes: dict[str, Any]) -> 
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{_WHERE}: expected a configuration that transformers {transformers.__version__} "
-            f"knows, without code of its own, got {folder / 'config.json'} ({error}). {_OTHERS}"
+            f"knows, without code of its own, got {folder / 'config.json'} ({said(error)}). {_OTHERS}"
         ) from error
     if unused:
         raise TypeError(
@@ -89,15 +117,16 @@ def _architecture(transformers: Any, config: Any, folder: Path) -> Any:
 
 def _check_report(folder: Path, name: str, report: dict[str, Any]) -> None:
     """Refuse weights that transformers would leave out or make up."""
-    said = [
-        f"{kind.removesuffix('_keys')} {', '.join(map(str, sorted(report[kind])[:3]))}"
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if report[kind]
-    ]
-    if said:
+    kinds = {"missing_keys": "missing", "unexpected_keys": "not in the network"}
+    wrong = [f"{kind} {some(sorted(report[key]))}" for key, kind in kinds.items() if report[key]]
+    wrong += [
+        f"size mismatch for {key}: {tuple(theirs)} in the file, {tuple(ours)} in the network"
+        for key, theirs, ours in sorted(report["mismatched_keys"])
+    ][:SHOWN]
+    if wrong:
         raise ValueError(
             f"{_WHERE}: expected weights for {name}, but those in {folder} do not fit it: "
-            f"{'; '.join(said)}. Give the configuration they were trained with."
+            f"{'; '.join(wrong)}. Give the configuration they were trained with."
         )
 
 
@@ -135,11 +164,10 @@ def library(where: str, name: str) -> Any:
     try:
         return import_module(name)
     except (ImportError, RuntimeError) as error:  # torchvision's operators may not load
-        cause = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else "empty"
         beside = " with a torchvision made for your torch" * (name == "timm")
         raise LookupError(
             f"{where}: expected {name}, whose networks are asked for, to be importable, but it is "
-            f"not ({cause}). Install it{beside}, or give a network's code: path/to/net.py:factory."
+            f"not ({said(error)}). Install it{beside}, or give a network's code: net.py:factory."
         ) from error
 
 

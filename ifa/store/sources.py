@@ -6,7 +6,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,8 +92,9 @@ def _beside(root: Path) -> Iterator[None]:
         importlib.invalidate_caches()
         try:
             yield
-        finally:
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(str(root))]
+        finally:  # the last one: the file may have put the folder there by itself
+            with suppress(ValueError):
+                del sys.path[len(sys.path) - 1 - sys.path[::-1].index(str(root))]
 
 
 def _named(path: Path) -> tuple[Path, str]:
