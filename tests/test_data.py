@@ -3,11 +3,14 @@
 import dataclasses
 import pickle
 import re
+import runpy
 import sys
+import textwrap
 import warnings
 from collections import UserDict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -182,7 +185,7 @@ def test_inputs_are_copies():
 def test_a_repr_says_classes_rule_and_what_was_skipped(crops):
     text = repr(folder(crops))
     assert text.startswith(f"ifa.data.folder({str(crops)!r}): 8 samples\n")
-    assert "coins 4, page 4" in text
+    assert "coins: 4, page: 4" in text
     assert "RGB pictures, float32 in 0 … 1, (channel, y, x)" in text
     assert "skipped: 1 that are no pictures, 1 hidden" in text
     assert "divided by 255" in repr(arrays(np.zeros((2, 4, 5), np.uint8)))
@@ -633,7 +636,7 @@ def test_a_class_without_a_picture_does_not_move_the_others(crops):
         folder(crops)
     found = folder(crops, names=["page", "empty", "coins"])
     assert sorted(set(found.labels.tolist())) == [0, 2]
-    assert "page 4, empty 0, coins 4" in repr(found)
+    assert "page: 4, empty: 0, coins: 4" in repr(found)
 
 
 def test_files_that_cannot_be_read_are_named(crops, tmp_path):
@@ -678,3 +681,14 @@ def test_labels_and_ids_of_tables_stay_text(tmp_path):
     np.save(tmp_path / "007.npy", np.zeros((1, 2, 2)))
     (tmp_path / "t.csv").write_text("path,label,who\n007.npy,3,007\n")
     assert table(tmp_path / "t.csv", id="who")[0][1:] == (3, "007")
+
+
+def test_the_page_on_own_data_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("datasets")
+    docs = Path(__file__).parents[1] / "docs"
+    runpy.run_path(str(docs / "make_crops.py"))["main"](tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    text = (docs / "how-to" / "own-data.md").read_text()
+    exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.S)), {})
+    shown = re.search(r"\n\n((?:    .*\n)+)", text.partition("print(data)")[2]).group(1)
+    assert textwrap.dedent(shown) in capsys.readouterr().out

@@ -137,6 +137,6 @@ def _counted(values: Sequence[Any], names: Sequence[Any] | None = None, most: in
     order = sorted(counts, key=str) if names is None else list(names)
     if names is None and all(isinstance(value, int) for value in counts):
         order = sorted(counts)
-    shown = ", ".join(f"{value} {counts[value]}" for value in order[:most])
+    shown = ", ".join(f"{value}: {counts[value]}" for value in order[:most])
     left = len(order) - most
     return shown if left <= 0 else f"{shown}, and {left} more"
