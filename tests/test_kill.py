@@ -2,13 +2,16 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from cheap_runs import results
 from populations import contents
+from slow_runs import Starter
 
 import ifa
 
@@ -85,14 +88,85 @@ def kill_and_compare(home, kills):
     return inside
 
 
-def test_ten_kills_lose_nothing(tmp_path):
+def test_two_kills_of_the_command_lose_nothing(tmp_path):
+    kill_and_compare(tmp_path, 2)
+
+
+@pytest.mark.deep
+def test_ten_kills_of_the_command_lose_nothing(tmp_path):
     inside = kill_and_compare(tmp_path, 10)
     print(f"{inside} of 10 kills fell between the first and the last shard that was written")
     assert inside >= 4
 
 
+# All drivers, readers and tables; processes that start at once
+
+DRIVERS = {
+    **{
+        f"analyze, {keep}, workers {workers}": {
+            "kind": "analyze",
+            "keep_samples": keep,
+            "workers": workers,
+        }
+        for keep in ("none", "summary", "full")
+        for workers in (None, 0, 2)
+    },
+    **{f"maps, workers {n}": {"kind": "maps", "workers": n} for n in (None, 0, 2)},
+    "table": {"kind": "table"},
+}
+
+
+@pytest.fixture(scope="module")
+def starter():
+    with Starter() as starter:
+        yield starter
+
+
+def done(starter, home, run, asked):
+    """Do a run to its end."""
+    errors = home / "errors"
+    code = starter.run(store=str(run), errors=str(errors), **asked)
+    assert code == 0, errors.read_text()
+
+
+def killed(starter, home, asked, kills, seed):
+    """Kill at random moments, continue each time; count the kills after the run was begun.
+
+    A run that came to its end is compared and begun anew.
+    """
+    whole, run, draw, inside = home / "whole", home / "run", random.Random(seed), 0
+    begun = time.monotonic()
+    done(starter, home, whole, asked)
+    takes = time.monotonic() - begun
+    for _ in range(kills):
+        code = 0
+        while not code:
+            files = {"store": str(run), "errors": str(home / "errors")}
+            code = starter.run(after=draw.uniform(0, takes), **files, **asked)
+            assert code in (0, -signal.SIGKILL), (home / "errors").read_text()
+            if not code:
+                compare(run, whole)
+                shutil.rmtree(run)
+        inside += (run / "spec.json").exists()
+    done(starter, home, run, asked)
+    compare(run, whole)
+    return inside
+
+
+def compare(run, whole):
+    assert results(run) == results(whole)
+    ifa.verify(run)
+
+
+@pytest.mark.parametrize("driver", ["analyze, full, workers 2", "maps, workers None", "table"])
+def test_a_kill_loses_nothing(driver, starter, tmp_path):
+    killed(starter, tmp_path, DRIVERS[driver], kills=2, seed=0)
+
+
 @pytest.mark.deep
-def test_thirty_kills_lose_nothing(tmp_path):
-    inside = kill_and_compare(tmp_path, 30)
-    print(f"{inside} of 30 kills fell between the first and the last shard that was written")
-    assert inside >= 8
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_sixteen_kills_lose_nothing(driver, starter, tmp_path):
+    """Of each driver, reader and table: 208 together."""
+    inside = killed(starter, tmp_path, DRIVERS[driver], kills=16, seed=0)
+    print(f"{inside} of 16 kills of {driver} fell after the run was begun")
+    assert inside >= 4
