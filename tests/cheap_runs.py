@@ -6,7 +6,7 @@ import xarray as xr
 from populations import contents
 
 from ifa.population.driver import Cuts, Job, drive
-from ifa.store.datasets import statistics_tree
+from ifa.store.datasets import SCHEMA, statistics_tree
 from ifa.store.tables import Column
 
 SAMPLES, SHARD, CHANNELS = 20, 3, 4  # seven shards, the last of two samples
@@ -34,11 +34,12 @@ def _job(seed):
         where="ifa.analyze",
         label="cheap",
         cuts=Cuts(data, None, SHARD, SHARD, 0),
-        spec={"job": "cheap", "shard": SHARD, "seed": seed},
+        spec={"schema": SCHEMA, "data": {"samples": SAMPLES}, "seed": seed},
         schema=schema,
         coords={"target": np.array([3, 0])},
         work=lambda batches, advance: _worked(seed, [n for span, _ in batches for n in span]),
         finish=lambda shards: _finished(seed, shards),
+        check=lambda span, batch: None,
     )
 
 

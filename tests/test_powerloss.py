@@ -190,7 +190,7 @@ def test_a_writer_that_never_synchronizes_is_found(tmp_path):
     broken = undisturbed(cheap_run, tmp_path / "whole", without=("fsync", "fdatasync"))
     cuts = [len(broken.log.operations)]
     tally = survive(cheap_run, broken, tmp_path / "state", cuts, seed=0, subsets=4, most=20)
-    assert len(tally.wrong) > 2, tally
+    assert tally.wrong, tally
 
 
 # Power loss
