@@ -297,6 +297,12 @@ def report(tally, wrong):
     assert not wrong, f"{len(wrong)} of {sum(tally.values())}, {dict(tally)}\n" + "\n".join(wrong)
 
 
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    """No power is lost here."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
     """Two finished runs of the same shape, of which all values differ."""
