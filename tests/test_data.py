@@ -321,13 +321,22 @@ def test_what_a_processor_returns_of_one_picture_is_taken(crops):
     several = folder(crops, prepare=lambda _: {"pixel_values": [np.zeros(3)], "mask": [[1, 0]]})
     assert {key: len(part) for key, part in several[0][0].items()} == {"pixel_values": 3, "mask": 2}
     with pytest.raises(ValueError, match="pixel_values of one picture"):
-        folder(crops, prepare=lambda _: {"pixel_values": np.zeros((3, 6, 6))})[0]
+        folder(crops, prepare=lambda _: {"pixel_values": np.zeros((2, 3, 6, 6))})[0]
 
 
 def test_what_prepare_raises_names_the_sample(crops):
     with pytest.raises(ZeroDivisionError) as caught:
         folder(crops, prepare=lambda _: 1 / 0)[2]
     assert "sample 2 (id 'coins/2.png')" in caught.value.__notes__[0]
+
+
+def test_a_processor_whose_axis_is_off_is_taken_as_it_is(crops):
+    parts = {"pixel_values": torch.zeros(1, 6, 6), "pixel_mask": torch.ones(6, 6)}
+    found = folder(crops, prepare=lambda _: parts)[0][0]
+    assert {key: tuple(part.shape) for key, part in found.items()} == {
+        "pixel_values": (1, 6, 6),
+        "pixel_mask": (6, 6),
+    }
 
 
 # One line each
@@ -499,6 +508,51 @@ def test_volumes_of_class_folders_and_by_path(tmp_path):
         volumes(tmp_path, [0, 1])
 
 
+# What folders and tables may hold
+
+
+def test_a_link_to_its_own_folder_is_not_followed(crops):
+    (crops / "coins" / "again").symlink_to(crops)
+    (crops / "page" / "linked").symlink_to(crops / "coins" / "more")
+    assert len(folder(crops)) == 9
+    assert "page/linked/3.png" in folder(crops).ids
+
+
+def test_extensions_are_endings(crops):
+    (crops / "coins" / "0.png").rename(crops / "coins" / "0.PNG")
+    assert len(folder(crops, extensions=".Png")) == 8
+    assert len(folder(crops, labels={"0.png": "a"} | dict.fromkeys(folder(crops).ids, "b"))) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "missing"),
+    [
+        (pandas.array([1, 0, 2], dtype="Int64"), "i", False),
+        (pandas.array([1, None, 2], dtype="Int64"), "f", True),
+        (pandas.array([1.5, 0, 2], dtype="Float64"), "f", False),
+        (pandas.Series(["a", "b", "a"], dtype="category"), "i", False),
+        (pandas.array(["a", None, "b"], dtype="string"), "i", True),
+        (np.array([True, False, True], dtype=object), "i", False),
+        ([0, None, 1], "f", True),
+        ([float("nan"), "a", "b"], "i", True),
+        ([[0.5, 1], [2, None], [1, 1]], "f", True),
+    ],
+)
+def test_columns_of_every_kind_are_labels(values, kind, missing):
+    images = np.zeros((3, 4, 4))
+    if missing:
+        with pytest.raises(ValueError, match="expected a finite label for every sample, got none"):
+            arrays(images, values)
+    else:
+        assert arrays(images, values).labels.dtype.kind == kind
+
+
+def test_named_axes_say_where_samples_and_channels_are():
+    values = xr.DataArray(np.zeros((3, 2, 5, 6)), dims=("channel", "sample", "y", "x"))
+    data = arrays(values)
+    assert (len(data), data[0][0].shape) == (2, (3, 5, 6))
+
+
 # Errors by name
 
 
@@ -600,6 +654,36 @@ ERRORS = {
         lambda crops: arrays(np.zeros((2, 3, 3), complex))[0],
         TypeError,
         "expected real numbers, got torch.complex128",
+    ),
+    "missing groups": (
+        lambda crops: table(frame_of(crops, site=["a", None, "b"]), root=crops, groups="site"),
+        ValueError,
+        "expected a group for every sample, got none for 1, such as sample 1",
+    ),
+    "one volume": (
+        lambda crops: volumes("a.nii.gz"),
+        ValueError,
+        "expected a list of volumes, got one, 'a.nii.gz'. Give [path]",
+    ),
+    "an array of volumes": (
+        lambda crops: volumes(np.zeros((2, 3, 3, 3))),
+        TypeError,
+        "got ndarray. For arrays use ifa.data.arrays",
+    ),
+    "no text": (
+        lambda crops: table(crops / "page" / "0.png"),
+        ValueError,
+        "For other files give a data frame",
+    ),
+    "a data frame of pixels": (
+        lambda crops: arrays(frame_of(crops)),
+        TypeError,
+        "Of a data frame take frame.to_numpy()",
+    ),
+    "an id that cannot be written": (
+        lambda crops: arrays(np.zeros((1, 2, 2)), ids=["\udcff"]),
+        ValueError,
+        "expected an id to be text that UTF-8 can write",
     ),
     "a rate": (lambda crops: signals(np.zeros((2, 9)), rate=0), ValueError, "expected rate to be"),
     "an orientation": (

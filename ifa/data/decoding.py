@@ -113,7 +113,8 @@ def prepared(where: str, value: Any) -> Any:
 
 def _processed(where: str, parts: Mapping[Any, Any]) -> Any:
     """Take a mapping; of an image processor's, one picture without the axis of its batch."""
-    if "pixel_values" not in parts:
+    pixels = parts.get("pixel_values")
+    if not isinstance(pixels, list) and getattr(pixels, "ndim", 0) < 4:
         return {key: prepared(where, part) for key, part in parts.items()}
     for key, part in parts.items():
         if len(part) != 1:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ifa.data.decoding import file_input
-from ifa.data.labels import checked_names, labelled
+from ifa.data.labels import check_ids, checked_names, labelled
 from ifa.data.reading import PICTURES, Decoder, Files, Mode, absolute, is_kind
 from ifa.data.samples import Samples
 
@@ -77,6 +77,7 @@ def folder(
     """
     where = "ifa.data.folder"
     check_mode(where, mode)
+    extensions = [extensions] if isinstance(extensions, str) else extensions
     found = found_in(where, root, extensions, names, labels, "pictures")
     values, classes = labelled(where, found.labels, found.paths, names=found.names)
     return Samples(
@@ -117,6 +118,7 @@ def found_in(
         if missing or not paths:
             came = f"none for {missing[0]!r}" if paths else f"no {what}"
             raise ValueError(f"{where}: expected a label for each of the {what}, got {came}.")
+        check_ids(where, paths, "Rename them.")
         given = [labels[path] for path in paths]
         return Found(tuple(paths), given, names, _notes(skipped, hidden, 0, what))
     inside = [path for path in paths if "/" in path]
@@ -125,6 +127,7 @@ def found_in(
             f"{where}: expected a folder for each class in {os.fspath(root)!r}, got {len(paths)} "
             f"{what} and no such folder. For labels in a table use ifa.data.table, or give labels=."
         )
+    check_ids(where, inside, "Rename them.")
     of = [path.partition("/")[0] for path in inside]
     _check_classes(where, classes, set(of), names, what)
     return Found(tuple(inside), of, names, _notes(skipped, hidden, len(paths) - len(inside), what))
@@ -137,7 +140,7 @@ def _walked(
     paths, classes, skipped, hidden = [], [], 0, 0
     for home, folders, files in os.walk(root, followlinks=True):
         hidden += sum(name.startswith(".") for name in files)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not _left_out(home, name))
         inner = os.path.relpath(home, root)
         classes = classes or list(folders)
         for name in files:
@@ -148,6 +151,12 @@ def _walked(
             else:
                 skipped += 1
     return sorted(paths), classes, skipped, hidden
+
+
+def _left_out(home: str, name: str) -> bool:
+    """Tell whether a folder is hidden, or a link to one that it is in."""
+    inside, place = (os.path.realpath(part) for part in (home, os.path.join(home, name)))
+    return name.startswith(".") or os.path.join(inside, "").startswith(os.path.join(place, ""))
 
 
 def _check_classes(

@@ -183,8 +183,13 @@ def _laid_out(where: str, values: Any, channels: Channels | None) -> tuple[Any, 
     _check_channels(where, channels)
     if not hasattr(values, "shape") or not hasattr(values, "dtype"):
         if not isinstance(values, list | tuple):
-            raise TypeError(f"{where}: expected an array, got {type(values).__name__}.")
+            raise TypeError(
+                f"{where}: expected an array, got {type(values).__name__}. Of a data frame take "
+                "frame.to_numpy()."
+            )
         values = _stacked(where, values)
+    if "sample" in getattr(values, "dims", ()):
+        values = values.transpose("sample", ...)
     dims: tuple[Any, ...] = tuple(getattr(values, "dims", ()))
     if "channel" in dims:
         values, channels = values.transpose(dims[0], "channel", ...), "first"

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
-from ifa.checks import check_choice
+from ifa.checks import check_choice, check_text
 
 Task = Literal["classification", "regression"]
 Names = tuple[str, ...]
@@ -39,18 +40,16 @@ def labelled(
 
 def as_array(values: Any) -> np.ndarray:
     """Take an array of numbers, or of objects if there is text or something else in it."""
-    if isinstance(values, list | tuple):
-        kept = np.array(values, dtype=object)
-        if any(value is None or isinstance(value, str) for value in kept.flat):
-            return kept
-    array = np.asarray(values)
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    mixed = isinstance(values, list | tuple) and any(isinstance(one, str) for one in values)
+    array = np.array(values, dtype=object) if mixed else np.asarray(values)
     if array.dtype.kind in "US":
         return array.astype(object)
     if array.dtype.kind == "O" and not any(isinstance(value, str) for value in array.flat):
-        try:  # objects that are numbers, with None for missing
-            return array.astype(np.float64)
-        except (TypeError, ValueError):
-            return array
+        array = np.array([[np.nan if _missing(one) else one for one in array.flat]])
+        array = array.reshape(np.shape(values))
+        return array.astype(np.float64) if array.dtype.kind == "O" else array
     return array
 
 
@@ -68,7 +67,9 @@ def index_of(where: str, label: Any, names: Names | None, name: str) -> Any:
 
 
 def check_ids(where: str, ids: Sequence[str], instead: str) -> None:
-    """Raise unless every sample has an id of its own."""
+    """Raise unless every sample has an id of its own, which can be written."""
+    for name in ids:
+        check_text(where, "an id", name)
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
         raise ValueError(
@@ -82,12 +83,17 @@ def grouped(where: str, values: Any, count: int) -> np.ndarray | None:
     if values is None:
         return None
     array = np.asarray(values)
-    array = array.astype(str) if array.dtype.kind == "O" else array
     if array.shape != (count,):
         raise ValueError(
             f"{where}: expected one group for each of {count} samples, got {array.shape}."
         )
-    return array
+    without = [index for index, value in enumerate(array.tolist()) if _missing(value)]
+    if without:
+        raise ValueError(
+            f"{where}: expected a group for every sample, got none for {len(without)}, such as "
+            f"sample {without[0]}. Name these too, such as 'unknown', or leave them out."
+        )
+    return array.astype(str) if array.dtype.kind == "O" else array
 
 
 def checked_names(where: str, names: Sequence[str]) -> Names:
@@ -96,13 +102,21 @@ def checked_names(where: str, names: Sequence[str]) -> Names:
         raise TypeError(f"{where}: expected names to be texts, one for each class, got {names!r}.")
     if len(set(names)) != len(names):
         raise ValueError(f"{where}: expected each class once in names, got {_listed(names)}.")
+    for name in names:
+        check_text(where, "a name of a class", name)
     return tuple(names)
+
+
+def _missing(value: Any) -> bool:
+    """Tell whether there is nothing: None, NaN, or what pandas puts there."""
+    nothing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    return nothing or (isinstance(value, float) and value != value)
 
 
 def _complete(where: str, array: np.ndarray, ids: Sequence[str]) -> None:
     """Raise where a label is missing or not finite."""
     if array.dtype.kind == "O":
-        missing = np.array([value is None or value != value for value in array.flat])
+        missing = np.array([_missing(value) for value in array.flat])
         missing = missing.reshape(array.shape)
     elif array.dtype.kind == "f":
         missing = ~np.isfinite(array)

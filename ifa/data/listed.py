@@ -160,7 +160,13 @@ def _frame(where: str, source: Any, texts: Sequence[str]) -> Any:
         raise FileNotFoundError(f"{where}: expected a CSV or TSV file, got {os.fspath(source)!r}.")
     pandas = needed(where, "pandas", os.fspath(source))
     tabs = is_kind(source, (".tsv", ".tab"))
-    return pandas.read_csv(source, sep="\t" if tabs else ",", dtype=dict.fromkeys(texts, str))
+    try:
+        return pandas.read_csv(source, sep="\t" if tabs else ",", dtype=dict.fromkeys(texts, str))
+    except ValueError as error:  # pandas' own, and what is no text
+        raise ValueError(
+            f"{where}: expected a CSV or TSV file, got {os.fspath(source)!r}: {error}. For other "
+            "files give a data frame."
+        ) from error
 
 
 def _check_columns(where: str, frame: Any, columns: Sequence[str]) -> None:

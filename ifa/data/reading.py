@@ -82,7 +82,7 @@ def needed(where: str, module: str, what: str) -> ModuleType:
 
 def is_kind(path: str | os.PathLike[str], kinds: Sequence[str]) -> bool:
     """Tell whether a file's name ends as one of these kinds."""
-    return os.fspath(path).lower().endswith(tuple(kinds))
+    return os.fspath(path).lower().endswith(tuple(kind.lower() for kind in kinds))
 
 
 def read_picture(where: str, mode: Mode | None, path: str) -> Any:
@@ -92,7 +92,8 @@ def read_picture(where: str, mode: Mode | None, path: str) -> Any:
 
     try:
         with Image.open(path) as opened:
-            pages = getattr(opened, "n_frames", 1) if opened.format == "TIFF" else 1
+            # a camera's JPEG may hold a small copy of the picture
+            pages = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
             upright = ImageOps.exif_transpose(opened)
             picture = in_mode(upright, mode)
             picture.load()

@@ -107,6 +107,10 @@ def volumes(
     where = "ifa.data.volumes"
     needed(where, "nibabel", "volumes")
     _check_options(where, orient, spacing)
+    if is_path(source) and is_kind(source, VOLUMES):
+        raise ValueError(
+            f"{where}: expected a list of volumes, got one, {os.fspath(source)!r}. Give [path]."
+        )
     tables = hasattr(source, "columns") or (is_path(source) and os.path.isfile(source))
     if tables:
         if labels is not None or ids is not None:
@@ -238,8 +242,13 @@ def _files(
             )
         found = found_in(where, source, VOLUMES, names, labels, "volumes")
         paths, labels, notes, root = found.paths, found.labels, found.notes, source
+    elif isinstance(source, Sequence) and all(map(is_path, source)):
+        paths = tuple(map(os.fspath, source))
     else:
-        paths = tuple(os.fspath(one) for one in source)
+        raise TypeError(
+            f"{where}: expected a list of paths, a folder, a CSV or TSV file or a data frame, got "
+            f"{type(source).__name__}. For arrays use ifa.data.arrays."
+        )
     named = paths if ids is None else tuple(map(str, ids))
     if not paths or len(named) != len(paths):
         raise ValueError(f"{where}: expected paths, and an id for each, got {len(paths)} paths.")
