@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,8 @@ Model = Annotated[
 Data = Annotated[
     str,
     typer.Argument(
-        help="A callable returning a data set: package.module:dataset, or path/to/data.py:dataset"
+        help="A folder of class folders, a .csv or .tsv with columns path and label, or a callable "
+        "returning a data set: package.module:dataset, path/to/data.py:dataset"
     ),
 ]
 Weight = Annotated[
@@ -43,6 +45,12 @@ Weights = Annotated[
 Config = Annotated[
     list[str] | None,
     typer.Option("--config", help="Option of the network: name=value; may be given again"),
+]
+Prepare = Annotated[
+    str | None,
+    typer.Option(
+        "--prepare", help="Picture -> input: hf or timm, as of the network, or module:function"
+    ),
 ]
 
 
@@ -69,12 +77,21 @@ def demo(
 
 
 @app.command()
-def layers(model: Model, data: Data, weights: Weights = None, config: Config = None) -> None:
+def layers(
+    model: Model,
+    data: Data,
+    weights: Weights = None,
+    config: Config = None,
+    prepare: Prepare = None,
+) -> None:
     """List the layers of a network that can be analyzed, in order of execution."""
     import ifa
+    from ifa.store.items import collate
 
-    example, _ = _read(data)
-    typer.echo(repr(ifa.trace(_network(model, weights, config).load(), example)))
+    network = _network(model, weights, config)
+    dataset = _data("ifa layers", data, network, prepare)
+    example = collate("ifa layers", dataset, range(min(2, len(dataset)))).inputs
+    typer.echo(repr(ifa.trace(network.load(), example)))
 
 
 @app.command()
@@ -86,6 +103,7 @@ def analyze(
     ],
     weights: Weights = None,
     config: Config = None,
+    prepare: Prepare = None,
     layer: Annotated[
         list[str] | None, typer.Option("--layer", help="See `ifa layers`; may be given again")
     ] = None,
@@ -107,7 +125,7 @@ def analyze(
     import ifa
     from ifa.contest.methods import weighting
 
-    _, dataset = _read(data)
+    network = _network(model, weights, config)
     chosen: Any = targets
     if targets not in ("predicted", "label"):
         try:
@@ -118,8 +136,8 @@ def analyze(
                 f"as 0,2,5, got {targets!r}."
             ) from None
     tree = ifa.analyze(
-        _network(model, weights, config),
-        dataset,
+        network,
+        _data("ifa analyze", data, network, prepare),
         layer=layer,
         weight=weighting("ifa analyze", weight),
         targets=chosen,
@@ -141,6 +159,7 @@ def explain(
     out: Annotated[Path, typer.Option("--out", help="Directory for maps.zarr and overlays; new")],
     weights: Weights = None,
     config: Config = None,
+    prepare: Prepare = None,
     layer: Annotated[
         str | None, typer.Option("--layer", help="See `ifa layers`; the run's if left out")
     ] = None,
@@ -155,15 +174,12 @@ def explain(
         Path | None,
         typer.Option("--run", help="A run, whose common scale the overlays are drawn on"),
     ] = None,
-    prepare: Annotated[
-        str | None,
-        typer.Option(help="(sample, channel, …) -> network's input: package.module:function"),
-    ] = None,
 ) -> None:
     """Explain images: overlays to look at, and the raw signed maps as labelled Zarr.
 
     Without --run each overlay is scaled by its own extremes: maps are then not comparable. A run of
-    another network, layer or weighting is refused.
+    another network, layer or weighting is refused. What is drawn, and the size of the maps, is what
+    the network sees: with --prepare, the prepared pictures, each from its darkest to its brightest.
     """
     import ifa
     from ifa.contest.methods import weighting
@@ -173,15 +189,14 @@ def explain(
     from ifa.network.scorers import Scorer
     from ifa.plot import save_overlays
     from ifa.store import save_maps
-    from ifa.store.sources import imported
     from ifa.taps.weighings import Weighing
 
     where = "ifa explain"
     if out.exists():
         raise FileExistsError(f"{where}: expected nothing at {out}. Nothing was touched.")
-    pictures = read_inputs(images)
-    inputs = imported(prepare, where)(pictures) if prepare else pictures
-    network = _network(model, weights, config).load()
+    reference = _network(model, weights, config)
+    inputs = read_inputs(images, prepare=reference.preparation(prepare) if prepare else None)
+    network = reference.load()
     statistics = None if run is None else ifa.open(run)
     layer, weight = _of_run(statistics, layer, weight)
     method, logit = weighting(where, weight), ifa.score.logit
@@ -194,7 +209,7 @@ def explain(
         layer=layer,
         weight=method,
         rectify=False,
-        size=pictures.shape[2:],
+        size=inputs.shape[2:],
     )
     ids = [path.name for path in images]
     limits = None if scale is None else [limit.tolist() for limit in scale]
@@ -204,7 +219,8 @@ def explain(
     draw = ifa.minmax if scale is None else ifa.rescale(scale)
     shown = ifa.batched(draw)(ifa.Map(maps, targets)).values
     titles = [f"{name}: target {t}" for name, t in zip(ids, targets.tolist(), strict=True)]
-    save_overlays(out / "overlays", pictures, shown, titles)
+    seen = _visible(inputs) if prepare else inputs
+    save_overlays(out / "overlays", seen, shown, titles)
     typer.echo(f"maps: {out / 'maps.zarr'}\noverlays: {out / 'overlays'}")
 
 
@@ -215,6 +231,7 @@ def evaluate(
     data: Data,
     weights: Weights = None,
     config: Config = None,
+    prepare: Prepare = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Directory of the table; RUN-evaluation if left out"),
@@ -252,12 +269,12 @@ def evaluate(
     from ifa.contest.from_run import table_of_run
     from ifa.contest.summaries import summary, written
     from ifa.plot import methods as draw
-    from ifa.store.sources import called
 
+    network = _network(model, weights, config)
     found = table_of_run(
         run,
-        _network(model, weights, config),
-        called(data, "ifa evaluate"),
+        network,
+        _data("ifa evaluate", data, network, prepare),
         out=out,
         layer=layer,
         methods=methods.split(",") if methods else None,
@@ -326,12 +343,33 @@ def _log() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _read(reference: str) -> tuple[Any, Any]:
-    from ifa.store.items import collate
+def _data(where: str, reference: str, network: Any, prepare: str | None) -> Any:
+    """Take pictures of a folder or a table, or a data set that a callable returns."""
+    from ifa.data import Samples, folder, table
     from ifa.store.sources import called
 
-    dataset = called(reference, "ifa")
-    return collate("ifa", dataset, range(min(2, len(dataset)))).inputs, dataset
+    ready = network.preparation(prepare) if prepare else None
+    if Path(reference).is_dir():
+        return folder(reference, prepare=ready)
+    if Path(reference).suffix in (".csv", ".tsv"):
+        return table(reference, prepare=ready)
+    data = called(reference, where)
+    if ready is None:
+        return data
+    if not isinstance(data, Samples):
+        raise TypeError(
+            f"{where}: expected --prepare with a folder, a table or data of ifa.data, whose "
+            f"pictures it can be given, got {type(data).__name__}. Prepare them in the data set."
+        )
+    return replace(data, prepare=ready)
+
+
+def _visible(inputs: Any) -> Any:
+    """Bring each input to 0 … 1."""
+    flat = inputs.flatten(1)
+    low, high = flat.amin(1), flat.amax(1)
+    shape = (-1, *[1] * (inputs.ndim - 1))
+    return (inputs - low.reshape(shape)) / (high - low).clamp(min=1e-12).reshape(shape)
 
 
 def _of_run(

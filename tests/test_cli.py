@@ -247,3 +247,92 @@ def test_options_that_are_none(option, home, capsys):
     code, _, err = run(*arguments, capsys=capsys)
     assert code == 1
     assert f"--config as name=value, once a name, got {option!r}" in err
+
+
+@pytest.fixture
+def photos(home):
+    """A folder of pictures of two classes, a table of them, and a network that sees 8 × 8."""
+    image = pytest.importorskip("PIL.Image")
+    for index, name in enumerate(("dark", "light", "dark", "light")):
+        (home / "photos" / name).mkdir(parents=True, exist_ok=True)
+        picture = image.effect_noise((20 + index, 30), 50 + 20 * index).convert("RGB")
+        picture.save(home / "photos" / name / f"{index}.png")
+    rows = "".join(f"photos/{('dark', 'light')[i % 2]}/{i}.png,{i % 2}\n" for i in range(4))
+    (home / "photos.csv").write_text(f"path,label\n{rows}")
+    (home / "photo_net.py").write_text(
+        "import ifa, torch, numpy\n"
+        "def network():\n    torch.manual_seed(0)\n    return torch.nn.Sequential("
+        "torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2))\n"
+        "def prepare(picture):\n    return numpy.asarray(picture.resize((8, 8))).transpose(2, 0, 1)"
+        " / 255\n"
+        "def crops():\n    return ifa.data.folder('photos')\n"
+    )
+    yield home
+    sys.modules.pop("photo_net", None)
+
+
+def test_pictures_of_a_folder_or_a_table_are_prepared(photos, capsys):
+    """Without a line of Python: a folder, its table, and the data set of both are the same."""
+    runs = []
+    for index, data in enumerate(("photos", "photos.csv", "photo_net.py:crops")):
+        arguments = ("photo_net.py:network", data, "--prepare", "photo_net.py:prepare")
+        code, out, err = run("layers", *arguments, capsys=capsys)
+        assert (code, err) == (0, "")
+        assert "4 × 6 × 6" in out
+        options = ("--layer", "0", "--quiet", "--out", f"run{index}")
+        code, _, err = run("analyze", *arguments, *options, capsys=capsys)
+        assert (code, err) == (0, "")
+        runs.append(ifa.open(f"run{index}")["0"].to_dataset().sortby("channel"))
+    assert runs[0].identical(runs[2])
+    assert abs(runs[0]["map_max_overall"] - runs[1]["map_max_overall"]).max() < 1e-6
+
+
+@pytest.mark.deep  # ten seconds
+def test_a_folder_of_transformers_and_its_processor(photos, capsys):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 6], "depths": [1, 1], "num_labels": 2}
+    config = transformers.ResNetConfig(**sizes)
+    transformers.ResNetForImageClassification(config).save_pretrained("net")
+    processor = transformers.ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=1.0)
+    processor.save_pretrained("net")
+    capsys.readouterr()
+    arguments = ("hf:net", "photos", "--prepare", "hf", "--quiet", "--out", "run")
+    code, out, err = run("analyze", *arguments, capsys=capsys)
+    assert (code, err) == (0, "")
+    assert "2 targets" in out
+    code, _, err = run(
+        "evaluate",
+        "run",
+        "hf:net",
+        "photos",
+        "--prepare",
+        "hf",
+        "--quiet",
+        "--methods",
+        "gradcam,noise",
+        "--metrics",
+        "deletion",
+        capsys=capsys,
+    )
+    assert (code, err) == (0, "")
+    code, _, err = run(
+        "explain",
+        "hf:net",
+        "photos/dark/0.png",
+        "photos/light/1.png",
+        "--prepare",
+        "hf",
+        "--run",
+        "run",
+        "--out",
+        "maps",
+        capsys=capsys,
+    )
+    assert (code, err) == (0, "")
+
+
+def test_data_that_read_no_pictures_cannot_be_prepared(photos, capsys):
+    arguments = ("mine:network", "mine:data", "--prepare", "photo_net.py:prepare")
+    code, _, err = run("layers", *arguments, capsys=capsys)
+    assert code == 1
+    assert "ifa layers: expected --prepare with a folder, a table or data of ifa.data" in err

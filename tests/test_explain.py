@@ -29,7 +29,8 @@ def network(convolution, pool, channels):
 def signal(): return network(nn.Conv1d, nn.AdaptiveAvgPool1d, 1)
 def picture(): return network(nn.Conv2d, nn.AdaptiveAvgPool2d, 3)
 def volume(): return network(nn.Conv3d, nn.AdaptiveAvgPool3d, 1)
-def halved(batch): return batch[..., ::2, ::2]
+def halved(picture): return picture.reduce(2)
+def named(picture): return {"inputs": picture}
 """
 
 
@@ -89,7 +90,23 @@ def test_a_volume_keeps_its_axes_and_is_brought_to_ras(home):
 def test_what_the_network_sees_can_be_prepared(home, photographs):
     arguments = "--out", "e", "--prepare", "explained_networks:halved"
     assert explain("explained_networks:picture", *photographs, *arguments) == 0
-    assert xr.open_zarr(home / "e/maps.zarr")["map"].shape[1:] == (54, 80)
+    assert xr.open_zarr(home / "e/maps.zarr")["map"].shape[1:] == (27, 40)
+
+
+def test_pictures_of_several_sizes_are_prepared(home, photographs):
+    (home / "prepares.py").write_text("def small(picture): return picture.resize((20, 12))\n")
+    Image.new("RGB", (30, 50)).save("other.png")
+    arguments = (*photographs, "other.png", "--out", "e", "--prepare", "prepares.py:small")
+    assert explain("explained_networks:picture", *arguments) == 0
+    assert xr.open_zarr(home / "e/maps.zarr")["map"].shape == (3, 12, 20)
+    del sys.modules["prepares"]
+
+
+def test_what_is_prepared_is_one_tensor(home, photographs, capsys):
+    arguments = "--out", "e", "--prepare", "explained_networks:named"
+    assert explain("explained_networks:picture", *photographs, *arguments) == 1
+    said = "prepare= to return one tensor, got dict for china.png"
+    assert said in capsys.readouterr().err
 
 
 def test_overlays_can_be_drawn_on_the_scale_of_a_run(home, photographs):

@@ -2,8 +2,9 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ifa.data.decoding import file_input, in_mode
+from ifa.data.decoding import file_input, in_mode, prepared
 
 Mode = Literal["RGB", "L"]
 Spacing = float | tuple[float, float, float] | None
@@ -120,7 +121,9 @@ def read_array(where: str, path: str) -> np.ndarray:
         ) from error
 
 
-def read_inputs(paths: Sequence[str | os.PathLike[str]]) -> Tensor:
+def read_inputs(
+    paths: Sequence[str | os.PathLike[str]], *, prepare: Callable[[Any], Any] | None = None
+) -> Tensor:
     r"""Read files of one shape as a batch, as `ifa.data` reads them.
 
     Parameters
@@ -128,14 +131,18 @@ def read_inputs(paths: Sequence[str | os.PathLike[str]]) -> Tensor:
     paths
         Pictures: (1 or 3, y, x), grey ones with one channel. ``.npy``: the array, which is
         (channel, \*space). NIfTI: (channel, z, y, x) in RAS.
+    prepare
+        What makes an input of what was read, instead of the rule: see `ifa.data`.
 
     Returns
     -------
     (sample, channel, \*space)
-        float32, by the rule of `ifa.data`.
+        float32, by the rule of `ifa.data`, or as prepared.
 
     Raises
     ------
+    TypeError
+        If `prepare` returns no tensor.
     ValueError
         If a kind of file is not known, a file cannot be read, or shapes differ.
     ImportError
@@ -149,8 +156,15 @@ def read_inputs(paths: Sequence[str | os.PathLike[str]]) -> Tensor:
                 f"({', '.join(VOLUMES)}), got {os.fspath(path)}."
             )
     read = Decoder(where)
-    inputs = [file_input(where, None, read(os.fspath(path))) for path in paths]
+    plain = partial(file_input, where, None)
+    make = plain if prepare is None else lambda value: prepared(where, prepare(value))
+    inputs = [make(read(os.fspath(path))) for path in paths]
     for path, one in zip(paths, inputs, strict=True):
+        if not isinstance(one, Tensor):
+            raise TypeError(
+                f"{where}: expected prepare= to return one tensor, got {type(one).__name__} for "
+                f"{path}. Take several through a data set of ifa.data."
+            )
         if one.shape != inputs[0].shape:
             raise ValueError(
                 f"{where}: expected inputs of one shape, got {tuple(one.shape)} in {path} and "

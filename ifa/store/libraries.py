@@ -91,7 +91,8 @@ def _configuration(transformers: Any, folder: Path, changes: dict[str, Any]) -> 
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{_WHERE}: expected a configuration that transformers {transformers.__version__} "
-            f"knows, without code of its own, got {folder / 'config.json'} ({said(error)}). {_OTHERS}"
+            f"knows, without code of its own, got {folder / 'config.json'} ({said(error)}). "
+            f"{_OTHERS}"
         ) from error
     if unused:
         raise TypeError(

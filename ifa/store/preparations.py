@@ -50,6 +50,11 @@ def preparation(where: str, how: str, factory: str, config: dict[str, Any]) -> C
 
 def _converted(picture: Any, channels: int) -> Any:
     """Return a picture of so many channels, of eight bits."""
+    if not hasattr(picture, "convert"):
+        raise TypeError(
+            "ifa.ModelRef.preparation: expected a picture of PIL, got "
+            f"{type(picture).__name__}. Arrays and volumes are prepared by a function: module:name."
+        )
     if picture.mode.startswith(_DEEP):
         raise ValueError(
             "ifa.ModelRef.preparation: expected pictures of eight bits, got mode "
@@ -65,13 +70,12 @@ class Processor:
     folder: str
 
     def __call__(self, picture: Any) -> Any:
-        """Return pixels (channel, row, column), or a mapping of all that the processor gives."""
+        """Return pixels (channel, row, column), or all that the processor gives, as a batch."""
         processor = _processor(self.folder)
         mean = getattr(processor, "image_mean", None)
         channels = len(mean) if isinstance(mean, list | tuple) else 3
         given = processor(_converted(picture, channels), return_tensors="pt")
-        first = {name: value[0] for name, value in given.items()}
-        return first["pixel_values"] if list(first) == ["pixel_values"] else first
+        return given["pixel_values"][0] if list(given) == ["pixel_values"] else dict(given)
 
 
 @lru_cache(maxsize=4)

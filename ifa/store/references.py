@@ -86,8 +86,9 @@ class ModelRef:
         Returns
         -------
         callable
-            picture → a tensor (channel, row, column), or a mapping of tensors where the processor
-            gives more than the pixels. It can be sent to other processes.
+            picture → a tensor (channel, row, column), or what the processor gives, a batch of one,
+            where this is more than the pixels. For ``prepare=`` of `ifa.data`; it can be sent to
+            other processes.
         """
         return preparation("ifa.ModelRef.preparation", how, self.factory, self.config)
 
