@@ -708,14 +708,14 @@ def test_a_processor_that_gives_more_than_pixels(transformers, tmp_path):
     processor = transformers.YolosImageProcessorPil(size={"shortest_edge": 32, "longest_edge": 64})
     processor.save_pretrained(folder)
     given = ifa.ModelRef(f"hf:{folder}").preparation("hf")(picture())
-    assert given["pixel_values"].shape == (1, 3, 32, 40)
-    assert given["pixel_mask"].shape == (1, 32, 40)
+    assert given["pixel_values"].shape == (1, 3, 32, 32)
+    assert given["pixel_mask"].shape == (1, 32, 32)
     picture().save(tmp_path / "a.png")
     (tmp_path / "table.csv").write_text("path,label\na.png,0\n")
     prepare = ifa.ModelRef(f"hf:{folder}").preparation("hf")
     taken = ifa.data.table(tmp_path / "table.csv", prepare=prepare)[0][0]
-    assert taken["pixel_values"].shape == (3, 32, 40)
-    assert taken["pixel_mask"].shape == (32, 40)
+    assert taken["pixel_values"].shape == (3, 32, 32)
+    assert taken["pixel_mask"].shape == (32, 32)
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash"])
