@@ -156,7 +156,7 @@ def _fill(job: Job, run: Run, mapper: Any, progress: Progress, first: Batch | No
     for _ in _every(job, run, done, mapper, progress, None if 0 in done else first):
         pass
     tree = job.finish(builtins.map(run.states, cuts.shards))
-    run.commit(tree, run.done(cuts.shards, job.schema))
+    run.commit(tree, run.markers(cuts.shards))
 
 
 def _check_items(job: Job, run: Run, done: Mapping[int, Marker], progress: Progress) -> None:

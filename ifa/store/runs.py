@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -171,38 +171,42 @@ class Run:
     def has(self, shard: int) -> bool:
         return self.marker(shard).exists()
 
-    def markers(self, shards: range) -> dict[int, Marker]:
-        """Return the markers of a finished run."""
-        return {shard: load_marker(self.where, self.marker(shard)) for shard in shards}
-
-    def done(self, shards: range, schema: Schema) -> dict[int, Marker]:
-        """Return the markers of the shards that are done; an error if one is not to be trusted."""
-        sweep(self.shards)
+    def markers(self, shards: Iterable[int]) -> dict[int, Marker]:
+        """Return the markers of shards that are done; an error if one is not of this run."""
         spec, problems = sha256(self.spec_file), []
-        markers: dict[int, Marker] = {}
-        names = {self.marker(shard).name: shard for shard in shards}
-        there = entries(self.samples)
-        for name, kind in entries(self.shards).items():
-            if name not in names or isinstance(kind, str):
-                problems.append(f"shards/{name} is not of this run")
-                continue
-            shard = names[name]
-            marker = load_marker(self.where, self.marker(shard))
+        found = {shard: load_marker(self.where, self.marker(shard)) for shard in shards}
+        for shard, marker in found.items():
             if (marker.spec, marker.shard) != (spec, shard):
                 whose = "another run" if marker.spec != spec else f"shard {marker.shard}"
-                problems.append(f"shards/{name} is a marker of {whose}")
-            elif sorted(marker.files) != sorted(chunks(schema, shard)):
-                problems.append(f"shards/{name} vouches for other files")
+                problems.append(f"shards/{self.marker(shard).name} is a marker of {whose}")
+        self._refuse(problems)
+        return found
+
+    def done(self, shards: range, schema: Schema) -> dict[int, Marker]:
+        """Return the markers of the shards that are done, once their rows are as they were."""
+        sweep(self.shards)
+        names = {self.marker(shard).name: shard for shard in shards}
+        marked = entries(self.shards)
+        self._refuse(
+            f"shards/{name} is not of this run"
+            for name, kind in marked.items()
+            if name not in names or isinstance(kind, str)
+        )
+        markers = self.markers([names[name] for name in sorted(marked)])
+        there, problems = entries(self.samples), []
+        for shard, marker in markers.items():
+            name = f"shards/{self.marker(shard).name}"
+            if sorted(marker.files) != sorted(chunks(schema, shard)):
+                problems.append(f"{name} vouches for other files")
             else:
                 problems += [
-                    f"samples.zarr/{problem}, for which shards/{name} vouches"
+                    f"samples.zarr/{problem}, for which {name} vouches"
                     for problem in changes(self.samples, marker.files, there, whole=True)
                 ]
-            markers[shard] = marker
         self._refuse(problems)
         return markers
 
-    def _refuse(self, problems: Iterator[str] | list[str]) -> None:
+    def _refuse(self, problems: Iterable[str]) -> None:
         problems = list(problems)
         if problems:
             raise ValueError(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +18,7 @@ from ifa.store.items import collate
 FINGERPRINT_ITEMS = 16
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of what a result's bits depend on."""
     return {name: version(name) for name in ("ifa", "torch", "numpy")}
