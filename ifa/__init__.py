@@ -15,6 +15,7 @@ from ifa.taps import EvenTiling, Site, channels_last, cut, patches, positions, t
 from ifa.types import (
     Cancellation,
     Features,
+    LoaderTaken,
     Map,
     Positions,
     Reduction,
@@ -67,6 +68,7 @@ __all__ = [
     "Chain",
     "EvenTiling",
     "Features",
+    "LoaderTaken",
     "Map",
     "ModelRef",
     "Positions",

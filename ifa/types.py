@@ -38,6 +38,10 @@ class RunNote(UserWarning):
     """A run is returned or continued though something about it, which is said, is other now."""
 
 
+class LoaderTaken(UserWarning):
+    """A DataLoader was given as data: its data set is taken, and not its batches."""
+
+
 class ZeroGradient(UserWarning):
     """The gradient of a score is exactly zero at every channel and position of a sample's layer."""
 

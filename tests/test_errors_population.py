@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from populations import digits_like, measured, net
 
 import ifa
@@ -125,12 +126,44 @@ class Unsized:
 def test_data_that_are_not_sized_and_indexable(make, model, data, tmp_path):
     text = "a sized, indexable data set of (input, label)"
     said = refused(TypeError, text, model, make(data), tmp_path)
-    assert "For a DataLoader give its data set: loader.dataset." in said
+    assert "ifa.data makes one of a folder, a table, arrays, or another library's data set." in said
 
 
-def test_a_data_loader_is_refused_with_advice(model, data, tmp_path):
-    loader = torch.utils.data.DataLoader(data)
-    refused(TypeError, "got DataLoader. For a DataLoader give", model, loader, tmp_path)
+def test_of_a_data_loader_its_data_set_is_taken_and_said(model, data):
+    loader = torch.utils.data.DataLoader(data, batch_size=3, shuffle=True)
+    with pytest.warns(ifa.LoaderTaken, match="its data set is taken, list. Its batches"):
+        found = ifa.analyze(model, loader, layer="conv2", progress=False)
+    expected = ifa.analyze(model, data, layer="conv2", progress=False)
+    xr.testing.assert_identical(found["conv2"].to_dataset(), expected["conv2"].to_dataset())
+    methods = {"a": partial(ifa.explain, layer="conv2")}
+    metrics = {"drop": ifa.evaluate.confidence}
+    with pytest.warns(ifa.LoaderTaken):
+        ifa.contest.table(model, loader, methods, metrics, progress=False)
+    with pytest.warns(ifa.LoaderTaken):
+        ifa.maps(model, loader, layer="conv2", size=None, progress=False)
+    with pytest.warns(ifa.LoaderTaken):
+        ifa.diagnose.principal_features(model, "conv2", loader, expected)
+
+
+class Streamed(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter([])
+
+
+def test_a_stream_is_refused_also_in_a_data_loader(model, tmp_path):
+    loader = torch.utils.data.DataLoader(Streamed())
+    with pytest.warns(ifa.LoaderTaken):
+        refused(
+            TypeError, "data set of (input, label), got Streamed. ifa.d", model, loader, tmp_path
+        )
+
+
+def test_data_that_ifa_data_can_take_are_told_so(model, tmp_path):
+    refused(TypeError, "got str. ifa.data makes one of a folder", model, "photos/val", tmp_path)
+    arrays = IMAGE[None].numpy(), np.zeros(1)
+    refused(TypeError, "got ndarray for sample 0. Of arrays ifa.data.arra", model, arrays, tmp_path)
+    items = [{"image": IMAGE, "label": 0}]
+    refused(TypeError, "got dict for sample 0. Of dictionaries ifa.dat", model, items, tmp_path)
 
 
 def test_empty_data(model, tmp_path):
@@ -275,10 +308,9 @@ def conv(*more):
         ([(IMAGE, 9)], "expected labels in 0..3, the model's outputs, got 9 for sample 0"),
         ([], "expected at least one sample, got an empty data set."),
         (iter([]), "expected a sized, indexable data set of (input, label), got list_iterator"),
-        (torch.utils.data.DataLoader([1]), "expected a sized, indexable data set of (input, lab"),
         ({"train": [(IMAGE, 0)]}, "expected a sized, indexable data set of (input, label), got di"),
     ],
-    ids=["no pair", "shapes", "text", "label", "empty", "iterator", "loader", "splits"],
+    ids=["no pair", "shapes", "text", "label", "empty", "iterator", "splits"],
 )
 def test_errors_of_data_name_the_function_that_was_called(items, text, model, data):
     tree = ifa.analyze(model, data, layer="conv2", progress=False)

@@ -24,7 +24,7 @@ from ifa.population.passes import loaded
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.store.datasets import SCHEMA
-from ifa.store.items import Batch, check_data, class_labels, collate
+from ifa.store.items import Batch, class_labels, collate, data_set
 from ifa.store.markers import Arrays
 from ifa.store.references import ModelRef
 from ifa.store.specs import data_token
@@ -129,7 +129,7 @@ def table(
     >>> dict(found.sizes)
     {'method': 2, 'metric': 1, 'sample': 2}
     """
-    check_data(_WHERE, data)
+    data = data_set(_WHERE, data)
     check_count(_WHERE, "shard", shard)
     for kind, asked in (("method", methods), ("metric", metrics)):
         if not isinstance(asked, Mapping) or not asked:

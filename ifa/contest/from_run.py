@@ -15,7 +15,7 @@ from ifa.contest.methods import cam_methods, usable, weighting
 from ifa.contest.metrics import default_metrics
 from ifa.network.identity import model_token
 from ifa.progress import Progress
-from ifa.store.items import check_data, collate
+from ifa.store.items import collate, data_set
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.specs import data_token, first_difference
@@ -48,7 +48,7 @@ def table_of_run(
     progress: Progress = True,
 ) -> Evaluated:
     """Measure methods on the network and data that a run was made of; see `ifa evaluate`."""
-    check_data(_WHERE, data)
+    data = data_set(_WHERE, data)
     model = reference.load()
     spec = Run(run, _WHERE).spec()
     _check_same(run, spec, model, data)

@@ -16,7 +16,7 @@ from ifa.evaluate.feature_curves import Channels
 from ifa.network.inputs import split, take
 from ifa.progress import Progress, reporting
 from ifa.reduce.statistics import difference
-from ifa.store.items import check_data, class_labels, collate, numbers_of, real_labels
+from ifa.store.items import class_labels, collate, data_set, numbers_of, real_labels
 from ifa.taps import cut
 from ifa.types import Inputs, Statistics
 
@@ -96,7 +96,7 @@ def principal_features(
     Li et al. 2024, "Integrated feature analysis". arXiv:2407.01142
     """
     _check(by, metric, per_target, tolerance, ratio)
-    check_data(_WHERE, data)
+    data = data_set(_WHERE, data)
     batch = collate(_WHERE, data, range(len(data)))
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
 

@@ -28,7 +28,7 @@ from ifa.reduce.kept import Observed, finite
 from ifa.reduce.population import Summary, summarize
 from ifa.score import logit
 from ifa.store.datasets import Axes, array_of, joined, statistics_tree
-from ifa.store.items import Batch, check_data
+from ifa.store.items import Batch, data_set
 from ifa.store.markers import Arrays
 from ifa.store.measures import Measures, States
 from ifa.store.references import ModelRef
@@ -241,7 +241,7 @@ def analyze(
         target_names=target_names,
     )
     options.check(_WHERE)
-    check_data(_WHERE, data)
+    data = data_set(_WHERE, data)
     job = _job(model, data, options, example, groups, device)
     return drive(job, store=store, map=map, progress=progress, versions=versions)
 

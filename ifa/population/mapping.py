@@ -28,7 +28,7 @@ from ifa.progress import Progress
 from ifa.scaling import Scale
 from ifa.score import logit
 from ifa.store.datasets import MAPS, array_of, joined, statistics_tree
-from ifa.store.items import Batch, check_data
+from ifa.store.items import Batch, data_set
 from ifa.store.markers import Arrays
 from ifa.store.references import ModelRef
 from ifa.store.tables import Column, Rows, Schema
@@ -149,7 +149,7 @@ def maps(
         grid_of=grid_of,
     )
     options.check(_WHERE)
-    check_data(_WHERE, data)
+    data = data_set(_WHERE, data)
     job = _job(model, data, options, example, device)
     return drive(job, store=store, map=map, progress=progress, versions=versions)
 

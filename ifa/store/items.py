@@ -3,6 +3,7 @@
 import hashlib
 import re
 import threading
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ifa.checks import check_text
 from ifa.network.inputs import Shapes, described, leaves_of, shapes_of, tensors_of
@@ -18,6 +20,7 @@ from ifa.network.inputs import joined as tree_joined
 from ifa.network.outputs import map_tensors
 from ifa.stages import native
 from ifa.store.workers import READER, in_processes, said
+from ifa.types import LoaderTaken
 
 DIGEST = 16  # bytes of an item's digest
 
@@ -31,13 +34,23 @@ class Batch(NamedTuple):
     digests: np.ndarray  # (sample, DIGEST), uint8: what each item is; (0, DIGEST) if not asked for
 
 
-def check_data(where: str, data: Any) -> None:
-    """Raise unless data are sized, indexable and not empty."""
+def data_set(where: str, data: Any) -> Any:
+    """Take data that are sized, indexable and not empty; of a DataLoader its data set."""
+    if isinstance(data, DataLoader):
+        data = data.dataset
+        warnings.warn(
+            f"{where}: of a DataLoader its data set is taken, {type(data).__name__}. Its batches, "
+            "order and collate_fn are not used.",
+            LoaderTaken,
+            stacklevel=3,
+        )
     by_name = isinstance(data, Mapping) and 0 not in data  # statistics, or a set of data sets
-    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or by_name:
+    path = isinstance(data, str | bytes)  # which could be indexed
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__") or by_name or path:
         raise TypeError(
             f"{where}: expected a sized, indexable data set of (input, label), got "
-            f"{type(data).__name__}. For a DataLoader give its data set: loader.dataset."
+            f"{type(data).__name__}. ifa.data makes one of a folder, a table, arrays, or another "
+            "library's data set."
         )
     try:
         samples = len(data)
@@ -48,6 +61,7 @@ def check_data(where: str, data: Any) -> None:
         ) from error
     if samples == 0:
         raise ValueError(f"{where}: expected at least one sample, got an empty data set.")
+    return data
 
 
 def collate(
@@ -77,10 +91,20 @@ def _item(where: str, data: Any, index: int) -> tuple[Any, Any, str]:
         raise TypeError(
             f"{where}: expected every item of the data to be (input, label) or "
             f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
+            f"{_cure(item)}"
         )
     name = str(item[2]) if len(item) == 3 else str(index)
     check_text(where, f"the id of sample {index}", name)
     return _tree(where, item[0], index), item[1], name
+
+
+def _cure(item: Any) -> str:
+    """Say what makes items of such data."""
+    if isinstance(item, Mapping):
+        return " Of dictionaries ifa.data.keyed(data, 'input', 'label') makes such items."
+    if hasattr(item, "shape"):
+        return " Of arrays ifa.data.arrays(X, y) makes such items."
+    return ""
 
 
 def _check_alike(where: str, inputs: list[Any], names: list[str], shape: Shapes | None) -> None:
