@@ -50,15 +50,20 @@ class Tally:
 
     outcomes: Counter = field(default_factory=Counter)
     wrong: list = field(default_factory=list)
+    refused: list = field(default_factory=list)
 
     def count(self, outcome, name):
-        self.outcomes[outcome] += 1
-        if outcome not in ("right bits", "refused"):
+        kind = outcome.partition(":")[0]
+        self.outcomes[kind] += 1
+        if kind == "refused":
+            self.refused.append(f"{name}: {outcome}")
+        elif kind != "right bits":
             self.wrong.append(f"{name}: {outcome}")
 
     def add(self, other):
         self.outcomes += other.outcomes
         self.wrong += other.wrong
+        self.refused += other.refused
 
     def __str__(self):
         return ", ".join(f"{number} {outcome}" for outcome, number in self.outcomes.most_common())
@@ -78,7 +83,8 @@ def outcome(make, whole, home):
         tree = make(run)
         found = bits(tree)
     except ValueError as error:
-        return "refused" if names_a_place(error, run) else f"refused without a place: {error}"[:300]
+        place = "" if names_a_place(error, run) else " without a place"
+        return f"refused{place}: {error}"[:300]
     except Exception as error:
         return f"raw {type(error).__name__}: {error}"[:300]
     if found != whole.bits:
@@ -132,7 +138,7 @@ def whole(tmp_path):
 
 
 def report(tally):
-    print(tally)
+    print(tally, *tally.refused[:5], sep="\n")
     shown = "\n".join(tally.wrong[:30])
     assert not tally.wrong, f"{tally}\n{shown}"
     assert tally.outcomes["right bits"]
