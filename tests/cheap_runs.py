@@ -13,12 +13,12 @@ SAMPLES, SHARD, CHANNELS = 20, 3, 4  # seven shards, the last of two samples
 EMPTY = range(6, 9)  # all values of this shard are fill values, so that it writes no chunk
 
 
-def cheap_run(store, seed=0):
+def cheap_run(store, seed=0, shard=SHARD):
     """Fill a run with rows of every kind of values; of another seed all differ."""
-    return drive(_job(seed), store=store, progress=False)
+    return drive(_job(seed, shard), store=store, progress=False)
 
 
-def _job(seed):
+def _job(seed, shard):
     data = [(torch.full((1,), float(number)), 0) for number in range(SAMPLES)]
     one = ("sample",), (SAMPLES,)
     schema = {
@@ -33,7 +33,7 @@ def _job(seed):
     return Job(
         where="ifa.analyze",
         label="cheap",
-        cuts=Cuts(data, None, SHARD, SHARD, 0),
+        cuts=Cuts(data, None, shard, shard, 0),
         spec={"schema": SCHEMA, "data": {"samples": SAMPLES}, "seed": seed},
         schema=schema,
         coords={"target": np.array([3, 0])},

@@ -233,6 +233,23 @@ def test_power_may_fail_twice(whole, tmp_path):
     report(tally)
 
 
+@pytest.mark.deep
+def test_power_may_fail_as_a_directory_is_taken_over(whole, tmp_path):
+    """From a run of another spec and of other chunks, of which no shard was done."""
+    make = partial(cheap_run, seed=1, shard=4)
+    alone = undisturbed(make, tmp_path / "alone")
+    home = tmp_path / "home"
+    write(whole.disk, home)
+    for path in (home / "run").iterdir():
+        if path.name in ("COMMIT.json", "statistics.zarr", "shards"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with recorded(home) as log:
+        make(home / "run")
+    assert results(home / "run") == alone.results
+    over = Whole(log, read(home), alone.bits, alone.results)
+    report(survive(make, over, tmp_path / "state", cuts_of(log, 80), seed=0, subsets=4, most=4))
+
+
 def merged(parts, store):
     return ifa.merge(*parts, store=store)
 
