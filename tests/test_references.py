@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import ifa
-from ifa.store import libraries
+from ifa.network.identity import network_digest
+from ifa.store import libraries, preparations
 
 NET = """
 import torch
@@ -499,6 +500,18 @@ def test_weights_beside_a_configuration(transformers, tmp_path, caplog):
     assert "random" not in caplog.text
 
 
+def test_a_network_is_the_same_wherever_its_folder_is(transformers, tmp_path, monkeypatch):
+    model = resnet(transformers).eval()
+    folder = saved(model, tmp_path / "net")
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    places = (folder, tmp_path / "copy", "net", "net/config.json")
+    file = str(folder / "model.safetensors")
+    references = [ifa.ModelRef(f"hf:{place}", weights=file) for place in places]
+    references += [ifa.ModelRef("hf:net"), ifa.ModelRef("hf:copy")]
+    assert {network_digest(reference.load()) for reference in references} == {network_digest(model)}
+
+
 def test_a_configuration_that_names_no_architecture_is_of_images(transformers, tmp_path):
     resnet(transformers).config.save_pretrained(tmp_path)
     loaded = ifa.ModelRef(f"hf:{tmp_path}/config.json").load()
@@ -774,6 +787,15 @@ def negative(shown):
 def test_an_own_preparation():
     prepare = ifa.ModelRef("torch.nn:Identity").preparation("test_references:negative")
     assert prepare(picture()).shape == (1, 40, 50)
+
+
+def test_an_own_preparation_of_a_file_goes_to_other_processes(tmp_path):
+    (tmp_path / "filed_prepare.py").write_text("def prepare(picture): return picture.size\n")
+    prepare = ifa.ModelRef("torch.nn:Identity").preparation(f"{tmp_path}/filed_prepare.py:prepare")
+    sent = pickle.dumps(prepare)
+    del sys.modules["filed_prepare"]
+    preparations._function.cache_clear()  # as in another process
+    assert pickle.loads(sent)(picture()) == (50, 40)
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,22 @@ def hugging_face(place: str, changes: dict[str, Any], weights: bool) -> tuple[nn
     architecture = _architecture(transformers, config, folder)
     if path != folder or not weights:
         with _seeded():
-            return architecture._from_config(config, **options), False
+            return _placeless(architecture._from_config(config, **options)), False
     if not any(file for pattern in _FILES for file in folder.glob(pattern)):
         raise FileNotFoundError(
             f"{_WHERE}: expected {folder} to hold weights, got no file {' or '.join(_FILES)}. Give "
             f"weights=, or 'hf:{folder / 'config.json'}' for random ones."
         )
-    return _trained(transformers, architecture, folder, config=config, **options), True
+    model = _trained(transformers, architecture, folder, config=config, **options)
+    return _placeless(model), True
+
+
+def _placeless(model: Any) -> nn.Module:
+    """Forget where a network was read: in another place it is the same one."""
+    for module in model.modules():
+        if hasattr(module, "name_or_path"):
+            module.name_or_path = module.config.name_or_path = ""
+    return model
 
 
 def _trained(transformers: Any, architecture: Any, folder: Path, **options: Any) -> nn.Module:

@@ -21,13 +21,13 @@ def preparation(where: str, how: str, factory: str, config: dict[str, Any]) -> C
     """Return what prepares a picture for a network that `factory` and `config` name."""
     kind, _, place = how.partition(":")
     if kind not in ("hf", "timm"):
-        function = imported(how, where)
+        function = _function(how, where)
         if not callable(function):
             raise TypeError(
                 f"{where}: expected {how!r} to prepare a picture, got {type(function).__name__}. "
                 "Write a function of a PIL image that returns a tensor."
             )
-        return function
+        return Own(how)
     if not place:
         same, _, place = factory.partition(":")
         if same != kind:
@@ -61,6 +61,22 @@ def _converted(picture: Any, channels: int) -> Any:
             f"{picture.mode!r}, whose values would be clipped. Give a function: module:name."
         )
     return picture.convert(_MODES[channels])
+
+
+@dataclass(frozen=True)
+class Own:
+    """A function by reference, which other processes import by themselves."""
+
+    reference: str
+
+    def __call__(self, picture: Any) -> Any:
+        """Return what the function does."""
+        return _function(self.reference, "ifa.ModelRef.preparation")(picture)
+
+
+@lru_cache(maxsize=4)
+def _function(reference: str, where: str) -> Any:
+    return imported(reference, where)
 
 
 @dataclass(frozen=True)
