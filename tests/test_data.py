@@ -18,6 +18,7 @@ import pandas
 import pytest
 import torch
 import xarray as xr
+import zarr
 from PIL import Image
 from skimage import data as pictures
 from torch import nn
@@ -545,6 +546,14 @@ def test_columns_of_every_kind_are_labels(values, kind, missing):
             arrays(images, values)
     else:
         assert arrays(images, values).labels.dtype.kind == kind
+
+
+def test_arrays_on_disk_are_read_row_by_row(tmp_path):
+    values = noise(3, 2, 5, 6).astype(np.float32)
+    stored = zarr.create_array(tmp_path / "a", data=values)
+    data = pickle.loads(pickle.dumps(arrays(stored, [0, 1, 0])))
+    assert len(pickle.dumps(data)) < 5000
+    np.testing.assert_array_equal(data[2][0], values[2])
 
 
 def test_named_axes_say_where_samples_and_channels_are():

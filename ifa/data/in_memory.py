@@ -91,11 +91,11 @@ def arrays(
     """
     where = "ifa.data.arrays"
     values, channels = _laid_out(where, X, channels)
-    named = _ids(where, ids, len(values))
+    named = _ids(where, ids, values.shape[0])
     labels, classes = labelled(where, y, named, names=names, task=task)
     return Samples(
         source=where,
-        count=len(values),
+        count=values.shape[0],
         read=Rows(values),
         plain=partial(array_input, where, channels, 2),
         rule=_rule(values),
@@ -103,7 +103,7 @@ def arrays(
         labels=labels,
         ids=named,
         names=classes,
-        groups=grouped(where, groups, len(values)),
+        groups=grouped(where, groups, values.shape[0]),
     )
 
 
@@ -161,7 +161,7 @@ def signals(
         _check_channels(where, channels)
     else:
         values, channels = _laid_out(where, X, channels)
-        read, count = Rows(values), len(values)
+        read, count = Rows(values), values.shape[0]
         named, rule = _ids(where, ids, count), _rule(values)
     labels, classes = labelled(where, y, named, names=names, task=task)
     return Samples(
