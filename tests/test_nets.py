@@ -1,6 +1,7 @@
 """The network and the data that ship with the library, and models by reference."""
 
 import hashlib
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -42,6 +43,13 @@ def test_the_ids_are_positions_in_scikit_learns_set():
         position = int(name.removeprefix("digit-"))
         assert label == labels[position]
         np.testing.assert_array_equal(image.reshape(-1) * 16, pixels[position])
+
+
+@pytest.mark.parametrize("load", [ifa.nets.digits, ifa.nets.faces, ifa.nets.simulated])
+def test_data_pickle_as_small_as_they_are(load):
+    data = load(2) if load is ifa.nets.simulated else load("held-out")
+    size = sum(values.nbytes for values, _, _ in data)
+    assert len(pickle.dumps(data)) < size + 500 * len(data)
 
 
 def test_an_unknown_split_is_refused():

@@ -52,7 +52,7 @@ def faces(split: Literal["train", "held-out", "all"] = "all") -> list[Item]:
     images = torch.from_numpy(np.asarray(lfw_subset(), dtype=np.float32))[:, None]
     names = ("face", "background")
     items = [
-        (image, 1 - index // 100, f"{names[index // 100]}-{index % 100:03d}")
+        (image.clone(), 1 - index // 100, f"{names[index // 100]}-{index % 100:03d}")
         for index, image in enumerate(images)
     ]
     start, step = {"train": (0, 2), "held-out": (1, 2), "all": (0, 1)}[split]

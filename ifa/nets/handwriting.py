@@ -52,7 +52,8 @@ def digits(split: Literal["train", "held-out", "all"] = "held-out") -> list[Item
     train, held_out = train_test_split(indices, test_size=0.5, stratify=labels, random_state=0)
     chosen = {"train": sorted(train), "held-out": sorted(held_out), "all": indices}[split]
     pixels = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
-    return [(pixels[index], int(labels[index]), f"digit-{index:04d}") for index in chosen]
+    # a view of all pixels would be pickled with all of them
+    return [(pixels[index].clone(), int(labels[index]), f"digit-{index:04d}") for index in chosen]
 
 
 def digits_cnn() -> nn.Sequential:
