@@ -2,8 +2,11 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
+
+import numpy as np
+import torch
 
 
 def check_count(where: str, name: str, count: int, most: float = math.inf) -> None:
@@ -48,6 +51,47 @@ def check_text(where: str, name: str, text: str) -> None:
             f"{where}: expected {name} to be text that UTF-8 can write, got {text!r}. Of the name "
             "of a file take os.fsencode(name).decode(errors='replace')."
         ) from None
+
+
+def text_of(where: str, name: str, value: Any) -> str:
+    """Write a name as text: one that is text, bytes of it, or a number; raise for all else."""
+    if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    several = isinstance(value, torch.Tensor | np.ndarray | Mapping | Sequence | Set)
+    several = several and not isinstance(value, str | bytes)
+    try:
+        text = value.decode() if isinstance(value, bytes) else str(value)
+        named = not several and value is not None and bool(value == value)
+    except Exception:  # pandas' NA is neither true nor false; and whatever another class does
+        text, named = "", False
+    if not named or f" at {hex(id(value))}" in text:
+        shown = f"{type(value).__name__} {text[:40]}".strip()
+        raise TypeError(
+            f"{where}: expected {name} to be text or a number, got {shown}. Write it as text, "
+            "the same for the same sample each time."
+        )
+    check_text(where, name, text)
+    return text
+
+
+def check_device(where: str, device: Any) -> None:
+    """Raise unless a device is None or can be computed on."""
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:
+        raise ValueError(
+            f"{where}: expected device to be one of this machine, such as 'cpu' or 'cuda:0', or "
+            f"None for the model's own, got {device!r} ({str(error).splitlines()[0]})."
+        ) from error
+
+
+def check_progress(where: str, progress: Any) -> None:
+    """Raise unless progress is a flag, or can be told how far it is."""
+    if not isinstance(progress, bool) and not callable(progress):
+        raise TypeError(
+            f"{where}: expected progress to be True, False, or a function of (done, total), got "
+            f"{progress!r}."
+        )
 
 
 def check_noise(where: str, draws: int, stdev: float, seed: int) -> None:

@@ -298,14 +298,15 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; what a user can mend is one message on standard error."""
-    sys.path.insert(0, os.getcwd())  # package.module:factory may lie where one works
     try:
         with _log():
             app(argv)
     except SystemExit as done:  # of the parser: 0 at the end or after help, 2 for wrong usage
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except (ValueError, LookupError, TypeError, OSError, ImportError, RuntimeError) as error:
-        typer.echo(f"Error: {error}", err=True)
+        away = isinstance(error.__cause__, ImportError) and sys.flags.safe_path
+        note = " This directory is not looked in: PYTHONSAFEPATH, or -P, is set." if away else ""
+        typer.echo(f"Error: {error}{note}", err=True)
         return 1
     return 0
 
@@ -314,6 +315,7 @@ def _network(model: str, weights: Path | None, config: list[str] | None) -> Any:
     """Name a network; what `config` gives is JSON, or text where it is none."""
     import ifa
 
+    _look_here()
     options: dict[str, Any] = {}
     for option in config or []:
         name, assigned, value = option.partition("=")
@@ -326,6 +328,12 @@ def _network(model: str, weights: Path | None, config: list[str] | None) -> Any:
         except json.JSONDecodeError:
             options[name] = value
     return ifa.ModelRef(model, _text(weights), options)
+
+
+def _look_here() -> None:
+    """Let package.module:name lie where one works; what is installed comes first."""
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 @contextmanager

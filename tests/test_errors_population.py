@@ -357,7 +357,7 @@ def test_a_run_that_is_not_there_is_named_by_who_asked(tmp_path):
     [
         ({}, "id", r"the id of sample 2 to be text that UTF-8 can write, got '\udcff.png'."),
         ({"target_names": ["a", "\udcff", "c", "d"]}, "", "every target name to be text that"),
-        ({"groups": ["a", "\udcff"] * 4}, "", "every group label to be text that UTF-8 can write"),
+        ({"groups": ["a", "\udcff"] * 4}, "", "the group label of sample 1 to be text that UTF-8"),
     ],
     ids=["id", "target name", "group"],
 )

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ifa.checks import check_text
+from ifa.checks import check_text, text_of
 from ifa.network.identity import callable_token
 from ifa.network.inputs import described, shapes_of
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
@@ -422,11 +422,26 @@ def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarr
             f"{_WHERE}: expected a group label for each sample, got {values[missing[0]]} for "
             f"sample {missing[0]}. Give those without one a name, such as 'unknown'."
         )
-    values = values.astype(str) if values.dtype == object else values  # else in their own order
+    if values.dtype.kind not in "biufcmM":  # numbers and dates stay in their own order
+        values = _texts(list(groups) if isinstance(groups, list | tuple) else values.tolist())
     names, index = np.unique(values, return_inverse=True)
-    for name in map(str, names):
-        check_text(_WHERE, "every group label", name)
     return tuple(str(name) for name in names), index.astype(np.int64)
+
+
+def _texts(labels: list[Any]) -> np.ndarray:
+    """Write group labels as text; two that differ must not be written alike."""
+    first: dict[str, tuple[int, Any]] = {}
+    texts = np.empty(len(labels), dtype=object)  # text of fixed length loses zeros at its end
+    for sample, label in enumerate(labels):
+        texts[sample] = text = text_of(_WHERE, f"the group label of sample {sample}", label)
+        other, like = first.setdefault(text, (sample, label))
+        if not bool(label == like):
+            raise ValueError(
+                f"{_WHERE}: expected group labels that can be told apart in text, got {label!r} "
+                f"for sample {sample} and {like!r} for sample {other}. Rename one, or make them "
+                "alike."
+            )
+    return texts
 
 
 def _check_size(measures: Measures) -> None:

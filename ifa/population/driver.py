@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from ifa.checks import check_choice
+from ifa.checks import check_choice, check_progress
 from ifa.progress import Progress, reporting
 from ifa.store.datasets import joined, sample_tree, with_samples
 from ifa.store.items import DIGEST, Batch, reading
@@ -104,6 +104,7 @@ def drive(
     was killed, and one done by many processes, has the same bits as an undisturbed one.
     """
     check_choice(job.where, "versions", versions, ("same", "any"))
+    check_progress(job.where, progress)
     mapper = builtins.map if map is None else map
     if store is None:
         return _in_memory(job, list(_every(job, None, (), mapper, progress)))

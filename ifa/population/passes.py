@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ifa.checks import check_device
 from ifa.declared import declared
 from ifa.network.identity import callable_token, digest_of, model_token, origin_of
 from ifa.network.inputs import count, moved, take
@@ -119,6 +120,7 @@ def _engine(key: str, token: dict[str, str], recipe: Recipe) -> Engine:
 
 def loaded(where: str, model: nn.Module | ModelRef, device: str | torch.device | None) -> nn.Module:
     """Load a reference, and move a copy of a model to the device asked for."""
+    check_device(where, device)
     if not isinstance(model, ModelRef):
         check_module(where, model)
     if isinstance(model, ModelRef):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ifa.checks import check_text
+from ifa.checks import text_of
 from ifa.network.inputs import Shapes, described, leaves_of, shapes_of, tensors_of
 from ifa.network.inputs import joined as tree_joined
 from ifa.network.outputs import map_tensors
@@ -93,8 +93,7 @@ def _item(where: str, data: Any, index: int) -> tuple[Any, Any, str]:
             f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
             f"{_cure(item)}"
         )
-    name = str(item[2]) if len(item) == 3 else str(index)
-    check_text(where, f"the id of sample {index}", name)
+    name = text_of(where, f"the id of sample {index}", item[2] if len(item) == 3 else index)
     return _tree(where, item[0], index), item[1], name
 
 
@@ -260,12 +259,17 @@ def _tensor(where: str, value: Any, index: int) -> Tensor:
 
 
 def numbers_of(label: Any) -> np.ndarray:
-    """Take a label as float64 numbers; none where it is something else, such as text."""
-    if label is None or isinstance(label, str):
-        return np.empty(0)
-    if isinstance(label, Tensor):
-        label = label.detach().double().cpu().numpy()
+    """Take a label as float64 numbers; none where it is something else, such as text or a date."""
     try:
-        return np.array(label, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+        if isinstance(label, Tensor):
+            label = label.detach().cpu()
+            label = label if label.is_complex() else label.double()  # numpy has no bfloat16
+        values = np.asarray(label)
+        odd = values.dtype.kind == "O" and any(
+            value is None or isinstance(value, str | bytes) for value in values.flat
+        )
+        if odd or values.dtype.kind not in "biufO":
+            return np.empty(0)
+        return np.array(values, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         return np.empty(0)

@@ -108,4 +108,4 @@ def open_mask(path: str | os.PathLike[str]) -> xr.DataArray:
         raise ValueError(
             f"ifa.store.open_mask: expected a mask made by ifa.store.save_mask at {path}, got none."
         )
-    return xr.open_zarr(path, chunks=None)["mask"].load()
+    return xr.open_zarr(path, chunks=None, zarr_format=3)["mask"].load()
