@@ -598,7 +598,7 @@ def test_of_two_analyses_that_claim_a_directory_one_wins(tmp_path):
         spec = {"schema": 3, "number": number}
         try:
             with runs.writing():
-                runs.begin(spec)
+                runs.begun(spec)
                 runs.check(spec, "same")
                 runs.shards.mkdir()
                 runs.marker(0).touch()

@@ -334,6 +334,24 @@ def test_a_directory_without_a_shard_is_free(model, data, made, tmp_path):
     ifa.verify(run)
 
 
+def test_what_a_worker_of_the_one_before_marks_is_not_taken(model, data, tmp_path):
+    """An executor's process may outlive the run that a directory was taken over from."""
+    late = []
+
+    def lost(function, shards):
+        late.append(function)
+        raise OSError("the driver died")
+
+    run = tmp_path / "run"
+    with pytest.raises(OSError, match="died"):
+        ifa.analyze(model, data, store=run, reduction="mean", map=lost, **OPTIONS)
+    with pytest.raises(OSError, match="died"):
+        ifa.analyze(model, data, store=run, map=lost, **OPTIONS)
+    late[0](1)
+    with pytest.raises(ValueError, match=r"shards/00001\.npz is a marker of another run"):
+        ifa.analyze(model, data, store=run, **OPTIONS)
+
+
 def test_a_directory_with_a_file_of_somebody_is_not(model, data, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(RuntimeError, match="a bad disk"):

@@ -118,7 +118,7 @@ def drive(
     if not run.committed:
         with run.writing():
             if not run.committed:  # by another process, after we looked
-                run.begin(spec)
+                run = run.begun(spec)
                 notes = run.check(spec, versions)
                 _fill(job, run, mapper, progress, first)
                 return _noted(run, notes, run.tree())

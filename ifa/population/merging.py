@@ -331,7 +331,7 @@ def _write(
     total, size = sum(part.samples for part in parts), spec["shard"]
     shards = range(-(-total // size))
     run.path.mkdir()
-    run.begin(spec)
+    run = run.begun(spec)
     run.lay_out(schema, measures.axes.target_coords, shards, size)
     items = np.concatenate([part.items for part in parts])
     for shard in shards:

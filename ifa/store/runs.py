@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Run:
 
     path: Path
     where: str  # the public function, which errors name
+    spec_digest: str = ""  # of what shards are made by, also where it was replaced meanwhile
 
     @property
     def spec_file(self) -> Path:
@@ -96,13 +97,14 @@ class Run:
                 "Nothing was touched. Give another store=."
             )
 
-    def begin(self, spec: Mapping[str, Any]) -> None:
+    def begun(self, spec: Mapping[str, Any]) -> "Run":
         """Write the spec, in place of one that nothing was made by; call it in `writing`."""
         if not self.spec_file.exists():
             write_once(self.spec_file, lambda file: file.write(canonical(spec)))
         elif self._bare() and self.spec() != json.loads(canonical(spec)):
             shutil.rmtree(self.samples, ignore_errors=True)
             write_atomically(self.spec_file, lambda file: file.write(canonical(spec)))
+        return replace(self, spec_digest=sha256(self.spec_file))
 
     def check(self, spec: Mapping[str, Any], versions: str) -> list[str]:
         """Raise unless the run is of this spec; return what differs that does not matter."""
@@ -221,7 +223,7 @@ class Run:
     ) -> None:
         """Commit a shard: its rows first, its states last, which mark it as done."""
         files = fill(self.samples, schema, rows, shard, start) if schema else {}
-        marker = Marker(sha256(self.spec_file), shard, versions(), files, items)
+        marker = Marker(self.spec_digest, shard, versions(), files, items)
         save_marker(self.marker(shard), marker, states)
 
     def states(self, shard: int) -> Arrays:
