@@ -185,7 +185,7 @@ def explain(
     from ifa.contest.methods import weighting
     from ifa.data import read_inputs
     from ifa.explanation import common_scale
-    from ifa.network.identity import origin_of
+    from ifa.network.identity import model_token, origin_of
     from ifa.network.scorers import Scorer
     from ifa.plot import save_overlays
     from ifa.store import save_maps
@@ -201,7 +201,8 @@ def explain(
     layer, weight = _of_run(statistics, layer, weight)
     method, logit = weighting(where, weight), ifa.score.logit
     layer = Weighing(where, network, layer, inputs[:2], method, remember=True).layers[0]
-    origin = origin_of(network, layer, method, logit, None, None)
+    token = model_token(network, inputs[:2])
+    origin = origin_of(where, token, layer, method, logit, None, None)
     scale, _ = common_scale(where, statistics, origin, False)
     targets = Scorer(where, network, logit).targets(inputs, target)
     maps = ifa.explain(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ifa.chains import Chain, chain
 from ifa.checks import check_choice
-from ifa.network.identity import Origin, origin_of
+from ifa.network.identity import Origin, origin_of, remembered_token
 from ifa.network.inputs import at, check_batch, grid_place, space_of, take
 from ifa.reduce.statistics import one_layer
 from ifa.resizing import place, resize
@@ -123,7 +123,8 @@ def explain(
         remember=True,
     )
     if scale is not None:
-        origin = origin_of(model, made.layers[0], weight, score, grid, output)
+        network = remembered_token(model, take(inputs, slice(2)))
+        origin = origin_of(where, network, made.layers[0], weight, score, grid, output)
         scale, rectify = common_scale(where, scale, origin, rectify)
     (last,) = onto_input(where, made, inputs, size, placing, grid_of)
     steps = after_weighing(mask, scale, rectify is None or bool(rectify), last)

@@ -184,7 +184,7 @@ def test_an_interrupted_table_continues_with_the_same_bits(tmp_path):
             "methods.noise",
         ),
         ({"methods": dict(reversed(METHODS.items()))}, "order"),
-        ({"model": models.pooled_linear(1, seed=1)}, "model.weights"),
+        ({"model": models.pooled_linear(1, seed=1)}, "weights of the network"),
         ({"data": DATA[:6]}, "data.fingerprint"),
         ({"targets": "label"}, "targets"),
         ({"shard": 4}, "shard"),
@@ -430,7 +430,7 @@ def test_one_command_tells_every_map_from_noise(home, capsys, monkeypatch):
         (("--metrics", "deletions"), "expected --metrics from .*, got 'deletions'"),
         (("--layer", "conv1"), "expected --layer to be one of the run's, conv3, got 'conv1'"),
         (("--samples", "0"), "expected --samples to be a whole number"),
-        ((), r"expected the network and data of the run .*, got others: model\.weights"),
+        ((), r"expected the network and data of the run .*, got others: weights of the network"),
     ],
     ids=str,
 )

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import ifa
-from ifa.network.identity import callable_token
+from ifa.network.tokens import callable_token
 from ifa.testing import models
 
 QUIET = {"progress": False}

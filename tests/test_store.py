@@ -18,7 +18,8 @@ from naming import plain
 from populations import Counted, contents, digits_like, measured, net
 
 import ifa
-from ifa.network.identity import callable_token, model_token
+from ifa.network.identity import model_token
+from ifa.network.tokens import callable_token
 from ifa.store.files import locked
 from ifa.store.runs import Run
 from ifa.store.specs import data_token
@@ -369,7 +370,7 @@ def scaled(activations, gradients, *, factor=2.0):
 
 
 OTHERS = {
-    "other weights": (lambda m, d: (other_model(), d, {}), "model.weights"),
+    "other weights": (lambda m, d: (other_model(), d, {}), "weights of the network"),
     "other architecture": (
         lambda m, d: (torch.nn.Sequential(m), d, {"layer": ["0.conv2", "0.conv1"]}),
         "layers",
@@ -705,7 +706,7 @@ def test_equal_kernels_have_equal_tokens():
 
 
 TOKEN = """
-from ifa.network.identity import callable_token
+from ifa.network.tokens import callable_token
 def kernel(activations, gradients, mode="a"):
     return gradients if mode in {"a", "b", "c", "d"} else kernel(activations, gradients)
 import json
@@ -743,9 +744,9 @@ def test_a_model_is_more_than_its_weights():
 
     token = model_token(Scaled(1.0))
     assert model_token(Scaled(1.0)) == token
-    assert model_token(Scaled(2.0))["weights"] != token["weights"]
-    assert model_token(Scaled(torch.ones(2)))["weights"] != token["weights"]
-    assert model_token(Shifted(1.0))["architecture"] != token["architecture"]
+    assert model_token(Scaled(2.0))["settings"] != token["settings"]
+    assert model_token(Scaled(torch.ones(2)))["settings"] != token["settings"]
+    assert model_token(Shifted(1.0))["code"] != token["code"]
 
 
 def test_data_are_identified_by_items_of_any_kind():

@@ -15,19 +15,21 @@ from ifa.checks import check_choice, check_count
 from ifa.contest.methods import Method, explaining
 from ifa.contest.metrics import BETTER, Explained, check_maps, columns_of, measuring
 from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
-from ifa.network.identity import callable_token, model_token
+from ifa.network.behaviour import Sketch, behaviour_of
+from ifa.network.identity import model_token
 from ifa.network.inputs import count, moved, shapes_of
 from ifa.network.replicas import device_of
 from ifa.network.scorers import Scorer
+from ifa.network.tokens import callable_token
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
-from ifa.population.passes import loaded
+from ifa.population.passes import loaded, probed
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.store.datasets import SCHEMA
 from ifa.store.items import Batch, class_labels, collate, data_set
 from ifa.store.markers import Arrays
 from ifa.store.references import ModelRef
-from ifa.store.specs import data_token
+from ifa.store.specs import Spaced, data_token
 from ifa.store.specs import versions as versions_now
 from ifa.store.tables import Rows
 from ifa.types import Output
@@ -148,14 +150,15 @@ def table(
         scorer=Scorer(_WHERE, network, logit, output),
         better={**BETTER, **(better or {})},
     )
+    first, items = collate(_WHERE, data, range(1)), Spaced(_WHERE, data)
     spec = {
         "schema": SCHEMA,
         "table": 1,
         "versions": versions_now(),
-        "model": model_token(network),
-        "data": data_token(_WHERE, data, data_version),
-        "methods": {name: callable_token(method) for name, method in methods.items()},
-        "metrics": {name: callable_token(metric) for name, metric in metrics.items()},
+        "model": model_token(network, moved(first.inputs, plan.device)),
+        "data": data_token(_WHERE, data, data_version, items),
+        "methods": {name: callable_token(method, _WHERE) for name, method in methods.items()},
+        "metrics": {name: callable_token(metric, _WHERE) for name, metric in metrics.items()},
         "order": [list(methods), list(metrics)],
         "targets": targets,
         "better": dict(better or {}),
@@ -164,11 +167,10 @@ def table(
         "device": plan.device.type,
         "threads": torch.get_num_threads(),
     }
-    shape = shapes_of(collate(_WHERE, data, range(1)).inputs)
     job = Job(
         where=_WHERE,
         label="evaluate",
-        cuts=Cuts(data, shape, shard, shard, None),
+        cuts=Cuts(data, shapes_of(first.inputs), shard, shard, None),
         spec=spec,
         schema={},
         coords={},
@@ -176,9 +178,21 @@ def table(
         finish=partial(_finished, plan),
         check=partial(_labels, plan),
         units=len(methods) * len(metrics),
+        probe=partial(_behaviour, plan, items, shard),
     )
     found = drive(job, store=store, map=map, progress=progress, versions=versions)
     return found.to_dataset()
+
+
+def _behaviour(plan: _Plan, items: Spaced, size: int) -> dict[str, Any]:
+    """Sketch the outputs of the network on some samples."""
+    samples, output, dtype = 0, Sketch(), torch.float32
+    for batch in probed(items, size):
+        with torch.no_grad():
+            found = plan.scorer.run(moved(batch, plan.device))
+        samples, dtype = samples + count(batch), found.dtype
+        output.add(found)
+    return behaviour_of(samples, dtype, output)
 
 
 def _one_shard(

@@ -13,7 +13,9 @@ from ifa.checks import check_count
 from ifa.contest.driver import table
 from ifa.contest.methods import cam_methods, usable, weighting
 from ifa.contest.metrics import default_metrics
-from ifa.network.identity import model_token
+from ifa.network.identity import model_token, network_difference
+from ifa.network.inputs import moved
+from ifa.network.replicas import device_of
 from ifa.progress import Progress
 from ifa.store.items import collate, data_set
 from ifa.store.references import ModelRef
@@ -86,8 +88,11 @@ def _chosen(known: Mapping[str, Any], asked: Sequence[str] | None) -> dict[str, 
 
 
 def _check_same(run: Path, spec: Mapping[str, Any], model: nn.Module, data: Any) -> None:
-    now = {"model": model_token(model), "data": data_token(_WHERE, data)}
-    difference = first_difference({key: spec.get(key) for key in now}, now)
+    example = moved(collate(_WHERE, data, range(min(2, len(data)))).inputs, device_of(model))
+    network, _ = network_difference(spec.get("model", {}), model_token(model, example))
+    now = {"data": data_token(_WHERE, data)}
+    others = first_difference({key: spec.get(key) for key in now}, now)
+    difference = "; ".join(filter(None, (network, others)))
     if difference:
         raise ValueError(
             f"{_WHERE}: expected the network and data of the run at {run}, got others: "

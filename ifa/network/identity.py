@@ -1,25 +1,23 @@
-"""Who a network or a function is: digests of all that decides what it computes."""
+"""Who a network is: what it is made of, what its maps are made of, and where two differ."""
 
-import hashlib
 import json
-import re
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from types import CodeType, FunctionType, MethodType
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ifa.chains import Chain, describe
-from ifa.declared import declared
+from ifa.chains import describe
+from ifa.network.behaviour import behaviour_difference
+from ifa.network.codes import facts_of, home_of
 from ifa.network.replicas import plain
 from ifa.network.snapshots import snapshot
-from ifa.stages import native
-from ifa.types import Grid, Method, Output, Reduction, Score
+from ifa.network.tokens import Reader, callable_token, digest_of, short
+from ifa.network.watching import Watched, hooks_at, watch
+from ifa.types import Grid, Inputs, Method, Output, Score
 
 
 @dataclass(frozen=True)
@@ -57,29 +55,29 @@ class Origin:
 
 
 def origin_of(
-    model: nn.Module,
+    where: str,
+    network: Mapping[str, Any],
     layer: str,
     weight: Method,
     score: Score,
     grid: Grid | None,
     output: Output,
-    *,
-    network: str | None = None,
 ) -> Origin:
-    """Identify what maps are made of; `network` is the network's digest, where it is known."""
+    """Identify what maps are made of; `network` is a `model_token`."""
+    inside = f"{network['inside']}."
+
+    def written(value: Any) -> str:
+        return json.dumps(callable_token(value, where), sort_keys=True)
+
     return Origin(
-        network=network or network_digest(model),
-        layer=layer,
-        weight=_written(weight),
-        score=_written(score),
-        grid=_written(grid),
-        output=_written(output),
-        names=(type(plain(model)).__name__, describe(weight), describe(score)),
+        network=network_digest(network),
+        layer=layer.removeprefix(inside),  # whatever hands the network through
+        weight=written(weight),
+        score=written(score),
+        grid=written(grid),
+        output=written(output),
+        names=(network["class"].rpartition(".")[2], describe(weight), describe(score)),
     )
-
-
-def _written(value: Any) -> str:
-    return json.dumps(callable_token(value), sort_keys=True)
 
 
 def read_origin(text: str) -> Origin:
@@ -88,171 +86,229 @@ def read_origin(text: str) -> Origin:
     return Origin(**{**fields, "names": tuple(fields["names"])})
 
 
-def digest_of(token: Any) -> str:
-    """Write a token as one digest."""
-    return hashlib.sha256(json.dumps(token, sort_keys=True).encode()).hexdigest()
-
-
-# The digest of a network, and the snapshot that it holds for.
-_DIGESTS: WeakKeyDictionary[nn.Module, tuple[list[Any], str]] = WeakKeyDictionary()
+# The token of a network, and the snapshot and code that it holds for.
+_TOKENS: WeakKeyDictionary[nn.Module, tuple[Any, dict[str, Any]]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-def network_digest(model: nn.Module) -> str:
-    """Digest a network; not anew while nothing of it has changed."""
+def remembered_token(model: nn.Module, example: Inputs) -> dict[str, Any]:
+    """Return the token of a network; not read anew while nothing of it has changed."""
     model = plain(model)
-    state = snapshot(model, contents=True)
+    held = snapshot(model, contents=True)
+    # globals that code names may change too
+    state = None if held is None else (held, _codes(model, Watched(), {}, ()))
     with _LOCK:
-        known = _DIGESTS.get(model)
+        known = _TOKENS.get(model)
     if known is not None and state is not None and known[0] == state:
         return known[1]
-    digest = digest_of(model_token(model))
+    token = model_token(model, example)
     if state is not None:
         with _LOCK:
-            _DIGESTS[model] = state, digest
-    return digest
+            _TOKENS[model] = state, token
+    return token
 
 
-def model_token(model: nn.Module) -> dict[str, str]:
-    """Identify a network by class, architecture, options, and every parameter and buffer.
+def network_digest(token: Mapping[str, Any]) -> str:
+    """Digest a `model_token`: all of it but names and behaviour."""
+    parts = {name: token[name] for name in ("weights", "settings", "hooks")}
+    return digest_of({**parts, "code": sorted(token["code"].values())})
 
-    The architecture is what it prints and the code of each module's forward pass; options are plain
-    attributes of modules: numbers, text and tensors.
+
+def model_token(model: nn.Module, example: Inputs | None = None) -> dict[str, Any]:
+    """Identify a network by its weights, the settings of its modules, their code, and hooks.
+
+    Parameters
+    ----------
+    model
+        The network. One inside a wrapper that hands everything through is the network itself.
+    example
+        A batch, to see what hooks and wrappers do; without one all of them count.
+
+    Returns
+    -------
+    dict
+        ``class``, to be read; ``weights``, one digest of parameters, buffers and packed weights;
+        ``settings``, a digest for each module of torch's, and for each attribute of others
+        (``"path:attribute"``): the public ones, and the private ones that code names. Attributes
+        that code sets are state, and count as little as training flags. ``code``, a digest for each
+        class that is not torch's: its forward and all that this reaches. ``hooks``, a digest for
+        each module with forward hooks that change what flows.
     """
-    printed = hashlib.sha256(_without_addresses(repr(model)).encode())
-    digest = hashlib.sha256()
-    for path, module in model.named_modules():
-        forward = type(module).forward
-        if isinstance(forward, FunctionType) and not _ours_or_torch(forward):
-            printed.update(_code_digest(forward.__code__).encode())
-        plain = {name: vars(module)[name] for name in sorted(vars(module)) if name[0] != "_"}
-        for name, value in plain.items():
-            if isinstance(value, bool | int | float | str | Tensor | tuple):
-                token = json.dumps(callable_token(value), sort_keys=True)
-                digest.update(f"{path} {name} {token}".encode())
-    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(bytes_of(tensor))
+    model = plain(model)
+    seen = watch(model, example)
+    network = model.get_submodule(seen.inside)
+    hooks = {}
+    for (path, kind), held in hooks_at(model, seen.acting).items():
+        path = path.removeprefix(seen.inside).lstrip(".")
+        hooks[f"{path}:{kind}"] = short(Reader().each(held))
     return {
-        "class": f"{type(model).__module__}.{type(model).__qualname__}",
-        "architecture": printed.hexdigest(),
-        "weights": digest.hexdigest(),
+        "class": f"{type(network).__module__}.{type(network).__qualname__}",
+        "inside": seen.inside,
+        **parts_of(network, seen),
+        "hooks": hooks,
     }
 
 
-def callable_token(value: Any, seen: set[int] | None = None) -> Any:
-    """Identify a function, a partial, a chain, or an option of one, by what determines it.
+def parts_of(
+    network: nn.Module, seen: Watched | None = None, opened: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Identify what a network holds and the code of its modules, whatever its hooks.
 
-    A function of another package is its name, its code, what it has bound, and the values and
-    functions of its own module that it names. What was `seen` before is not opened again.
+    `opened` are the identities of what is being read: a network may be named in its own code.
     """
-    seen = set() if seen is None else seen
-    value = getattr(value, "_torchdynamo_orig_callable", value)  # inside of torch.compile
-    token = partial(callable_token, seen=seen)
-    if isinstance(value, Chain):
-        return {"chain": [token(step) for step in value.steps]}
-    if isinstance(value, partial):
-        return {
-            "function": token(value.func),
-            "args": [token(a) for a in value.args],
-            "options": {key: token(option) for key, option in value.keywords.items()},
-        }
-    if isinstance(value, FunctionType):
-        if declared(value, "same_as"):  # another name of the same function
-            return token(declared(value, "same_as"))
-        name = f"{value.__module__}.{value.__qualname__}"
-        made = "<locals>" in value.__qualname__  # by a function, whose options it has bound
-        if id(value) in seen or (_ours_or_torch(value) and not made):
-            return name
-        seen.add(id(value))
-        bound = [cell.cell_contents for cell in value.__closure__ or ()]
-        if _ours_or_torch(value):
-            return {"function": name, "bound": [token(part) for part in bound]}
-        bound += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        bound += _globals(value)
-        return {
-            "function": name,
-            "code": _code_digest(value.__code__),
-            "bound": [token(part) for part in bound],
-        }
-    if isinstance(value, MethodType):
-        return {"method": token(value.__func__), "of": token(value.__self__)}
-    if isinstance(value, Tensor | np.ndarray):
-        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(bytes_of(value)).hexdigest()}"
-    if isinstance(value, nn.Module):
-        return model_token(value)
-    if isinstance(value, Reduction):
-        value = getattr(value, "call", tuple(value))  # what made it
-    if isinstance(value, tuple | list):
-        return [token(part) for part in value]
-    if isinstance(value, dict):
-        return {str(key): token(part) for key, part in value.items()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if hasattr(value, "dims") and hasattr(value, "coords"):  # labelled; its repr is abbreviated
-        labels = {str(name): token(np.asarray(part)) for name, part in value.coords.items()}
-        return [list(value.dims), token(np.asarray(value)), labels]
-    kind = type(value)
-    if isinstance(value, torch.jit.ScriptFunction):
-        return {"script": value.code}
-    if hasattr(value, "__wrapped__"):  # of a wrapper in C, such as functools.lru_cache
-        return {"wrapper": f"{kind.__module__}.{kind.__qualname__}", "of": token(value.__wrapped__)}
-    if isinstance(getattr(kind, "__call__", None), FunctionType) and id(value) not in seen:  # noqa: B004
-        seen.add(id(value))
-        slots = [name for one in kind.__mro__ for name in getattr(one, "__slots__", ())]
-        return {
-            "object": f"{kind.__module__}.{kind.__qualname__}",
-            "call": token(kind.__call__),
-            "state": token(getattr(value, "__dict__", None)),
-            "slots": {name: token(getattr(value, name, None)) for name in slots},
-        }
-    return _without_addresses(repr(value))
+    seen, readers = seen or Watched(), {}
+    code = _codes(network, seen, readers, opened)
+    return {
+        "weights": _weights(network),
+        "settings": _settings(network, seen, readers),
+        "code": code,
+    }
 
 
-def _globals(function: FunctionType) -> list[Any]:
-    """List plain values, tensors and the module's own functions that a function names."""
-    named = (function.__globals__.get(name) for name in sorted(_names(function.__code__)))
-    return [
-        value
-        for value in named
-        if isinstance(value, bool | int | float | str | tuple | Tensor | np.ndarray)
-        or (isinstance(value, FunctionType) and value.__module__ == function.__module__)
+def _weights(network: nn.Module) -> str:
+    """Digest parameters, buffers and what else a state dictionary has, such as packed weights."""
+    reader = Reader()
+    held: dict[str, Any] = dict(network.named_parameters(remove_duplicate=False))
+    held |= dict(network.named_buffers(remove_duplicate=False))
+    for path, module in network.named_modules():
+        kind = type(module)
+        packs = kind._save_to_state_dict is not nn.Module._save_to_state_dict
+        if packs or kind.get_extra_state is not nn.Module.get_extra_state:
+            extra: dict[str, Any] = {}
+            module._save_to_state_dict(extra, f"{path}." if path else "", False)
+            held |= {name: part for name, part in extra.items() if name not in held}
+    return digest_of({name: reader.token(part) for name, part in held.items()})
+
+
+# Of every module: what torch keeps there, hooks among them.
+_MACHINERY = frozenset((*vars(nn.Module()), "_compiled_call_impl", "forward"))
+
+
+def _settings(
+    network: nn.Module, seen: Watched, readers: Mapping[Any, tuple[Any, Reader]]
+) -> dict[str, str]:
+    settings = {}
+    for path, module in network.named_modules():
+        reader = readers[_kind(module, path, seen)][1]
+        stored = reader.stored | _written_by_hooks(module)
+        place = f"{seen.inside}.{path}".strip(".")
+        counted = {
+            name: reader.token(value)
+            for name, value in sorted(vars(module).items())
+            if name not in _MACHINERY | stored
+            and (place, name) not in seen.written
+            and (name in reader.reached if name[0] == "_" or type(value) is str else True)
+        }
+        if _of_torch(*_kind(module, path, seen)):
+            children = list(module._modules)
+            settings[path] = short([type(module).__qualname__, children, counted])
+        else:
+            settings |= {f"{path}:{name}": short(token) for name, token in counted.items()}
+    return settings
+
+
+def _written_by_hooks(module: nn.Module) -> set[str]:
+    stored: set[str] = set()
+    for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+        code = getattr(getattr(hook, "__func__", hook), "__code__", None)
+        stored |= set() if code is None else facts_of(code).stored
+    return stored
+
+
+def _kind(module: nn.Module, path: str, seen: Watched) -> tuple[type, Any]:
+    """Return what modules with the same code share: their class, and a forward of their own."""
+    kind, own = type(module), vars(module).get("forward")
+    wraps = f"{seen.inside}.{path}".strip(".") in seen.through
+    own = own.__wrapped__ if wraps else own  # pyright: ignore[reportOptionalMemberAccess]
+    if wraps or getattr(own, "__self__", None) is module:
+        own = getattr(own, "__func__", own)
+    return kind, None if own is kind.forward else own
+
+
+def _of_torch(kind: type, own: Any) -> bool:
+    """Whether the name of a module's class says what it computes."""
+    forward = kind.forward  # pyright: ignore[reportAttributeAccessIssue]
+    torchs = kind.__module__.partition(".")[0] == "torch" and own is None
+    return torchs and isinstance(forward, FunctionType) and home_of(forward) == "named"
+
+
+def _codes(
+    network: nn.Module, seen: Watched, readers: dict[Any, tuple[Any, Reader]], opened: Sequence[int]
+) -> dict[str, str]:
+    """Digest the code of each class, and of each forward of a module's own, with where it runs."""
+    opened = [*opened, *map(id, network.modules())]
+    places: dict[str, tuple[str, list[Any]]] = {}
+    for path, module in network.named_modules():
+        kind, own = key = _kind(module, path, seen)
+        if key not in readers:
+            reader = Reader(named=True, opened=opened)
+            forward = kind.forward if own is None else own
+            plain = isinstance(forward, FunctionType)
+            code = reader.function(forward, kind) if plain else reader.token(forward)
+            readers[key] = short(code), reader
+        if _of_torch(kind, own):
+            continue
+        code, reader = readers[key]
+        name = f"{kind.__qualname__}.forward" + ("" if own is None else f" of its own at {path!r}")
+        flag = module.training if "training" in reader.reached else None
+        places.setdefault(code, (name, []))[1].append([path, flag])
+    found: dict[str, str] = {}
+    for code, (name, where) in places.items():
+        name = name if name not in found else f"{name} at {where[0][0]!r}"
+        found[name] = short([code, where])
+    return found
+
+
+def network_difference(
+    run: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[str | None, str | None]:
+    """Say where two networks differ, by their tokens, with ``behaviour`` where it is known.
+
+    Parameters
+    ----------
+    run, now
+        What `model_token` returned, then and now.
+
+    Returns
+    -------
+    tuple
+        What to refuse with, and what to note only. Other code is a note where the behaviour of both
+        is known and agrees; names of classes never matter.
+    """
+    found = ["weights of the network"] if run.get("weights") != now.get("weights") else []
+    found += [_attribute(key) for key in _differing(run, now, "settings")]
+    found += [
+        f"a hook on module {key.rpartition(':')[0]!r}" for key in _differing(run, now, "hooks")
     ]
+    found = [*found[:4], f"{len(found) - 4} more"] if len(found) > 5 else found
+    known = "behaviour" in run and "behaviour" in now
+    found += behaviour_difference(run["behaviour"], now["behaviour"]) if known else []
+    code = _other_code(run, now)
+    if found:
+        return "; ".join([*found, *([f"other code: {code}"] if code else [])]), None
+    if code and not known:
+        return f"the code of {code}", None
+    samples = run["behaviour"]["samples"] if code else 0
+    note = f"the code of {code} is other than the run's; on {samples} samples it computes the same"
+    return None, note if code else None
 
 
-def _names(code: CodeType) -> set[str]:
-    nested = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*nested)
+def _differing(run: Mapping[str, Any], now: Mapping[str, Any], part: str) -> list[str]:
+    mine, its = run.get(part) or {}, now.get(part) or {}
+    return [key for key in sorted({*mine, *its}) if mine.get(key) != its.get(key)]
 
 
-def _code_digest(code: CodeType) -> str:
-    digest = hashlib.sha256(code.co_code)
-    digest.update(repr(code.co_names).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            digest.update(_code_digest(constant).encode())
-        else:  # a set of text is in another order in every process
-            ordered = isinstance(constant, frozenset)
-            digest.update(repr(sorted(map(repr, constant)) if ordered else constant).encode())
-    return digest.hexdigest()
+def _other_code(run: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name the code that differs, whatever its classes are called."""
+    mine, its = run.get("code") or {}, now.get("code") or {}
+    if sorted(mine.values()) == sorted(its.values()):
+        return ""
+    both = {*mine.values()} & {*its.values()}
+    names = [name for name, code in (its | mine).items() if code not in both]
+    names += [name for name, code in its.items() if code not in both and name not in names]
+    return ", ".join(names[:4])
 
 
-def _ours_or_torch(function: FunctionType) -> bool:
-    """Whether the spec's versions say what a function is, so that its name is enough."""
-    # by where its code is from: `functools.wraps` copies the name of a module
-    home = function.__globals__.get("__name__", "").partition(".")[0]
-    if home == "jaxtyping":  # what checks shapes stands around a function
-        home = (function.__module__ or "").partition(".")[0]
-    return home in ("ifa", "torch")
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
-
-
-def bytes_of(value: Any) -> bytes:
-    """Return what a tensor or array holds."""
-    tensor = torch.as_tensor(native(value)).detach().cpu().contiguous()
-    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+def _attribute(key: str) -> str:
+    path, _, name = key.partition(":")
+    return f"attribute {name!r} of module {path!r}" if name else f"settings of module {path!r}"

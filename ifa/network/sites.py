@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ifa.network.inputs import (
     came,
     check_batch,
     clone,
     count,
-    device_of,
     refuse_inference_mode,
     tensors_of,
 )
@@ -129,16 +129,15 @@ def examine(model: nn.Module, example: Inputs, output: Output, where: str) -> Tr
         for key, tensor in named_tensors(vars(module))
     ]
     buffers = dict(replica.module.named_buffers())
-    device = device_of(example)
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.no_grad():
-        drawn = _random_state(devices)
-        raw = _run(replica, inputs, record, where)
-        if not torch.equal(drawn, _random_state(devices)):
-            raise ValueError(
-                f"{where}: expected a forward pass that draws no random numbers, got one of "
-                f"{type(model).__name__} that does. Call model.eval(), or switch the noise off."
-            )
+    try:
+        with _NoNoise(), torch.no_grad():
+            raw = _run(replica, inputs, record, where)
+    except _Drawn as drawn:
+        raise ValueError(
+            f"{where}: expected a forward pass that draws no random numbers, got one of "
+            f"{type(model).__name__} that does ({drawn}). Call model.eval(), or switch the noise "
+            "off."
+        ) from None
     changed = [name for name, tensor, version in state if tensor._version != version]
     after = replica.module.named_buffers()
     changed += [name for name, buffer in after if buffers.get(name) is not buffer]
@@ -223,8 +222,29 @@ def address(site: str) -> str:
     return site if "#" in site else f"{site}#1"
 
 
-def _random_state(devices: list[torch.device]) -> Tensor:
-    return torch.cat([torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)])
+class _Drawn(BaseException):
+    """Random numbers would be drawn; no model's own `except Exception` should keep it."""
+
+
+class _NoNoise(TorchDispatchMode):
+    """Stops this thread, and no other, where it would draw from the global random state."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
+            given = {one.name: one.default_value for one in func._schema.arguments}
+            given |= dict(zip(given, args, strict=False)) | (kwargs or {})
+            if _draws(given):
+                raise _Drawn(func)
+        return func(*args, **(kwargs or {}))
+
+
+def _draws(given: dict[str, Any]) -> bool:
+    """Whether an operation that may draw does so with these arguments."""
+    rates = [given[name] for name in ("p", "dropout_p", "dropout") if name in given]
+    modes = [given[name] for name in ("train", "training") if name in given]
+    if given.get("generator") is not None:  # not the global one
+        return False
+    return all(rate != 0 for rate in rates) and all(mode is not False for mode in modes)
 
 
 def _output_shape(output: Any, samples: int) -> tuple[int, ...] | None:

@@ -12,8 +12,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa.checks import check_text, text_of
-from ifa.network.identity import callable_token
 from ifa.network.inputs import described, shapes_of
+from ifa.network.tokens import callable_token
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
     Analysis,
@@ -32,6 +32,7 @@ from ifa.store.items import Batch, data_set
 from ifa.store.markers import Arrays
 from ifa.store.measures import Measures, States
 from ifa.store.references import ModelRef
+from ifa.store.specs import Spaced
 from ifa.store.tables import Column, Rows, Schema
 from ifa.types import Grid, Inputs, Method, Output, Score
 from ifa.weight import fullcam
@@ -265,8 +266,9 @@ def _job(
     question = question_of(engine, options, axes.targets, label)
     cuts = Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers)
     schema = _schema(question, options.keep_samples, len(data))
+    items = Spaced(_WHERE, data)
     spec = {
-        **spec_of(question, data, options),
+        **spec_of(question, items, options),
         "input_shape": described(cuts.shape),
         "layers_dtype": [str(site.dtype) for site in engine.tap.sites],
         "target_names": callable_token(axes.target_names),
@@ -277,6 +279,7 @@ def _job(
     origins = {layer: origin.written() for layer, origin in engine.origins.items()}
     finish = partial(_finished, measures=measures, spec=spec, origins=origins, unit=engine.tap.unit)
     return Job(
+        probe=partial(engine.behaviour, items, question.rows[0]),
         where=_WHERE,
         label="analyze",
         cuts=cuts,

@@ -13,8 +13,9 @@ from torch import nn
 
 from ifa.chains import Chain
 from ifa.explanation import after_weighing, common_scale, onto_input
-from ifa.network.identity import Origin, callable_token
+from ifa.network.identity import Origin
 from ifa.network.inputs import moved, shapes_of, take
+from ifa.network.tokens import callable_token
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
     FREE,
@@ -27,10 +28,12 @@ from ifa.population.passes import Engine, Question, question_of, ready, spec_of
 from ifa.progress import Progress
 from ifa.scaling import Scale
 from ifa.score import logit
+from ifa.stages import by_output
 from ifa.store.datasets import MAPS, array_of, joined, statistics_tree
 from ifa.store.items import Batch, data_set
 from ifa.store.markers import Arrays
 from ifa.store.references import ModelRef
+from ifa.store.specs import Spaced
 from ifa.store.tables import Column, Rows, Schema
 from ifa.taps.weighings import noted
 from ifa.types import SPACE, Grid, Inputs, Method, Output, Score
@@ -176,16 +179,18 @@ def _job(
     spaces = _spaces(engine, take(like, slice(1)), steps)
     schema = _schema(question, spaces, scales, len(data))
     found = {layer: _said(engine.origins[layer], *scales[layer]) for layer in layers}
+    items = Spaced(_WHERE, data)
     spec = {
-        **spec_of(question, data, options),
+        **spec_of(question, items, options),
         "maps": 1,
-        "masks": [callable_token(masks[layer]) for layer in layers],
+        "masks": [_mask_token(masks[layer]) for layer in layers],
         "limits": [found[layer].get("limits") for layer in layers],
         "rectify": [scales[layer][1] for layer in layers],
         "space": [list(space) for space in spaces],
     }
     target = np.array(rows, dtype=np.int64)
     return Job(
+        probe=partial(engine.behaviour, items, question.rows[0]),
         where=_WHERE,
         label="maps",
         cuts=Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers),
@@ -196,6 +201,11 @@ def _job(
         finish=partial(_finished, spec=spec, layers=found),
         check=question.labels,
     )
+
+
+def _mask_token(mask: Any) -> Any:
+    """Identify a mask by its factors, however they are given."""
+    return None if mask is None else callable_token(by_output(_WHERE, "a mask", mask).double())
 
 
 def _masks(mask: Any, layers: Sequence[str]) -> dict[str, Any]:

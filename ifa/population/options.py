@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import torch
 
 from ifa.checks import check_choice, check_count, check_text
-from ifa.network.identity import callable_token
+from ifa.network.tokens import callable_token
 from ifa.stages import check_method
 from ifa.types import Grid, Method, Output, Score
 
@@ -93,10 +93,10 @@ class Options:
                 "regression, got 'label': its labels are values, not outputs."
             )
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self, where: str) -> dict[str, Any]:
         """Return what a result depends on, as canonical values."""
         kept = [name for name, marks in self._marks().items() if FREE not in marks]
-        found = {name: callable_token(getattr(self, name)) for name in kept}
+        found = {name: callable_token(getattr(self, name), where) for name in kept}
         return {**found, "threads": torch.get_num_threads()}
 
     def _marks(self) -> dict[str, tuple[Any, ...]]:

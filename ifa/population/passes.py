@@ -1,9 +1,13 @@
 """One pass over a population: a network made ready, and what is asked of every batch."""
 
 import copy
+import threading
 import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,18 +16,20 @@ from torch import Tensor, nn
 
 from ifa.checks import check_device
 from ifa.declared import declared
-from ifa.network.identity import callable_token, digest_of, model_token, origin_of
-from ifa.network.inputs import count, moved, take
+from ifa.network.behaviour import Sketch, behaviour_of
+from ifa.network.identity import model_token, network_difference, origin_of
+from ifa.network.inputs import count, joined, moved, take
 from ifa.network.replicas import check_module, device_of, plain
+from ifa.network.tokens import callable_token
 from ifa.population.options import Options, check_layers
 from ifa.store.datasets import SCHEMA, array_of
 from ifa.store.items import Batch, class_labels, collate, numbers_of, real_labels
 from ifa.store.references import ModelRef
-from ifa.store.specs import data_token, versions
+from ifa.store.specs import Spaced, data_token, versions
 from ifa.store.tables import Column, Schema
 from ifa.taps.features import Observation
 from ifa.taps.weighings import Weighing
-from ifa.types import Inputs, Step, Weighted
+from ifa.types import Features, Inputs, Step, Weighted
 
 Steps = Step | tuple[Step, ...]
 
@@ -44,7 +50,7 @@ class Engine:
 
     def __init__(self, recipe: Recipe, model: nn.Module):
         model = plain(model)  # what runs of a compiled one
-        self.recipe, self.key, self.token = recipe, uuid.uuid4().hex, model_token(model)
+        self.recipe, self.key = recipe, uuid.uuid4().hex
         self.device, options = device_of(model), recipe.options
         layers, example = options.layer, moved(recipe.example, self.device)
         self.made = Weighing(
@@ -61,9 +67,9 @@ class Engine:
         )
         self.tap, self.layers = self.made.tap, self.made.layers
         made_of = options.weight, options.score, options.grid, options.output
-        network = digest_of(self.token)
+        self.token = model_token(model, example)
         self.origins = {
-            layer: origin_of(model, layer, *made_of, network=network) for layer in self.layers
+            layer: origin_of(recipe.where, self.token, layer, *made_of) for layer in self.layers
         }
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -94,28 +100,69 @@ class Engine:
         """Run one batch; the result is what `step` makes of each layer's `Weighted`."""
         return self.made.observe(moved(inputs, self.device), target, step=step)
 
+    def behaviour(self, items: Iterable[Batch], target: int) -> dict[str, Any]:
+        """Sketch what the network computes on some samples, for `network_difference`.
+
+        The output, the activations of every layer and, where the weighting reads them, the
+        gradients of one target. Weightings and perturbations are not run.
+        """
+        options, samples = self.recipe.options, 0
+        output, layers = Sketch(), [(Sketch(), Sketch()) for _ in self.layers]
+        for batch in probed(items, options.batch_size):
+            size, whole = count(batch), count(self.recipe.example)
+            if options.compile:  # it is for batches like the example
+                batch = take(batch, torch.arange(whole) % size)
+            seen = self.tap.look(moved(batch, self.device), torch.full((count(batch),), target))
+            samples += size
+            output.add(seen.output[:size])
+            records = (seen.result,) if isinstance(seen.result, Features) else seen.result
+            for record, (activations, gradients) in zip(records, layers, strict=True):
+                activations.add(record.activations[:size])
+                gradients.add(record.gradients[:size])
+        kinds = ("activations", "gradients") if self.tap.reads_gradients else ("activations",)
+        each = {
+            layer: {kind: one.numbers() for kind, one in zip(kinds, pair, strict=False)}
+            for layer, pair in zip(self.layers, layers, strict=True)
+        }
+        return behaviour_of(samples, self.tap.sites[0].dtype, output, each)
+
+
+def probed(items: Iterable[Batch], size: int) -> Iterator[Inputs]:
+    """Yield the inputs that a network's behaviour is looked at on, so many at once."""
+    inputs = (item.inputs for item in items)
+    while part := list(islice(inputs, size)):
+        yield joined(part)
+
 
 def _one_position(weighted: Weighted) -> Tensor:
     return weighted.activations.flatten(1)[:, 0]
 
 
-# The last engine that was made of a reference in this process: one model at a time.
-_ENGINES: dict[str, Engine] = {}
+# The last engines that were made of references in this process.
+_ENGINES: OrderedDict[str, Engine] = OrderedDict()
+_MOST = 4
+_LOCK = threading.Lock()
 
 
-def _engine(key: str, token: dict[str, str], recipe: Recipe) -> Engine:
+def _engine(key: str, token: dict[str, Any], recipe: Recipe) -> Engine:
     """Make the engine of a reference once in each process."""
-    if key not in _ENGINES:
+    with _LOCK:
+        made = _ENGINES.get(key)
+    if made is None:
         made = Engine(recipe, loaded(recipe.where, recipe.model, recipe.device))
-        if made.token != token:
+        difference, _ = network_difference(token, made.token)
+        if difference:
             raise ValueError(
                 f"{recipe.where}: expected the model reference to give the same network in every "
-                "process, got another in a worker. Set what is random in the factory, and leave "
-                "the file of weights as it is while the analysis runs."
+                f"process, got another in a worker: {difference}. Set what is random in the "
+                "factory, and leave the file of weights as it is while the analysis runs."
             )
-        _ENGINES.clear()
-        _ENGINES[key] = made
-    return _ENGINES[key]
+    with _LOCK:
+        made = _ENGINES.setdefault(key, made)  # of two that were made at once the first
+        _ENGINES.move_to_end(key)
+        while len(_ENGINES) > _MOST:
+            _ENGINES.popitem(last=False)
+    return made
 
 
 def loaded(where: str, model: nn.Module | ModelRef, device: str | torch.device | None) -> nn.Module:
@@ -232,16 +279,16 @@ def ready(
     return engine, first.labels[0], like
 
 
-def spec_of(question: Question, data: Any, options: Options) -> dict[str, Any]:
+def spec_of(question: Question, items: Spaced, options: Options) -> dict[str, Any]:
     """Return what determines the result of every driver."""
     engine = question.engine
     return {
         "schema": SCHEMA,
         "versions": versions(),
         "model": engine.token,
-        "data": data_token(engine.recipe.where, data, options.data_version),
+        "data": data_token(items.where, items.data, options.data_version, items),
         "layers": list(engine.layers),
         "targets": callable_token(question.targets),
         "device": engine.device.type,
-        **options.spec(),
+        **options.spec(engine.recipe.where),
     }

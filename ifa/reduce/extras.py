@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ifa.network.identity import callable_token
+from ifa.network.tokens import callable_token
 from ifa.reduce.covariances import COVARIANCE
 from ifa.reduce.histograms import HISTOGRAM
 from ifa.reduce.kept import Observed, Shape, Statistic, Variable, as_it_is, in_cells

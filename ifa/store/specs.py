@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ifa.network.identity import bytes_of
-from ifa.network.inputs import named, written
-from ifa.store.items import collate
+from ifa.network.identity import network_difference
+from ifa.network.inputs import named, tensors_of, written
+from ifa.network.tokens import bytes_of
+from ifa.store.items import Batch, collate
 
 # Data are identified by their size and this many of their items, evenly spaced.
 FINGERPRINT_ITEMS = 16
+_KEPT_BYTES = 2**22  # of each
 
 
 @cache
@@ -27,11 +29,6 @@ def versions() -> dict[str, str]:
 def canonical(spec: Mapping[str, Any]) -> bytes:
     """Write a spec as JSON, the same bytes for the same content."""
     return json.dumps(spec, sort_keys=True, indent=1, ensure_ascii=False).encode()
-
-
-def network_difference(run: Any, now: Any) -> tuple[str | None, str | None]:
-    """TEMPORARY until the branch `id` lands."""
-    return first_difference(run, now, "model"), None
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str | None:
@@ -83,17 +80,45 @@ def compared(
 _APART = ("model", "versions")
 
 
-def data_token(where: str, data: Any, version: str | None = None) -> dict[str, Any]:
+class Spaced:
+    """Some items of data, evenly spaced, read once: they identify the data and probe a network.
+
+    Few large ones are not kept, but read again. Only the data go to other processes.
+    """
+
+    def __init__(self, where: str, data: Any):
+        self.where, self.data = where, data
+        self._kept: list[Batch] = []
+
+    def __reduce__(self) -> Any:
+        return Spaced, (self.where, self.data)
+
+    def __iter__(self) -> Iterator[Batch]:
+        total, kept = len(self.data), self._kept
+        places = np.linspace(0, total - 1, min(total, FINGERPRINT_ITEMS)).astype(int)
+        for number, place in enumerate(places):
+            if number < len(kept):
+                yield kept[number]
+                continue
+            item = collate(self.where, self.data, range(place, place + 1))
+            small = sum(one.nbytes for one in tensors_of(item.inputs)) <= _KEPT_BYTES
+            if small and number == len(kept):
+                kept.append(item)
+            yield item
+
+
+def data_token(
+    where: str, data: Any, version: str | None = None, items: Iterable[Batch] | None = None
+) -> dict[str, Any]:
     """Identify data by their size and the version its owner gives it, or else by some items.
 
-    The items are evenly spaced, and read here: inputs, labels and ids. What all items are is kept
+    The items are `Spaced`, by default read here: inputs, labels and ids. What all items are is kept
     as they are read, in the markers of shards.
     """
     if version is not None:
         return {"samples": len(data), "version": version}
     digest = hashlib.sha256()
-    for index in np.linspace(0, len(data) - 1, min(len(data), FINGERPRINT_ITEMS)).astype(int):
-        values, labels, ids, _ = collate(where, data, range(index, index + 1))
+    for values, labels, ids, _ in Spaced(where, data) if items is None else items:
         for place, tensor in named(values).items():
             written_so = f"{written(place)}|{tensor.dtype} {tuple(tensor.shape)} {ids[0]}|"
             digest.update(written_so.encode() + bytes_of(tensor))

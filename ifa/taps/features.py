@@ -174,6 +174,11 @@ class Tap:
         return f"tap({self._prepared.kind}, {layers}{options})"
 
     @property
+    def reads_gradients(self) -> bool:
+        """Whether gradients are computed."""
+        return self._gradients
+
+    @property
     def unit(self) -> str:
         """What the score is measured in, for labels: its name."""
         score = self._score.func if isinstance(self._score, partial) else self._score
