@@ -1,0 +1,57 @@
+"""Command line: parse, call one public function, say where the result went.
+
+One file for each command, and `arguments` for what several of them take.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from ifa.cli.analyze import analyze
+from ifa.cli.demo import demo
+from ifa.cli.evaluate import evaluate
+from ifa.cli.explain import explain
+from ifa.cli.layers import layers
+
+app = typer.Typer(
+    name="ifa",
+    help="Integrated Feature Analysis: what a trained network uses, over a population of samples.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (demo, layers, analyze, explain, evaluate):
+    app.command()(_command)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; what a user can mend is one message on standard error."""
+    try:
+        with _log():
+            app(argv)
+    except SystemExit as done:  # of the parser: 0 at the end or after help, 2 for wrong usage
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except (ValueError, LookupError, TypeError, OSError, ImportError, RuntimeError) as error:
+        away = isinstance(error.__cause__, ImportError) and sys.flags.safe_path
+        note = " This directory is not looked in: PYTHONSAFEPATH, or -P, is set." if away else ""
+        typer.echo(f"Error: {error}{note}", err=True)
+        return 1
+    return 0
+
+
+@contextmanager
+def _log() -> Iterator[None]:
+    """Show on standard error what the library logs, such as how weights were found."""
+    handler, log = logging.StreamHandler(), logging.getLogger("ifa")
+    handler.setFormatter(logging.Formatter("Note: %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

@@ -1,0 +1,87 @@
+"""The command `ifa evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ifa.cli.arguments import (
+    Config,
+    Data,
+    Model,
+    Prepare,
+    Weights,
+    data_of,
+    network_of,
+)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run of `ifa analyze`: its layer is explained")],
+    model: Model,
+    data: Data,
+    weights: Weights = None,
+    config: Config = None,
+    prepare: Prepare = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Directory of the table; RUN-evaluation if left out"),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Where the run has several, which one")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Names with commas; every CAM and noise if left out")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Names with commas; all but sensitivity, randomization if left out"),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="How many samples, evenly spaced; all if left out")
+    ] = None,
+    targets: Annotated[str, typer.Option(help="predicted, label, or an output: 2")] = "predicted",
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Keep in maps what speaks against the target")
+    ] = False,
+    shard: Annotated[int, typer.Option(help="Samples committed at once")] = 64,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, …; the model's own if left out")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar")] = False,
+) -> None:
+    """Tell which method to trust: methods against metrics over the run's population.
+
+    Prints the table, and writes it per sample as labelled Zarr next to the run, and as a picture.
+    Killed at any moment, it continues where it was when it is run again.
+    """
+    from matplotlib import pyplot as plt
+
+    from ifa.contest.from_run import table_of_run
+    from ifa.contest.summaries import summary, written
+    from ifa.plot import methods as draw
+
+    network = network_of(model, weights, config)
+    found = table_of_run(
+        run,
+        network,
+        data_of("ifa evaluate", data, network, prepare),
+        out=out,
+        layer=layer,
+        methods=methods.split(",") if methods else None,
+        metrics=metrics.split(",") if metrics else None,
+        samples=samples,
+        targets=int(targets) if targets.isdigit() else targets,
+        rectify=not signed,
+        shard=shard,
+        device=device,
+        progress=not quiet,
+    )
+    # scores before and after are kept in the table; neither way is better
+    ranked = summary(found.table.isel(metric=found.table["better"].values != ""))
+    picture = found.path.with_name(f"{found.path.name}.png")
+    draw(ranked)
+    plt.savefig(picture, dpi=150)
+    plt.close()
+    typer.echo("\n".join([*found.left_out, written(ranked)]))
+    typer.echo(f"table: {found.path}\npicture: {picture}")
