@@ -2,20 +2,29 @@
 
 import copy
 import functools
+import importlib
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import ifa
-from ifa.network.identity import network_difference
+from ifa.network.identity import model_token, network_difference
+from ifa.network.tokens import callable_token
 from ifa.population.passes import Engine, Recipe
+from ifa.store.references import ModelRef
 from ifa.store.specs import Spaced
 
 GAIN = 1.0
@@ -348,3 +357,355 @@ def test_a_run_of_the_same_network_is_returned(name, finished):
 def test_a_run_of_other_code_that_computes_the_same_is_returned_with_a_word(finished):
     with pytest.warns(UserWarning, match=r"code of Sub\.forward, Net\.forward is other than"):
         ifa.analyze(net(Sub), DATA, store=finished[0], **RUN)
+
+
+# A scale, which has no behaviour to go by
+
+
+class Lightning(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self._trainer = object()
+
+    def forward(self, inputs):
+        return self.model(inputs)
+
+
+class Doubling(Lightning):
+    def forward(self, inputs):
+        return 2 * self.model(inputs)
+
+
+INPUTS = torch.stack([item[0] for item in DATA[:6]])
+
+
+@pytest.fixture(scope="module")
+def scale(finished):
+    return ifa.scale_from(finished[1]["block.conv"])
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "layer"),
+    [
+        (lambda model: model, "block.conv"),
+        (nn.DataParallel, "module.block.conv"),
+        (Lightning, "model.block.conv"),
+        (nn.Sequential, "0.block.conv"),
+        (lambda model: Lightning(nn.DataParallel(model)), "model.module.block.conv"),
+    ],
+    ids=["none", "DataParallel", "own", "Sequential", "two"],
+)
+def test_a_network_in_a_wrapper_is_the_network(wrapper, layer, scale):
+    expected = ifa.explain(net(), INPUTS, layer="block.conv", scale=scale)
+    found = ifa.explain(wrapper(net()).eval(), INPUTS, layer=layer, scale=scale)
+    assert torch.equal(found, expected)
+
+
+def test_a_wrapper_that_changes_something_is_another_network(scale):
+    with pytest.raises(ValueError, match="network Net instead of Doubling"):
+        ifa.explain(Doubling(net()).eval(), INPUTS, layer="model.block.conv", scale=scale)
+
+
+@pytest.mark.parametrize("name", ["deep copy", "counting hook", "wrapped forward", "training flag"])
+def test_a_scale_is_of_the_same_network(name, scale):
+    ifa.explain(SAME[name](), INPUTS, layer="block.conv", scale=scale)
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *GLOBALS])
+def test_a_scale_of_another_network_is_refused(name, scale, monkeypatch):
+    model = net()
+    ifa.explain(model, INPUTS, layer="block.conv", scale=scale)  # what is remembered is no excuse
+    if name in GLOBALS:
+        monkeypatch.setitem(globals(), *GLOBALS[name])
+    else:
+        CHANGES[name][0](model)
+    with pytest.raises(ValueError, match="network Net with other weights or options"):
+        ifa.explain(model, INPUTS, layer="block.conv", scale=scale)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, on its quantization
+def test_packed_weights_are_weights():
+    if set(torch.backends.quantized.supported_engines) <= {"none"}:
+        pytest.skip("no quantized kernels")
+
+    def packed(seed):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 4)).eval()
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+    with torch.random.fork_rng(devices=[]):
+        one, other, again = packed(0), packed(1), packed(0)
+        other[0].load_state_dict(one[0].state_dict())
+    assert network_difference(model_token(one), model_token(again)) == (None, None)
+    assert network_difference(model_token(one), model_token(other))[0].startswith("weights")
+
+
+SCRIPT = """
+import torch
+from torch import nn
+
+def activation(values):
+    return values * 2
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.act, self.kinds = activation, {"a", "b", "c"}
+        self.conv = nn.Conv2d(1, 2, 1)
+        nn.init.ones_(self.conv.weight), nn.init.zeros_(self.conv.bias)
+
+    def extra_repr(self):
+        return str({"a", "b", "c"})
+
+    def forward(self, inputs):
+        return self.act(self.conv(inputs)) if "a" in {"a", "b", "c"} else inputs
+
+class Kernel:
+    def __init__(self):
+        self.kinds = {"a", "b", "c"}
+
+    def __call__(self, activations, gradients, kinds=frozenset("abc")):
+        return gradients
+"""
+
+TOLD = """
+import json
+from ifa.network.identity import model_token
+from ifa.network.tokens import callable_token
+print(json.dumps([model_token(Net()), callable_token(Kernel()), callable_token(Kernel.__call__)]))
+"""
+
+
+def test_a_script_a_module_and_any_hash_seed_are_the_same(tmp_path, monkeypatch):
+    (tmp_path / "trained.py").write_text(SCRIPT)
+    monkeypatch.syspath_prepend(tmp_path)
+    trained = importlib.import_module("trained")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT + TOLD],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    network, *functions = json.loads(done.stdout)
+    here = model_token(trained.Net())
+    assert (network["class"], here["class"]) == ("__main__.Net", "trained.Net")
+    assert network_difference(network, here) == (None, None)
+    kernels = trained.Kernel(), trained.Kernel.__call__
+    assert functions == json.loads(json.dumps([callable_token(one) for one in kernels]))
+
+
+# Functions
+
+OPTION = {"power": 1.0}
+NUMBERS = [1.0, 2.0]
+NOISE = (number for number in range(3))
+
+
+class Setting:
+    gain = 2.0
+
+    def __init__(self, kinds=("a", "b")):
+        self.kinds = {*kinds}
+
+    def __call__(self, activations, gradients):
+        return gradients * self.gain
+
+
+SETTING = Setting()
+
+
+def by_dict(activations, gradients):
+    return gradients ** OPTION["power"]
+
+
+def by_list(activations, gradients):
+    return gradients * NUMBERS[0]
+
+
+def by_object(activations, gradients):
+    return SETTING(activations, gradients)
+
+
+def by_class(activations, gradients):
+    return gradients * Setting.gain
+
+
+def by_module(activations, gradients):
+    return gradients * config.alpha
+
+
+def by_generator(activations, gradients):
+    return gradients * next(NOISE)
+
+
+config = types.ModuleType("config_of_a_user")
+config.alpha, config.beta = 1.0, 1.0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "change"),
+    [
+        (by_dict, lambda patch: patch.setitem(OPTION, "power", 2.0)),
+        (by_list, lambda patch: patch.setitem(globals(), "NUMBERS", [1, 2.0])),  # 1 is not 1.0
+        (by_object, lambda patch: patch.setattr(SETTING, "kinds", {"a", "c"})),
+        (by_class, lambda patch: patch.setattr(Setting, "gain", 3.0)),
+        (by_module, lambda patch: patch.setattr(config, "alpha", 3.0)),
+    ],
+    ids=["dict", "list", "object", "class", "module"],
+)
+def test_what_a_kernel_names_is_part_of_it(kernel, change, monkeypatch):
+    before = json.dumps(callable_token(kernel))
+    assert json.dumps(callable_token(kernel)) == before
+    monkeypatch.setattr(config, "beta", 7.0)  # which none of them names
+    assert json.dumps(callable_token(kernel)) == before
+    change(monkeypatch)
+    assert json.dumps(callable_token(kernel)) != before
+
+
+def scaled(activations, gradients, *, factor):
+    return gradients * factor
+
+
+@pytest.mark.parametrize("factor", [1, True])
+def test_a_number_of_another_kind_is_another_option(factor, tmp_path):
+    ifa.analyze(net(), DATA, weight=partial(scaled, factor=1.0), store=tmp_path, **RUN)
+    with pytest.raises(ValueError, match=f"factor: 1.0 in the run, {factor} now"):
+        ifa.analyze(net(), DATA, weight=partial(scaled, factor=factor), store=tmp_path, **RUN)
+
+
+def test_a_global_that_cannot_be_identified_is_refused():
+    with pytest.raises(ValueError, match=r"ifa\.analyze: expected .* got 'NOISE' \(generator\)"):
+        ifa.analyze(net(), DATA, weight=by_generator, **RUN)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (partial(ifa.weight.fullcam), ifa.weight.fullcam),
+        (ifa.weigh(ifa.weight.fullcam), ifa.weight.fullcam),
+        (ifa.chain(ifa.weigh(ifa.weight.fullcam)), ifa.weight.hirescam),
+        (np.array([1.0, 2.0], dtype=">f4"), torch.tensor([1.0, 2.0])),
+        (np.array([True, False]), torch.tensor([True, False])),
+        ({"b": 1, "a": 2}, {"a": 2, "b": 1}),
+        (Setting(), copy.deepcopy(SETTING)),
+    ],
+    ids=["partial", "weigh", "chain", "order of bytes", "mask", "order of keys", "object"],
+)
+def test_the_same_in_other_words_has_the_same_token(one, other):
+    assert json.dumps(callable_token(one), sort_keys=True) == json.dumps(
+        callable_token(other), sort_keys=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 1.0),
+        (1, True),
+        (b"a", "a"),
+        (2j, 3j),
+        (range(3), range(4)),
+        ({1, 2}, {1, 3}),
+        ({1: 2}, {"1": 2}),
+        (slice(1), slice(2)),
+        (torch.float32, torch.float64),
+        (np.array(["a", 1], dtype=object), np.array(["a", 2], dtype=object)),
+    ],
+    ids=str,
+)
+def test_other_values_have_other_tokens(one, other):
+    assert json.dumps(callable_token(one)) != json.dumps(callable_token(other))
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])
+def test_a_mask_is_its_values(kind, tmp_path):
+    options = {"store": tmp_path / "run", "scale": None, **RUN}
+    first = ifa.maps(net(), DATA, mask=torch.tensor([True, False, True]), **options)
+    again = ifa.maps(net(), DATA, mask=kind([True, False, True]), **options)
+    assert again["block.conv"].to_dataset().identical(first["block.conv"].to_dataset())
+
+
+# One process, several threads
+
+
+def test_engines_are_made_at_once_while_others_draw():
+    stop = threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            torch.rand(3)
+
+    with torch.random.fork_rng(devices=[]), ThreadPoolExecutor(5) as pool:
+        noise = pool.submit(draw)
+        try:
+            made = list(pool.map(lambda n: ifa.trace(net_of(n), DATA[0][0][None]), range(20)))
+        finally:
+            stop.set()
+        noise.result()
+    assert all(list(sites) == list(made[0]) for sites in made)
+
+
+MODELS = [nn.Sequential(net(), nn.Dropout()).eval() for _ in range(4)]
+
+
+def net_of(number):
+    return MODELS[number % len(MODELS)]
+
+
+def test_noise_of_its_own_is_still_refused():
+    class Noisy(nn.Module):
+        def forward(self, inputs):
+            return inputs + torch.randn_like(inputs)
+
+    model, state = nn.Sequential(nn.Conv2d(1, 2, 3), Noisy()), torch.get_rng_state()
+    with pytest.raises(ValueError, match="draws no random numbers"):
+        ifa.trace(model, DATA[0][0][None])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+STATE = net().state_dict()
+
+
+def loaded():
+    model = Net()
+    model.load_state_dict(STATE)
+    return model.eval()
+
+
+def test_analyses_in_turns_do_not_make_their_engines_again():
+    reference = ModelRef("test_identity:loaded")
+    example = torch.stack([DATA[0][0], DATA[1][0]])
+    recipe = Recipe("ifa.analyze", reference, example, OPTIONS, None)
+    pickles = [pickle.dumps(Engine(recipe, loaded())) for _ in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(pickle.loads, pickles[:1] * 4))
+    assert len({id(engine) for engine in made}) == 1
+    one, other = (pickle.loads(pickles[number]) for number in (0, 1))
+    assert pickle.loads(pickles[0]) is one
+    assert pickle.loads(pickles[1]) is other
+    for later in pickles[2:]:
+        pickle.loads(later)
+    assert pickle.loads(pickles[0]) is not one
+
+
+# Modules without Python code
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda m: torch.jit.trace(m, INPUTS)])
+def test_script_modules_are_refused_by_name(compiled):
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
+    model = compiled(model)
+    for call in (
+        lambda: ifa.explain(model, INPUTS, layer="0"),
+        lambda: ifa.tap(model, "0", INPUTS),
+        lambda: ifa.analyze(model, DATA, layer="0", progress=False),
+        lambda: ifa.maps(model, DATA, layer="0", progress=False),
+        lambda: ifa.attribute.integrated_gradients(model)(INPUTS),
+        lambda: ifa.contest.table(model, DATA, {"a": ifa.explain}, {"b": ifa.evaluate.deletion}),
+    ):
+        with pytest.raises(TypeError, match=r"one compiled by torch\.jit.*Give the module that"):
+            call()

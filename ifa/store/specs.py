@@ -39,7 +39,8 @@ def first_difference(a: Any, b: Any, path: str = "") -> str | None:
             if found:
                 return found
         return None
-    return None if a == b else f"{path}: {a!r} in the run, {b!r} now"
+    same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)  # 1 is not 1.0
+    return None if same else f"{path}: {a!r} in the run, {b!r} now"
 
 
 def compared(
