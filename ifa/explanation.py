@@ -13,9 +13,9 @@ from ifa.network.identity import Origin, origin_of, remembered_token
 from ifa.network.inputs import at, check_batch, grid_place, space_of, take
 from ifa.reduce.statistics import one_layer
 from ifa.resizing import place, resize
-from ifa.scaling import Scale, rescale, scale_from
+from ifa.scaling import How, Scale, rescale, scale_from
 from ifa.score import logit
-from ifa.stages import combine, keep, relu
+from ifa.stages import combine, combine_blocks, keep, relu
 from ifa.taps.weighings import Weighing
 from ifa.types import Grid, Inputs, Map, Method, Output, Score, Step, Target
 from ifa.weight import fullcam
@@ -131,12 +131,21 @@ def explain(
     return made.observe(inputs, target, step=steps, warn=where).result[0].values
 
 
-def after_weighing(mask: Any, scale: Scale | None, rectify: bool, last: Step | None) -> Chain:
+def after_weighing(
+    mask: Any,
+    scale: Scale | None,
+    rectify: bool,
+    last: Step | None,
+    *,
+    how: How = "affine",
+    widen: float = 1.0,
+    blocks: int | None = None,
+) -> Chain:
     """Chain what makes a map of `Weighted`: keep, combine, rectify, rescale, and a last step."""
     steps = [] if mask is None else [keep(mask)]
-    steps += [combine]
+    steps += [combine if blocks is None else combine_blocks(blocks)]
     steps += [relu] if rectify else []
-    steps += [] if scale is None else [rescale(scale)]
+    steps += [] if scale is None else [rescale(scale, how, widen)]
     steps += [] if last is None else [last]
     return chain(*steps)
 

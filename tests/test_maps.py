@@ -121,3 +121,63 @@ def test_options_of_several_layers_are_by_layer():
         make(mask={"conv1": None})
     with pytest.raises(ValueError, match=r"statistics or a run to read a scale for each"):
         make(scale=ifa.Scale(torch.tensor(0.0), torch.tensor(1.0)))
+
+
+@pytest.mark.parametrize(("how", "widen"), [("tanh", 1.0), ("affine", 1.5), ("tanh", 1.2)])
+def test_maps_are_brought_to_the_scale_as_rescale_does(how, widen, tmp_path):
+    model = net()
+    data = population(model, 7)
+    statistics = ifa.analyze(model, data, layer="conv2", **QUIET)
+    make = partial(ifa.maps, model, data, layer="conv2", **QUIET)
+    raw = make(rectify=False)["conv2"]["map"].values
+    step = ifa.batched(ifa.rescale(ifa.scale_from(statistics), how, widen))
+    expected = step(ifa.Map(torch.tensor(raw), torch.zeros(7, dtype=torch.int64))).values
+    found = make(scale=statistics, how=how, widen=widen, size=None, store=tmp_path / "run")
+    whole = make(scale=statistics, how=how, widen=widen)
+    assert (whole["conv2"].attrs["how"], whole["conv2"].attrs["widen"]) == (how, widen)
+    if how == "affine":  # interpolation and tanh do not commute
+        np.testing.assert_allclose(whole["conv2"]["map"], expected, rtol=1e-4, atol=1e-5)
+    small = step(
+        ifa.Map(
+            torch.tensor(make(rectify=False, size=None)["conv2"]["map"].values),
+            torch.zeros(7, dtype=torch.int64),
+        )
+    ).values
+    np.testing.assert_allclose(found["conv2"]["map"], small, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"ifa\.maps: expected .* another: .*(how|widen)"):
+        make(scale=statistics, size=None, store=tmp_path / "run")
+
+
+def test_blocks_of_channels_have_maps_of_their_own(tmp_path):
+    model = net()
+    data = population(model, 7)
+    make = partial(ifa.maps, model, data, layer="conv2", shard=3, rectify=False, **QUIET)
+    channels = ifa.analyze(model, data, layer="conv2", **QUIET)["conv2"].sizes["channel"]
+    found = make(blocks=channels, store=tmp_path / "run")["conv2"]["map"]
+    assert found.dims == ("sample", "block", "y", "x")
+    np.testing.assert_allclose(found.sum("block"), make()["conv2"]["map"], rtol=1e-4, atol=1e-5)
+    ifa.verify(tmp_path / "run")
+
+
+def test_options_of_a_scale_need_one():
+    model = net()
+    make = partial(ifa.maps, model, population(model, 3), layer="conv2", **QUIET)
+    with pytest.raises(ValueError, match=r"ifa\.maps: expected a scale with how='tanh'"):
+        make(how="tanh")
+    scale = ifa.Scale(torch.tensor(0.0), torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"widen to be finite, above 0, got 0"):
+        make(scale=scale, widen=0)
+    with pytest.raises(ValueError, match=r"blocks to be a whole number, at least 1, got 0"):
+        make(blocks=0)
+
+
+def test_a_rule_and_a_ratio_are_one_call():
+    model = net()
+    data = [(one, int(model(one[None]).argmax())) for one, _ in population(model, 20)]
+    statistics = ifa.analyze(model, data, layer="conv2", targets=(0, 1, 2, 3), **QUIET)
+    rule = partial(ifa.select.largest, ratio=0.4)
+    mask = rule(statistics["conv2"]["importance_overall"])
+    found = ifa.maps(model, data, layer="conv2", mask=mask, scale=statistics, **QUIET)
+    inputs = torch.stack([values for values, _ in data])
+    expected = ifa.explain(model, inputs, layer="conv2", mask=mask, scale=statistics)
+    np.testing.assert_allclose(found["conv2"]["map"], expected, rtol=1e-4, atol=1e-5)

@@ -21,12 +21,14 @@ from ifa.population.options import (
     FREE,
     Options,
     Task,
+    above_zero,
+    count_or_none,
     one_of,
     which_outputs,
 )
 from ifa.population.passes import Engine, Question, question_of, ready, spec_of
 from ifa.progress import Progress
-from ifa.scaling import Scale
+from ifa.scaling import How, Scale
 from ifa.score import logit
 from ifa.stages import by_output
 from ifa.store.datasets import MAPS, array_of, joined, statistics_tree
@@ -48,9 +50,21 @@ class Mapped(Options):
 
     mask: Annotated[Any, FREE]
     scale: Annotated[Any, FREE]  # a spec has the limits that were read
+    how: Annotated[How, one_of("affine", "tanh")]
+    widen: Annotated[float, above_zero]
     rectify: Annotated[bool | None, FREE]
+    blocks: Annotated[int | None, count_or_none]
     size: Annotated[Any, FREE]  # a spec has the space of the maps
     placing: Annotated[str, one_of("centers", "even")]
+
+    def check(self, where: str) -> None:
+        """Raise where an option is not as it should be."""
+        super().check(where)
+        if self.scale is None and (self.how, self.widen) != ("affine", 1.0):
+            raise ValueError(
+                f"{where}: expected a scale with how={self.how!r}, widen={self.widen}, got none. "
+                "Give scale=, the statistics or the run of this population."
+            )
 
 
 def maps(
@@ -62,7 +76,10 @@ def maps(
     weight: Method = fullcam,
     mask: Any = None,
     scale: Any = None,
+    how: How = "affine",
+    widen: float = 1.0,
     rectify: bool | None = None,
+    blocks: int | None = None,
     size: Sequence[int] | Literal["input"] | None = "input",
     placing: Literal["centers", "even"] = "centers",
     score: Score = logit,
@@ -94,10 +111,16 @@ def maps(
     layer, weight, rectify, size, placing, score, grid, output, grid_of
         As in `ifa.explain`; several layers may be named.
     mask
-        Channels to keep, see `ifa.keep`; of several layers a mapping by their names.
+        Channels to keep, see `ifa.keep`, such as ``ifa.select.largest(statistics["conv2"]
+        ["importance"], ratio=0.1)``; of several layers a mapping by their names.
     scale
         As in `ifa.explain`: a `Scale`, statistics or a run of these very maps; of several layers
         statistics or a run.
+    how, widen
+        How maps are brought to the scale, as in `ifa.rescale`.
+    blocks
+        One map for each of so many blocks of channels, see `ifa.combine_blocks`; None for one map
+        of all.
     store
         Directory of the run, as in `ifa.analyze`. None keeps all maps in memory.
     shard
@@ -111,8 +134,8 @@ def maps(
         ``id, label, prediction, score, target(sample)``, where `target` is the explained output,
         and a group for each layer with ``map(sample, *space)``, without unit on a scale, otherwise
         in the score's, ``zero_gradient`` and ``cancelled(sample)``: see `ifa.ZeroGradient` and
-        `ifa.Cancellation`. With a list of targets `score` and `map` have a target axis first, and
-        `target` is its coordinate.
+        `ifa.Cancellation`. Of blocks `map` has an axis ``block`` before space. With a list of
+        targets `score` and `map` have a target axis first, and `target` is its coordinate.
         Each layer says in its attributes what it was made of (``origin``) and the limits of its
         scale. Of a store it is read when it is used.
 
@@ -146,7 +169,10 @@ def maps(
         data_version=data_version,
         mask=mask,
         scale=scale,
+        how=how,
+        widen=widen,
         rectify=rectify,
+        blocks=blocks,
         size=size,
         placing=placing,
         grid_of=grid_of,
@@ -170,15 +196,16 @@ def _job(
     scales = {layer: _scale(options, engine.origins[layer], len(layers)) for layer in layers}
     placed = options.size, options.placing, options.grid_of
     last = onto_input(_WHERE, engine.made, moved(like, engine.device), *placed)
+    ways: Any = {"how": options.how, "widen": options.widen, "blocks": options.blocks}
     steps = tuple(
-        after_weighing(masks[layer], *scales[layer], end)
+        after_weighing(masks[layer], *scales[layer], end, **ways)
         for layer, end in zip(layers, last, strict=True)
     )
     rows = which_outputs(_WHERE, options.targets, engine.outputs)
     question = question_of(engine, options, rows, label)
     spaces = _spaces(engine, take(like, slice(1)), steps)
-    schema = _schema(question, spaces, scales, len(data))
-    found = {layer: _said(engine.origins[layer], *scales[layer]) for layer in layers}
+    schema = _schema(question, spaces, scales, len(data), options)
+    found = {layer: _said(engine.origins[layer], *scales[layer], options) for layer in layers}
     items = Spaced(_WHERE, data)
     spec = {
         **spec_of(question, items, options),
@@ -243,7 +270,9 @@ def _schema(
     spaces: Sequence[tuple[int, ...]],
     scales: Mapping[str, tuple[Scale | None, bool]],
     samples: int,
+    options: Mapped,
 ) -> Schema:
+    block = () if options.blocks is None else ("block",)
     schema, tap = question.schema(samples), question.engine.tap
     each = question.each(samples)
     if not question.many:  # otherwise the coordinate of this name says it
@@ -252,7 +281,7 @@ def _schema(
         scaled = scales[site.layer][0] is not None
         schema[site.layer] = {
             "map": Column(
-                (*each[0], *SPACE[len(space)]),
+                (*each[0], *block, *SPACE[len(space) - len(block)]),
                 (*each[1], *space),
                 "<f8" if site.dtype == torch.float64 else "<f4",
                 "map on the common scale" if scaled else "map",
@@ -264,11 +293,12 @@ def _schema(
     return schema
 
 
-def _said(origin: Origin, scale: Scale | None, rectify: bool) -> dict[str, Any]:
+def _said(origin: Origin, scale: Scale | None, rectify: bool, options: Mapped) -> dict[str, Any]:
     """Say what a layer's maps are, as attributes."""
     said: dict[str, Any] = {"origin": origin.written(), "rectified": int(rectify)}
     if scale is not None:
         said["limits"] = [np.asarray(limit).tolist() for limit in scale]
+        said |= {"how": options.how, "widen": options.widen}
     return said
 
 

@@ -1,5 +1,6 @@
 """Options of the drivers, each written once: its check, and what of it goes into a run's spec."""
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -36,6 +37,18 @@ def whole_or_none(where: str, name: str, value: Any) -> None:
     """Check for None or a whole number from 0."""
     if value is not None and (not isinstance(value, int) or value < 0):
         raise ValueError(f"{where}: expected {name} to be None or 0 or more, got {value!r}.")
+
+
+def count_or_none(where: str, name: str, value: Any) -> None:
+    """Check for None or a whole number from 1."""
+    if value is not None:
+        check_count(where, name, value)
+
+
+def above_zero(where: str, name: str, value: Any) -> None:
+    """Check for a finite number above zero."""
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{where}: expected {name} to be finite, above 0, got {value!r}.")
 
 
 def text_or_none(where: str, name: str, value: Any) -> None:
