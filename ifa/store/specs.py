@@ -8,11 +8,9 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ifa.network.identity import network_difference
-from ifa.network.inputs import named, tensors_of, written
-from ifa.network.tokens import bytes_of
+from ifa.network.inputs import tensors_of
 from ifa.store.items import Batch, collate
 
 # Data are identified by their size and this many of their items, evenly spaced.
@@ -101,7 +99,7 @@ class Spaced:
             if number < len(kept):
                 yield kept[number]
                 continue
-            item = collate(self.where, self.data, range(place, place + 1))
+            item = collate(self.where, self.data, range(place, place + 1), digest=True)
             small = sum(one.nbytes for one in tensors_of(item.inputs)) <= _KEPT_BYTES
             if small and number == len(kept):
                 kept.append(item)
@@ -119,11 +117,6 @@ def data_token(
     if version is not None:
         return {"samples": len(data), "version": version}
     digest = hashlib.sha256()
-    for values, labels, ids, _ in Spaced(where, data) if items is None else items:
-        for place, tensor in named(values).items():
-            written_so = f"{written(place)}|{tensor.dtype} {tuple(tensor.shape)} {ids[0]}|"
-            digest.update(written_so.encode() + bytes_of(tensor))
-        label = labels[0]
-        arrays = isinstance(label, Tensor | np.ndarray)
-        digest.update(bytes_of(label) if arrays else repr(label).encode())
+    for item in items or Spaced(where, data):
+        digest.update(item.digests)
     return {"samples": len(data), "fingerprint": digest.hexdigest()}
