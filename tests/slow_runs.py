@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import torch
 
@@ -61,7 +62,11 @@ class Starter:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(Path(ifa.__file__).parents[1]),  # not what else is installed
+            },
         )
         assert self.process.stdout.readline() == "ready\n"
         return self

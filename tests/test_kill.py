@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from cheap_runs import results
@@ -14,6 +15,8 @@ from populations import contents
 from slow_runs import Starter
 
 import ifa
+
+HERE = str(Path(ifa.__file__).parents[1])
 
 # Deliberately slow: a sample takes 0.08 s, a shard has two.
 MODULE = """
@@ -46,7 +49,11 @@ def start(home, out):
     return subprocess.Popen(
         [*command, "analyze", "slow:network", "slow:Slow", "--out", out, "--quiet", *options],
         cwd=home,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(home)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(home), HERE]),  # not what else is installed
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
