@@ -110,7 +110,13 @@ def test_layers(reference, weights, capsys):
 def test_analyze_writes_a_run_and_prints_a_summary(file, weights, home, capsys):
     code, out, err = run(*ANALYZE, "--weights", file, "--out", "run", capsys=capsys)
     assert (code, err) == (0, "")
-    for said in ("layer 1: 4 channels, 3 targets", "0 nonfinite", "common scale", "run: run"):
+    for said in (
+        "layer 1: 4 channels, 3 targets",
+        "0 nonfinite",
+        "common scale",
+        "run: run",
+        "next:",
+    ):
         assert said in out
     ifa.verify("run")
     import mine
@@ -281,7 +287,8 @@ def test_pictures_of_a_folder_or_a_table_are_prepared(photos, capsys):
         assert "4 × 6 × 6" in out
         options = ("--layer", "0", "--quiet", "--out", f"run{index}")
         code, _, err = run("analyze", *arguments, *options, capsys=capsys)
-        assert (code, err) == (0, "")
+        named = "Note: target names are the data's: dark, light\n"
+        assert (code, err) == (0, "" if data.endswith(".csv") else named)
         runs.append(ifa.open(f"run{index}")["0"].to_dataset().sortby("channel"))
     assert runs[0].identical(runs[2])
     assert abs(runs[0]["map_max_overall"] - runs[1]["map_max_overall"]).max() < 1e-6
@@ -298,7 +305,7 @@ def test_a_folder_of_transformers_and_its_processor(photos, capsys):
     capsys.readouterr()
     arguments = ("hf:net", "photos", "--prepare", "hf", "--quiet", "--out", "run")
     code, out, err = run("analyze", *arguments, capsys=capsys)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "Note: target names are the data's: dark, light\n")
     assert "2 targets" in out
     code, _, err = run(
         "evaluate",

@@ -1,5 +1,7 @@
 """The command `ifa analyze`."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,16 +10,23 @@ import typer
 from ifa.cli.arguments import (
     Config,
     Data,
+    Limit,
     Model,
     Prepare,
     Weight,
     Weights,
     data_of,
+    is_table,
     network_of,
+    note,
+    typed,
 )
+
+_WHERE = "ifa analyze"
 
 
 def analyze(
+    context: typer.Context,
     model: Model,
     data: Data,
     out: Annotated[
@@ -31,10 +40,36 @@ def analyze(
     ] = None,
     weight: Weight = "fullcam",
     targets: Annotated[str, typer.Option(help="predicted, label, or outputs: 0,2,5")] = "predicted",
+    target_names: Annotated[
+        str | None, typer.Option(help="a,b,c or a file, one on a line; the data's if left out")
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="A column of the table DATA, TABLE.csv:COLUMN, or a file with a line for each "
+            "sample; the data's if left out"
+        ),
+    ] = None,
     task: Annotated[str, typer.Option(help="classification or regression")] = "classification",
-    keep_samples: Annotated[str, typer.Option(help="summary, full or none")] = "summary",
+    keep_samples: Annotated[
+        str, typer.Option(help="summary, full (for `ifa diagnose`) or none")
+    ] = "summary",
+    reductions: Annotated[
+        str | None,
+        typer.Option(help="Any of histogram, covariance, cooccurrence, top_samples, with commas"),
+    ] = None,
+    limit: Limit = None,
+    data_version: Annotated[
+        str | None, typer.Option(help="Your word for what the data are; they are not read again")
+    ] = None,
+    versions: Annotated[
+        str, typer.Option(help="any continues a run of another ifa, torch or numpy")
+    ] = "same",
     shard: Annotated[int, typer.Option(help="Samples committed at once")] = 512,
     batch_size: Annotated[int, typer.Option(help="Samples computed at once")] = 32,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read the data; 0 reads in this thread")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, …; the model's own if left out")
     ] = None,
@@ -46,60 +81,86 @@ def analyze(
     """
     import ifa
     from ifa.contest.methods import weighting
+    from ifa.plot import summary
 
     network = network_of(model, weights, config)
-    chosen: Any = targets
-    if targets not in ("predicted", "label"):
-        try:
-            chosen = [int(target) for target in targets.split(",")]
-        except ValueError:
-            raise ValueError(
-                "ifa analyze: expected --targets to be predicted, label, or output indices such "
-                f"as 0,2,5, got {targets!r}."
-            ) from None
+    column = groups if groups and is_table(data) and _is_column(groups) else None
+    samples = data_of(_WHERE, data, network, prepare, limit, column)
     tree = ifa.analyze(
         network,
-        data_of("ifa analyze", data, network, prepare),
+        samples,
         layer=layer,
-        weight=weighting("ifa analyze", weight),
-        targets=chosen,
+        weight=weighting(_WHERE, weight),
+        targets=_targets(targets),
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
+        target_names=_names(samples, target_names),
+        groups=_groups(samples, None if column else groups),
+        reductions=[one.strip() for one in reductions.split(",")] if reductions else (),
         store=out,
+        data_version=data_version,
+        versions=versions,  # pyright: ignore[reportArgumentType]
         shard=shard,
         batch_size=batch_size,
+        workers=workers,
         device=device,
         progress=not quiet,
     )
-    typer.echo(_summary(tree, out))
+    picture = out.with_name(f"{out.name}.png")
+    summary(tree).savefig(picture, dpi=150)
+    typer.echo(ifa.population.summary(tree))
+    typer.echo(f"run: {out}\npicture: {picture}\nnext:")
+    known = typed(context, "model", "data", "weights", "config", "prepare", "limit")
+    for line in _next(context, str(out), known, keep_samples):
+        typer.echo(f"  {line}")
 
 
-def _summary(tree: Any, out: Path) -> str:
-    import ifa
-
-    lines = []
-    for name in tree.attrs["layers"]:
-        dataset = tree[name].to_dataset()
-        scale = ifa.scale_from(dataset) if {0.5, 0.9} <= set(dataset["quantile"].values) else None
-        accepted = dataset["count"].values
-        counts = f"{dataset.sizes['channel']} channels, {dataset.sizes['target']} targets"
-        left_out = int(dataset["nonfinite"].sum())
-        lines += [
-            f"layer {name}: {counts}, {int(accepted.sum())} accepted samples, {left_out} nonfinite",
-            f"  strongest channels: {_strongest(dataset)}",
-        ]
-        for variable in ("zero_gradient", "cancelled"):
-            if number := int(dataset[variable].sum()):
-                lines.append(f"  {variable}: {number} {dataset[variable].attrs['long_name']}")
-        if scale is not None:
-            limits = f"{float(scale.low):.4g} … {float(scale.high):.4g}"
-            lines.append(f"  common scale (median minimum … 90th percentile maximum): {limits}")
-    return "\n".join([*lines, f"run: {out}"])
+def _targets(targets: str) -> Any:
+    if targets in ("predicted", "label"):
+        return targets
+    try:
+        return [int(target) for target in targets.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{_WHERE}: expected --targets to be predicted, label, or output indices such "
+            f"as 0,2,5, got {targets!r}."
+        ) from None
 
 
-def _strongest(dataset: Any, count: int = 5) -> str:
-    overall = dataset["importance_overall"].mean(
-        [d for d in dataset["importance_overall"].dims if d != "channel"]
-    )
-    order = abs(overall).argsort().values[::-1][:count]
-    return ", ".join(f"{channel} ({float(overall[channel]):+.3g})" for channel in order)
+def _is_column(groups: str) -> bool:
+    """Tell whether groups are named as a column alone, not as a file or a file's column."""
+    return not (Path(groups).is_file() or is_table(groups.rpartition(":")[0]))
+
+
+def _names(data: Any, given: str | None) -> Sequence[str] | None:
+    from ifa.data.lists import listed_names
+    from ifa.data.samples import known
+
+    if given is not None:
+        return listed_names(_WHERE, given)
+    names = known(data).names
+    if names is not None:
+        note(f"target names are the data's: {', '.join(names)}")
+    return names
+
+
+def _groups(data: Any, given: str | None) -> Any:
+    from ifa.data.lists import listed_column
+    from ifa.data.samples import known
+
+    facts = known(data)
+    if given is not None:
+        return listed_column(_WHERE, given, facts.ids, len(data))
+    if facts.groups is not None:
+        note(f"groups are the data's: {', '.join(sorted(set(map(str, facts.groups))))}")
+    return facts.groups
+
+
+def _next(context: typer.Context, run: str, known: list[str], keep: str) -> list[str]:
+    """Name the commands that may follow, as they are to be typed."""
+    there = context.parent.command.commands if context.parent else {}  # pyright: ignore
+    rest = " ".join([shlex.quote(run), *known])
+    lines = [f"ifa {name} {rest}" for name in ("maps", "evaluate") if name in there]
+    if keep == "full":
+        return [*lines, f"ifa diagnose {shlex.quote(run)}"]
+    return [*lines, "ifa diagnose needs a run with --keep-samples full, to another --out"]

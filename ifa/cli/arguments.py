@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,11 @@ Prepare = Annotated[
     ),
 ]
 
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", help="So many samples of the data, evenly spaced; all if left out"),
+]
+
 
 def network_of(model: str, weights: Path | None, config: list[str] | None) -> Any:
     """Name a network; what `config` gives is JSON, or text where it is none."""
@@ -66,17 +72,44 @@ def _look_here() -> None:
         sys.path.append(os.getcwd())
 
 
-def data_of(where: str, reference: str, network: Any, prepare: str | None) -> Any:
-    """Take pictures of a folder or a table, or a data set that a callable returns."""
-    from ifa.data import Samples, folder, table
+def data_of(
+    where: str,
+    reference: str,
+    network: Any,
+    prepare: str | None,
+    limit: int | None = None,
+    column: str | None = None,
+) -> Any:
+    """Take pictures of a folder or a table, or a data set that a callable returns.
+
+    `column` is that of groups, of a table.
+    """
+    from ifa.data import folder, table
+    from ifa.store.items import data_set, spaced
     from ifa.store.sources import called
 
     ready = network.preparation(prepare) if prepare else None
     if Path(reference).is_dir():
-        return folder(reference, prepare=ready)
-    if Path(reference).suffix in (".csv", ".tsv"):
-        return table(reference, prepare=ready)
-    data = called(reference, where)
+        data = folder(reference, prepare=ready)
+    elif is_table(reference):
+        data = table(reference, groups=column, prepare=ready)
+    else:
+        data = _prepared(where, called(reference, where), ready)
+    if limit is None:
+        return data
+    chosen = spaced(where, "--limit", data_set(where, data), limit)
+    note(f"{len(chosen)} of {len(data)} samples, evenly spaced")
+    return chosen
+
+
+def is_table(reference: str) -> bool:
+    """Tell whether data are a table's."""
+    return Path(reference).suffix in (".csv", ".tsv")
+
+
+def _prepared(where: str, data: Any, ready: Any) -> Any:
+    from ifa.data import Samples
+
     if ready is None:
         return data
     if not isinstance(data, Samples):
@@ -85,6 +118,25 @@ def data_of(where: str, reference: str, network: Any, prepare: str | None) -> An
             f"pictures it can be given, got {type(data).__name__}. Prepare them in the data set."
         )
     return replace(data, prepare=ready)
+
+
+def note(text: str) -> None:
+    """Say on standard error what was done unasked."""
+    typer.echo(f"Note: {text}", err=True)
+
+
+def typed(context: typer.Context, *names: str) -> list[str]:
+    """Give again what was typed of these, for the next command; the rest is found as it was."""
+    words: list[str] = []
+    for name in names:
+        value = context.params.get(name)
+        source = context.get_parameter_source(name)
+        if value is None or source is None or source.name != "COMMANDLINE":
+            continue
+        option = [] if name in ("model", "data") else [f"--{name.replace('_', '-')}"]
+        for one in value if isinstance(value, list) else [value]:
+            words += [*option, shlex.quote(str(one))]
+    return words
 
 
 def text_of(path: Path | None) -> str | None:

@@ -8,6 +8,7 @@ import typer
 from ifa.cli.arguments import (
     Config,
     Data,
+    Limit,
     Model,
     Prepare,
     Weights,
@@ -23,6 +24,7 @@ def evaluate(
     weights: Weights = None,
     config: Config = None,
     prepare: Prepare = None,
+    limit: Limit = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Directory of the table; RUN-evaluation if left out"),
@@ -65,7 +67,7 @@ def evaluate(
     found = table_of_run(
         run,
         network,
-        data_of("ifa evaluate", data, network, prepare),
+        data_of("ifa evaluate", data, network, prepare, limit),
         out=out,
         layer=layer,
         methods=methods.split(",") if methods else None,

@@ -4,12 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import xarray as xr
 from torch import nn
-from torch.utils.data import Subset
 
-from ifa.checks import check_count
 from ifa.contest.driver import table
 from ifa.contest.methods import cam_methods, usable, weighting
 from ifa.contest.metrics import default_metrics
@@ -17,7 +14,7 @@ from ifa.network.identity import model_token, network_difference
 from ifa.network.inputs import moved
 from ifa.network.replicas import device_of
 from ifa.progress import Progress
-from ifa.store.items import collate, data_set
+from ifa.store.items import collate, data_set, spaced
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.specs import data_token, first_difference
@@ -65,7 +62,7 @@ def table_of_run(
     home = out or run.with_name(f"{run.name}-evaluation")
     found = table(
         model,
-        data if samples is None else _spaced(data, samples),
+        data if samples is None else spaced(_WHERE, "--samples", data, samples),
         cam_methods(layer, weightings=weightings, rectify=rectify),
         _chosen(known, metrics),
         targets=targets,
@@ -111,9 +108,3 @@ def layer_of(where: str, layers: Sequence[str], asked: str | None) -> str:
             f"{where}: expected --layer to be one of the run's, {', '.join(layers)}, got {asked!r}."
         )
     return asked or layers[0]
-
-
-def _spaced(data: Any, samples: int) -> Any:
-    check_count(_WHERE, "--samples", samples)
-    places = np.linspace(0, len(data) - 1, min(samples, len(data))).round().astype(int)
-    return Subset(data, places.tolist())

@@ -4,9 +4,10 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from torch.utils.data import Subset
 
 from ifa.data.decoding import named, prepared
 from ifa.data.labels import index_of
@@ -125,6 +126,32 @@ class Samples:
         return _counted(
             of if self.names is None else [self.names[label] for label in of], self.names
         )
+
+
+class Known(NamedTuple):
+    """What is known of data without reading a sample; None where it is not."""
+
+    names: tuple[str, ...] | None = None
+    ids: tuple[str, ...] | None = None
+    groups: np.ndarray | None = None
+
+
+def known(data: Any) -> Known:
+    """Say what is known of a data set of `ifa.data`, or a `torch.utils.data.Subset` of one.
+
+    Of other data nothing is known.
+
+    Examples
+    --------
+    >>> import ifa, numpy as np
+    >>> known(ifa.data.arrays(np.zeros((2, 1, 4, 4), np.float32), ["cat", "dog"])).names
+    ('cat', 'dog')
+    """
+    if isinstance(data, Subset):
+        whole, places = known(data.dataset), list(data.indices)
+        ids = None if whole.ids is None else tuple(whole.ids[place] for place in places)
+        return Known(whole.names, ids, None if whole.groups is None else whole.groups[places])
+    return Known(data.names, data.ids, data.groups) if isinstance(data, Samples) else Known()
 
 
 def _plain(label: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ifa import select
 from ifa.diagnose.rows import statistics_of
 from ifa.evaluate import correlation_interval
+from ifa.evaluate.coefficients import share_interval
 from ifa.evaluate.feature_curves import Channels
 from ifa.network.inputs import split, take
 from ifa.progress import Progress, reporting
@@ -242,12 +243,8 @@ _PERFORMANCE: dict[str, Callable[..., float]] = {"accuracy": _accuracy, "auroc":
 
 
 def _interval(metric: str, outputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
     if metric == "accuracy":
-        right = int((outputs.argmax(1) == labels).sum())
-        interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
-        return float(interval.low), float(interval.high)
+        return share_interval(int((outputs.argmax(1) == labels).sum()), len(labels))
     if metric == "r":
         return correlation_interval(_r(outputs, labels=labels), len(labels))
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Correlation over the last axis, and ranks in which ties share the mean of their places."""
+"""Correlation over the last axis, ranks in which ties share their places, shares' intervals."""
 
 import torch
 from torch import Tensor
@@ -21,3 +21,11 @@ def ranks(values: Tensor) -> Tensor:
     up_to = torch.searchsorted(ordered, values, right=True)
     unknown = values.isnan().any(-1, keepdim=True)
     return torch.where(unknown, torch.nan, (below + up_to + 1).double() / 2)
+
+
+def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share, such as an accuracy: `count` of `of`."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, of).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)

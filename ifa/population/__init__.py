@@ -4,6 +4,7 @@ from ifa.population.analysis import analyze as analyze
 from ifa.population.mapping import maps as maps
 from ifa.population.merging import compare as compare
 from ifa.population.merging import merge as merge
+from ifa.population.summaries import summary as summary
 from ifa.population.uncertainty import Interval as Interval
 from ifa.population.uncertainty import bootstrap as bootstrap
 from ifa.population.uncertainty import stability as stability
@@ -18,4 +19,5 @@ __all__ = [
     "merge",
     "stability",
     "standard_error",
+    "summary",
 ]

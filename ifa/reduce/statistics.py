@@ -1,4 +1,4 @@
-"""Reading labelled statistics: one layer of a tree, and what sets a target apart."""
+"""Reading labelled statistics: one layer of a tree, all of its groups, what sets a target apart."""
 
 from typing import Any
 
@@ -20,6 +20,21 @@ def one_layer(statistics: Statistics, where: str) -> Any:
         f"{where}: expected one layer's dataset, or a tree with one layer, got {came}. "
         "Take a layer: statistics['layer4']."
     )
+
+
+def tells_apart(dataset: Any) -> bool:
+    """Tell whether there is something that a target could differ from."""
+    return dataset.sizes["target"] > 1 or "target" in dataset["importance_overall"].dims
+
+
+def over_groups(values: Any, count: Any) -> Any:
+    """Return the mean of values (group, target, channel) over groups, each by its `count`."""
+    if "group" not in values.dims:
+        return values
+    heavy = count.where(values.notnull(), 0)
+    total = heavy.sum("group")
+    mean = (values.fillna(0) * heavy).sum("group") / total.where(total > 0)
+    return mean.rename(values.name).assign_attrs(values.attrs)
 
 
 def difference(statistics: Statistics) -> Any:
@@ -63,7 +78,7 @@ def difference(statistics: Statistics) -> Any:
     """
     dataset = one_layer(statistics, "ifa.difference")
     importance, overall = dataset["importance"], dataset["importance_overall"]
-    if importance.sizes["target"] == 1 and "target" not in overall.dims:
+    if not tells_apart(dataset):
         raise ValueError(
             "ifa.difference: expected targets that can be told apart, got the only output of a "
             "network, whose importance is that over all samples: the difference is zero by "

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
-from ifa.checks import text_of
+from ifa.checks import check_count, text_of
 from ifa.network.inputs import Shapes, described, leaves_of, shapes_of, tensors_of
 from ifa.network.inputs import joined as tree_joined
 from ifa.network.outputs import map_tensors
@@ -62,6 +62,13 @@ def data_set(where: str, data: Any) -> Any:
     if samples == 0:
         raise ValueError(f"{where}: expected at least one sample, got an empty data set.")
     return data
+
+
+def spaced(where: str, name: str, data: Any, count: int) -> Subset[Any]:
+    """Take so many samples, evenly spaced; all where there are fewer. `name` is the option's."""
+    check_count(where, name, count)
+    places = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
+    return Subset(data, places.tolist())
 
 
 def collate(

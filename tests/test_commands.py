@@ -1,0 +1,169 @@
+"""The commands after `ifa analyze`: what they print, read and refuse; every one end to end."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import ifa
+from ifa.cli import main
+
+MODULE = """
+import numpy, torch
+import ifa
+
+
+def network(outputs=3):
+    return torch.nn.Sequential(
+        torch.nn.Conv1d(2, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(28, outputs)
+    )
+
+
+def values():
+    return torch.randn(40, 2, 9, generator=torch.Generator().manual_seed(0))
+
+
+def data():
+    return [(one, index % 3) for index, one in enumerate(values())]
+
+
+def signals():
+    kinds = ["rest", "task", "sleep"]
+    names = [f"s{index}" for index in range(40)]
+    return ifa.data.signals(values(), [kinds[i % 3] for i in range(40)], ids=names)
+
+
+def ages():
+    return [(one, [float(one.mean()), 0.0]) for one in values()]
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A directory with a network, its weights, and data, in which one works."""
+    import torch
+    from safetensors.torch import save_file
+
+    (tmp_path / "ours.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "ours", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    import ours
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file(ours.network().state_dict(), tmp_path / "w.safetensors")
+        save_file(ours.network(2).state_dict(), tmp_path / "w2.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command: its exit code, and what it wrote."""
+
+    def do(*words):
+        code = main([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return do
+
+
+NET = ("ours:network", "--weights", "w.safetensors", "--layer", "1", "--quiet", "--out", "run")
+
+
+def test_what_follows_an_analysis(home, run):
+    code, out, err = run("analyze", "ours:network", "ours:signals", *NET[1:])
+    assert code == 0
+    assert err == "Note: target names are the data's: rest, sleep, task\n"
+    for said in ("40 samples, classification", "accuracy: ", "95 % interval", "  rest ", "logit"):
+        assert said in out
+    samples = ifa.open("run")["samples"].to_dataset()
+    right = int((samples["label"] == samples["prediction"]).sum())
+    assert f"accuracy: {right / 40:.3f} (95 % interval" in out
+    known = "run ours:network ours:signals --weights w.safetensors"
+    assert f"\n  ifa evaluate {known}\n" in out
+    assert "ifa diagnose needs a run with --keep-samples full" in out
+    assert (home / "run.png").read_bytes()[:4] == b"\x89PNG"
+    ifa.verify("run")
+
+
+def test_all_that_an_analysis_takes(home, run):
+    (home / "names.txt").write_text("one\ntwo\nthree\n")
+    rows = "".join(f"s{index},{'ab'[index % 2]}\n" for index in range(45))
+    (home / "sites.csv").write_text("id,site\n" + rows)
+    options = ("--target-names", "names.txt", "--groups", "sites.csv:site", "--limit", "14")
+    options += ("--reductions", "histogram,top_samples", "--workers", "0", "--data-version", "7")
+    options += ("--versions", "any", "--keep-samples", "full")
+    code, out, err = run("analyze", "ours:network", "ours:signals", *NET[1:], *options)
+    assert code == 0
+    assert "Note: 14 of 40 samples, evenly spaced" in err
+    tree = ifa.open("run")
+    assert tree["1"]["target_name"].values.tolist() == ["one", "two", "three"]
+    assert tree["samples"]["id"].values[[0, 1, -1]].tolist() == ["s0", "s3", "s39"]
+    assert tree["1"]["group"].values.tolist() == ["a", "b"]
+    assert {"importance_histogram", "top_sample"} <= set(tree["1"].data_vars)
+    assert "--limit 14" in out
+    assert "\n  ifa diagnose run\n" in out
+
+
+def test_regression_and_no_samples(home, run):
+    words = ("analyze", "ours:network", "ours:ages", "--config", "outputs=2", "--layer", "1")
+    words += ("--weights", "w2.safetensors", "--task", "regression", "--quiet")
+    code, out, _ = run(*words, "--out", "run")
+    assert code == 0
+    assert "output 0: r = " in out
+    code, out, _ = run(*words, "--out", "other", "--keep-samples", "none")
+    assert code == 0
+    assert "not known, no sample was kept (keep_samples='none'); 'summary' keeps it" in out
+
+
+BAD = {
+    "too few names": (["--target-names", "a,b"], "a target name for each of 3 outputs, got 2"),
+    "names twice": (["--target-names", "a,b,a"], "each class once in names"),
+    "no file of names": (["--target-names", "none.txt"], "got none.txt, which is no file"),
+    "groups that are nowhere": (["--groups", "site"], "a line for each sample, or TABLE.csv:COL"),
+    "too few groups": (["--groups", "two.txt"], "a line for each of 40 samples, got 2"),
+    "no such column": (["--groups", "sites.csv:age"], "columns 'age' and 'id' (or 'path')"),
+    "a sample without group": (["--groups", "sites.csv:site"], "none of 38, such as 's2'"),
+    "an unknown reduction": (["--reductions", "median"], "median"),
+    "no sample": (["--limit", "0"], "--limit"),
+    "other versions": (["--versions", "some"], "versions"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_an_analysis_refuses(name, home, run):
+    (home / "two.txt").write_text("a\nb\n")
+    (home / "sites.csv").write_text("id,site\ns0,a\ns1,b\n")
+    options, text = BAD[name]
+    code, out, err = run("analyze", "ours:network", "ours:signals", *NET[1:], *options)
+    assert code == 1
+    assert text in err
+    assert out == ""
+    assert not (home / "run").exists()
+
+
+def test_groups_of_data_that_do_not_know_their_ids(home, run):
+    (home / "sites.csv").write_text("id,site\ns0,a\ns1,b\n")
+    words = ("analyze", "ours:network", "ours:data", *NET[1:])
+    code, _, err = run(*words, "--groups", "sites.csv:site")
+    assert code == 1
+    assert "data that know their ids without being read" in err
+    (home / "lines.txt").write_text("".join(f"{'ab'[i % 2]}\n" for i in range(40)))
+    code, _, _ = run(*words, "--groups", "lines.txt")
+    assert code == 0
+    assert ifa.open("run")["1"]["group"].values.tolist() == ["a", "b"]
+
+
+def test_a_column_of_the_table_that_is_the_data(home, run):
+    for index in range(6):
+        np.save(home / f"{index}.npy", np.random.default_rng(index).normal(size=(2, 9)))
+    rows = "".join(f"{index}.npy,{'xyz'[index % 3]},{'ab'[index % 2]}\n" for index in range(6))
+    (home / "table.csv").write_text("path,label,site\n" + rows)
+    code, _, err = run("analyze", "ours:network", "table.csv", *NET[1:], "--groups", "site")
+    assert code == 0
+    assert "groups are the data's: a, b" in err
+    assert ifa.open("run")["1"]["group"].values.tolist() == ["a", "b"]
+    assert ifa.open("run")["1"]["target_name"].values.tolist() == ["x", "y", "z"]
