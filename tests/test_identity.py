@@ -1,5 +1,6 @@
 """Who a network or a function is: other ones are told apart by name, harmless changes are not."""
 
+import contextlib
 import copy
 import functools
 import importlib
@@ -709,3 +710,48 @@ def test_script_modules_are_refused_by_name(compiled):
     ):
         with pytest.raises(TypeError, match=r"one compiled by torch\.jit.*Give the module that"):
             call()
+
+
+def in_a_closure(net):
+    forward, calls = net.forward, []
+
+    def timed(values):
+        calls.append(1)
+        return timed.inner(values) if calls is None else forward(values)
+
+    net.forward = timed
+
+
+def of_functools(net):
+    inner = net.forward
+
+    @functools.wraps(inner)
+    def timed(*args, **kwargs):
+        return inner(*args, **kwargs)
+
+    net.forward = timed
+
+
+def of_a_script(net):
+    code = "forward = net.forward\ndef timed(values):\n    return forward(values)\n"
+    there = {"net": net}
+    exec(code, there)  # its globals are those of a script
+    net.forward = there["timed"]
+
+
+@pytest.mark.parametrize("wrap", [in_a_closure, of_functools, of_a_script])
+def test_a_forward_around_the_forward_of_a_network_is_harmless(wrap, tmp_path):
+    """A copy of the network called the layers of the network itself, where no hook saw them."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv1d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)).eval()
+    data = [(torch.randn(1, 6), index % 2) for index in range(6)]
+    options = {"layer": "0", "store": tmp_path / "run", "progress": False}
+    before = ifa.analyze(net, data, **options)
+    wrap(net)
+    noted = pytest.warns(ifa.RunNote, match="it computes the same")
+    with contextlib.nullcontext() if wrap is of_functools else noted:
+        again = ifa.analyze(net, data, **options)
+    assert again["0"].to_dataset().identical(before["0"].to_dataset())
+    maps = ifa.explain(net, data[0][0][None], layer="0")
+    del net.forward
+    torch.testing.assert_close(maps, ifa.explain(net, data[0][0][None], layer="0"))

@@ -199,7 +199,7 @@ def _settings(
             and (place, name) not in seen.written
             and (name in reader.reached if name[0] == "_" or type(value) is str else True)
         }
-        if _of_torch(*_kind(module, path, seen)):
+        if _of_torch(type(module), None):
             children = list(module._modules)
             settings[path] = short([type(module).__qualname__, children, counted])
         else:

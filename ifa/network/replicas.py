@@ -9,6 +9,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -285,12 +286,43 @@ def _alias(model: nn.Module, private: bool, where: str) -> nn.Module:
         memo[id(module._backward_hooks)] = OrderedDict()
         memo[id(module._backward_pre_hooks)] = OrderedDict()
     try:
-        return copy.deepcopy(model, memo)
+        alias = copy.deepcopy(model, memo)
     except Exception as error:
         raise TypeError(
             f"{where}: expected a model that copy.deepcopy can copy, got {type(model).__name__}, "
             f"where it fails: {error} Remove the attribute or hook that cannot be copied."
         ) from error
+    for module in alias.modules():
+        own = vars(module).get("forward")
+        if isinstance(own, FunctionType):  # a copy shares it, and with it the modules it calls
+            vars(module)["forward"] = _rebound(own, memo)
+    return alias
+
+
+def _rebound(value: Any, memo: dict[int, Any]) -> Any:
+    """Take a function, with what it has bound or finds in its script, to the copies of modules."""
+    if isinstance(value, nn.Module):
+        return memo.get(id(value), value)
+    if isinstance(value, MethodType):
+        return MethodType(value.__func__, _rebound(value.__self__, memo))
+    if not isinstance(value, FunctionType) or id(value) in memo:
+        return memo.get(id(value), value)
+    named = {name: value.__globals__.get(name) for name in value.__code__.co_names}
+    others = {
+        name: _rebound(found, memo)
+        for name, found in named.items()
+        if isinstance(getattr(found, "__self__", found), nn.Module)
+    }
+    found = {**value.__globals__, **others} if others else value.__globals__
+    held = value.__closure__ or ()
+    cells = tuple(CellType() for _ in held)
+    made = FunctionType(value.__code__, found, value.__name__, value.__defaults__, cells)
+    memo[id(value)] = made  # before what it holds, which may be itself
+    for cell, other in zip(cells, held, strict=True):
+        cell.cell_contents = _rebound(other.cell_contents, memo)
+    made.__kwdefaults__ = value.__kwdefaults__
+    vars(made).update(vars(value))
+    return made
 
 
 def _identities(modules: Sequence[nn.Module]) -> list[Any]:

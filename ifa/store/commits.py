@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +42,23 @@ def found(root: Path, names: list[str]) -> Files:
 NOT_COMMITTED = " was not committed"
 
 
-def differences(root: Path, files: Files, *, whole: bool) -> list[str]:
-    """Say how what is in a run's directory differs from what was committed."""
+def differences(root: Path, files: Files, digested: Callable[[str], bool]) -> list[str]:
+    """Say how what is in a run's directory differs from what was committed; see `changes`."""
     there = entries(root)
     folders = {parent.as_posix() for name in files for parent in Path(name).parents}
-    return changes(root, files, there, whole=whole) + [
+    return changes(root, files, there, digested) + [
         f"{name}{'' if isinstance(kind, int) else f', {kind},'}{NOT_COMMITTED}"
         for name, kind in there.items()
         if not (name in files or name == "COMMIT.json" or (name in folders and kind == "a folder"))
     ]
 
 
-def changes(root: Path, files: Files, there: Mapping[str, int | str], *, whole: bool) -> list[str]:
+def changes(
+    root: Path,
+    files: Files,
+    there: Mapping[str, int | str],
+    digested: Callable[[str], bool] = bool,
+) -> list[str]:
     """Say which files are not as they are listed: by name and size, and by digest.
 
     Parameters
@@ -64,8 +69,8 @@ def changes(root: Path, files: Files, there: Mapping[str, int | str], *, whole: 
         What is expected.
     there
         The entries of that directory.
-    whole
-        Compare what all of them hold; else only of metadata, which is fast.
+    digested
+        Of which files, by name, to compare what they hold; by default of all.
     """
     problems = []
     for name, (size, digest) in files.items():
@@ -76,6 +81,6 @@ def changes(root: Path, files: Files, there: Mapping[str, int | str], *, whole: 
             problems.append(f"{name} is {is_now}")
         elif is_now != size:
             problems.append(f"{name} was changed: it has {is_now} bytes, not {size}")
-        elif (whole or name.endswith(".json")) and sha256(root / name) != digest:
+        elif digested(name) and sha256(root / name) != digest:
             problems.append(f"{name} was changed")
     return problems

@@ -147,7 +147,7 @@ def sweep(directory: Path) -> None:
         path = directory / name
         if is_temporary(path) and found == "a folder":
             shutil.rmtree(path, ignore_errors=True)
-        elif is_temporary(path) or path.suffix == ".partial":
+        elif is_temporary(path) or (path.suffix == ".partial" and isinstance(found, int)):
             path.unlink(missing_ok=True)
 
 

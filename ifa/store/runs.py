@@ -203,7 +203,7 @@ class Run:
             else:
                 problems += [
                     f"samples.zarr/{problem}, for which {name} vouches"
-                    for problem in changes(self.samples, marker.files, there, whole=True)
+                    for problem in changes(self.samples, marker.files, there)
                 ]
         self._refuse(problems)
         return markers
@@ -300,8 +300,8 @@ class Run:
 def open(run: str | os.PathLike[str]) -> xr.DataTree:
     """Open a finished run.
 
-    All files are compared with those that were committed by name and size, and what they say of
-    themselves (metadata and the spec) by content; `verify` compares everything.
+    All files are compared with those that were committed by name and size, and those that are read
+    now, which are all but the samples, by content; `verify` compares everything.
 
     Parameters
     ----------
@@ -335,7 +335,7 @@ def opened(run: Run) -> xr.DataTree:
     # what is in a store by another name may be read; what is beside the stores is not
     inside = [
         problem
-        for problem in differences(run.path, files, whole=False)
+        for problem in differences(run.path, files, _is_loaded)
         if problem.endswith(NOT_COMMITTED) <= (".zarr/" in problem and "/." not in problem)
     ]
     run.refuse_damaged(inside)
@@ -349,6 +349,11 @@ def opened(run: Run) -> xr.DataTree:
         if below:
             run.refuse_damaged([prefix + problem for problem in impossible(store, below)])
     return run.tree()
+
+
+def _is_loaded(name: str) -> bool:
+    """Whether opening a run reads a file: statistics, metadata and coordinates, but no samples."""
+    return name.startswith("statistics.zarr/") or name.endswith(".json") or "/target" in name
 
 
 def verify(run: str | os.PathLike[str]) -> None:
@@ -370,4 +375,4 @@ def verify(run: str | os.PathLike[str]) -> None:
 
 def verified(run: Run) -> None:
     """Raise unless all of a finished run is as it was committed."""
-    run.refuse_damaged(differences(run.path, run.listed(), whole=True))
+    run.refuse_damaged(differences(run.path, run.listed(), bool))

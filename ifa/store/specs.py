@@ -118,5 +118,5 @@ def data_token(
         return {"samples": len(data), "version": version}
     digest = hashlib.sha256()
     for item in items or Spaced(where, data):
-        digest.update(item.digests)
+        digest.update(item.digests.tobytes())
     return {"samples": len(data), "fingerprint": digest.hexdigest()}
