@@ -44,6 +44,15 @@ def test_a_signal_is_a_line_over_its_map(axes):
     assert axes.images[0].get_extent()[:2] == [0, 8]
 
 
+def test_signals_of_several_channels_have_a_line_each(axes):
+    signals = torch.rand(6, 100)
+    ifa.plot.overlay(signals, torch.rand(25), axes=axes)
+    assert len(axes.lines) == 6
+    drawn = np.stack([line.get_ydata() for line in axes.lines])
+    assert (np.diff(drawn.mean(1)) < 0).all()  # the first is on top
+    np.testing.assert_allclose(np.ptp(drawn, axis=1), np.ptp(signals.numpy(), axis=1), rtol=1e-5)
+
+
 def test_overlay_refuses_what_does_not_fit(axes):
     with pytest.raises(ValueError, match="as many axes of space"):
         ifa.plot.overlay(torch.rand(2, 6, 4, 3), torch.rand(6, 4, 3), axes=axes)

@@ -6,9 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
+from PIL import Image
 from torch.utils.data import Subset
 
 import ifa
+from ifa.plot import write_overlays
 from ifa.store.exports import file_names
 from ifa.store.nifti import write_nifti
 from ifa.testing import models
@@ -207,3 +210,141 @@ def test_the_folder_says_which_file_is_whose(tmp_path):
     assert said["what"] == "ifa: maps as NIfTI"
     assert said["files"][3] == ["case_3.target-0.nii.gz"]
     assert said["ids"][3] == data.ids[3]
+
+
+# Pictures
+
+
+def population(space, count=7):
+    model = models.pooled_linear(space)
+    inputs = models.inputs(model, count)
+    return model, [(one, n % 3, f"k/{n}.png") for n, one in enumerate(inputs)]
+
+
+def drawn(path):
+    picture = Image.open(path)
+    pixels = np.asarray(picture.convert("RGB"))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20  # something is drawn
+    return picture
+
+
+@pytest.mark.parametrize("space", [1, 2, 3])
+def test_a_picture_of_each_sample(tmp_path, space):
+    model, data = population(space, 3)
+    tree = ifa.maps(model, data, layer="conv2", **QUIET)
+    files = write_overlays(tree, data, tmp_path / "png", dpi=50, **QUIET)
+    assert [file.name for file in files] == ["0.png", "1.png", "2.png"]
+    for file in files:
+        drawn(file)
+    (vector, *_) = write_overlays(
+        tree, data, tmp_path / "svg", form="svg", names=["a", "b", "c", "d"], **QUIET
+    )
+    assert vector.suffix == ".svg"
+    assert b"<svg" in vector.read_bytes()
+
+
+def test_what_is_said_of_a_sample_and_its_scale(monkeypatch, tmp_path):
+    import ifa.plot.sheets as sheets
+
+    model, data = population(2, 4)
+    data = [(one, int(model(one[None]).argmax()), name) for one, _, name in data]
+    statistics = ifa.analyze(model, data, layer=["conv1", "conv2"], **QUIET)
+    tree = ifa.maps(model, data, layer=["conv1", "conv2"], scale=statistics, **QUIET)
+    figures = []
+    card = sheets._card
+    monkeypatch.setattr(sheets, "_card", lambda *a: figures.append(card(*a)) or figures[-1])
+    names = ["no $x$", "a_b", "c", "d"]
+    write_overlays(tree, data, tmp_path / "o", names=names, dpi=50, **QUIET)
+    assert len(figures) == 4
+    for index, figure in enumerate(figures):
+        said = "\n".join(text.get_text() for text in figure.findobj(Text))
+        name, score = names[data[index][1]], float(tree["score"][index])
+        assert f"predicted: {name} ({score:.3g} logit)" in said
+        assert f"expected: {name}" in said
+        assert data[index][2] in said
+        for layer in ("conv1", "conv2"):
+            low, high = ifa.scale_from(statistics[layer])
+            assert f"0 = {low:.3g}, 1 = {high:.3g} logit" in said.replace("\n", "")
+        for column, layer in ((1, "conv1"), (2, "conv2")):
+            below = figure.axes[3 + column]
+            assert below.images[-1].get_clim() == (0.0, 1.0)
+            assert below.images[-1].get_alpha() == 1.0  # in the colours of the bar
+            assert np.array_equal(below.images[-1].get_array(), tree[layer]["map"][index])
+
+
+def test_maps_without_a_scale_have_the_limits_of_their_population():
+    from ifa.plot.sheets import _colours
+
+    model, data = population(2, 9)
+    for rectify in (True, False):
+        tree = ifa.maps(model, data, layer="conv2", rectify=rectify, shard=2, **QUIET)
+        found = _colours(tree, "conv2")
+        assert found.high == pytest.approx(float(abs(tree["conv2"]["map"]).max()))
+        assert found.signed is not rectify
+        assert found.label == "map (logit)"
+
+
+def test_targets_blocks_and_methods_are_drawn_side_by_side(tmp_path):
+    model, data = population(2, 4)
+    make = partial(ifa.maps, model, data, layer="conv2", targets=(0, 2), rectify=False, **QUIET)
+    trees = {
+        "fullcam": make(blocks=1),
+        "gradcam": make(weight=ifa.weight.gradcam),
+    }
+    (one, *_) = write_overlays(trees, data, tmp_path / "cards", dpi=40, **QUIET)
+    across, _ = drawn(one).size
+    (alone, *_) = write_overlays(trees["gradcam"], data, tmp_path / "alone", dpi=40, **QUIET)
+    assert across > 1.5 * drawn(alone).size[0]
+    sheets = write_overlays(trees, data, tmp_path / "sheets", montage=3, dpi=40, **QUIET)
+    assert [sheet.name for sheet in sheets] == ["montage-00.png", "montage-01.png"]
+    for sheet in sheets:
+        drawn(sheet)
+
+
+def test_signals_of_several_channels_normalized_rgb_and_six_channels_are_drawn(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    for number, shape in enumerate([(6, 20), (3, 8, 8), (6, 8, 8), (2, 4, 5, 6)]):
+        inputs = torch.randn(2, *shape, generator=generator) * 3
+        convolution = {1: torch.nn.Conv1d, 2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[len(shape) - 1]
+        model = torch.nn.Sequential(convolution(shape[0], 3, 3), torch.nn.Flatten()).eval()
+        data = [(one, 0) for one in inputs]
+        tree = ifa.maps(model, data, layer="0", **QUIET)
+        for file in write_overlays(tree, data, tmp_path / str(number), dpi=40, **QUIET):
+            drawn(file)
+
+
+def test_drawing_goes_on_where_it_was_with_the_same_bits(tmp_path):
+    model, data = population(2)
+    tree = ifa.maps(model, data, layer="conv2", shard=2, **QUIET)
+    for form in ("png", "svg"):
+        write = partial(write_overlays, tree, data, form=form, dpi=40)
+        whole = write(tmp_path / f"whole-{form}", **QUIET)
+
+        class Killed(Exception):
+            pass
+
+        def killed(done, total):
+            if done > 2:
+                raise Killed
+
+        with pytest.raises(Killed):
+            write(tmp_path / form, progress=killed)
+        kept = len(list((tmp_path / form).glob(f"*.{form}")))
+        assert 0 < kept < 7
+        files = write(tmp_path / form, **QUIET)
+        assert [file.read_bytes() for file in files] == [file.read_bytes() for file in whole]
+    with pytest.raises(ValueError, match="begun with these very maps and options, got files of"):
+        write_overlays(tree, data, tmp_path / "png", dpi=41, **QUIET)
+    others = [(one + 1, label, name + "!") for one, label, name in data]
+    with pytest.raises(ValueError, match=r"sample 0 to be 'k/0.png', of which the map is"):
+        write_overlays(tree, others, tmp_path / "others", **QUIET)
+
+
+def test_regression_is_written_in_numbers(tmp_path):
+    inputs = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 3, 3), torch.nn.Flatten(), torch.nn.Linear(48, 1)
+    ).eval()
+    data = [(one, 0.5 * n) for n, one in enumerate(inputs)]
+    tree = ifa.maps(model, data, layer="0", task="regression", **QUIET)
+    drawn(write_overlays(tree, data, tmp_path / "o", dpi=40, **QUIET)[0])

@@ -19,6 +19,7 @@ from ifa.plot.overlays import save_overlays as save_overlays
 from ifa.plot.populations import extremes as extremes
 from ifa.plot.populations import importance as importance
 from ifa.plot.randomizations import randomization as randomization
+from ifa.plot.sheets import write_overlays as write_overlays
 from ifa.plot.summaries import summary as summary
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "save_overlays",
     "shift",
     "summary",
+    "write_overlays",
 ]

@@ -24,9 +24,10 @@ def overlay(
 
     Parameters
     ----------
-    image : (y, x), (1, y, x), (3, y, x), (1, z, y, x), (1, t) or (t,)
+    image : (y, x), (1, y, x), (3, y, x), (1, z, y, x), (channel, t) or (t,)
         Grey or RGB; grey is stretched to its own extremes, RGB must be in [0, 1]. Of a volume the
-        slice is drawn in which the map is largest; a signal is a line over its map.
+        slice is drawn in which the map is largest; a signal is a line over its map, and of several
+        channels each has a line, one above the other.
     values : (\*space)
         A map, of any grid with the same aspect; on the common scale it lies about [0, 1].
     low, high
@@ -64,8 +65,11 @@ def overlay(
 
 
 def _slice(image: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bring an input and its map to what can be drawn: (y, x), (y, x, 3) or (t,)."""
+    """Bring an input and its map to what can be drawn: (y, x), (y, x, 3), (t,) or (t, channel)."""
     space = values.ndim
+    if space == 1 and image.ndim == 2 and len(image) > 1:
+        spread = np.ptp(image, axis=1).max() or 1.0
+        return (image - spread * np.arange(len(image))[:, None]).T, values  # the first on top
     if image.ndim == space + 1 and len(image) in (1, 3):
         image = image[0] if len(image) == 1 or space == 3 else np.moveaxis(image, 0, -1)
     colour = int(image.ndim == 3 and image.shape[-1] == 3 and space == 2)

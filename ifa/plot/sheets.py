@@ -1,0 +1,411 @@
+"""Pictures of the maps of a population: one of each sample, or so many on a sheet, as files."""
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch.utils.data import Subset
+
+from ifa.checks import check_choice, check_count
+from ifa.network.inputs import at, grid_place
+from ifa.plot.overlays import overlay
+from ifa.progress import Progress
+from ifa.store.exports import (
+    Export,
+    check_id,
+    check_ids,
+    file_names,
+    identity_of,
+    maps_of,
+    shard_of,
+)
+from ifa.store.items import collate
+
+_WHERE = "ifa.plot.write_overlays"
+_ACROSS = 8  # samples side by side on a sheet
+
+
+class Colours(NamedTuple):
+    """What colours of a map mean."""
+
+    low: float
+    high: float
+    signed: bool
+    label: str  # of the bar
+
+
+class Panel(NamedTuple):
+    """One of the maps that are drawn of each sample."""
+
+    title: str
+    tree: Any
+    layer: str
+    pick: dict[str, int]  # which target and block
+    colours: Colours
+
+
+class Drawn(NamedTuple):
+    """What is drawn of a sample: an input of one or two axes, its maps alike, and words."""
+
+    image: np.ndarray
+    maps: list[np.ndarray]
+    lines: list[str]  # id, what was predicted, what was expected, …
+
+
+def write_overlays(
+    run: Any,
+    data: Any,
+    folder: str | os.PathLike[str],
+    *,
+    form: Literal["png", "svg"] = "png",
+    montage: int | None = None,
+    names: Sequence[str] | None = None,
+    dpi: int = 150,
+    progress: Progress = True,
+) -> list[Path]:
+    r"""Write a picture of each sample of a population with its maps, on their common scale.
+
+    Above the input with the map laid over it, below the map alone, in the colours of the bar; of
+    several layers, targets, blocks or methods one beside the other. Of a volume one slice is drawn,
+    in which the maps reach highest. The bar says the unit and what the ends of the scale are. Maps
+    without a scale have the limits of all of the population.
+
+    Memory holds the maps of one shard. A call that is killed continues when it is made again: files
+    that are there are kept. ``made_by.json`` in the folder says of which maps they are, and which
+    file is which sample's.
+
+    Parameters
+    ----------
+    run
+        What `ifa.maps` returned, or the folder of its run; or a mapping of names to several of the
+        same samples, such as one for each method.
+    data
+        The data that they are of. Grey inputs, and RGB beyond 0 … 1, are stretched to their own
+        extremes; of other numbers of channels the mean is drawn, of signals every channel.
+    folder
+        Where to write: new, empty, or begun with the same maps.
+    form
+        ``"png"`` or ``"svg"``.
+    montage
+        None for one picture of each sample; otherwise so many samples on a sheet, each with its
+        input and its maps alone.
+    names
+        Of the classes; those of the data if None.
+    dpi
+        Dots per inch of a PNG.
+    progress
+        Whether to draw a bar, or a function of ``(done, total)``.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files: named like the samples, or ``montage-00.png`` and so on.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds anything else, or maps and data are not of one another.
+    """
+    check_choice(_WHERE, "form", form, ("png", "svg"))
+    check_count(_WHERE, "dpi", dpi)
+    several = isinstance(run, Mapping) and not hasattr(run, "attrs")
+    trees = {name: maps_of(_WHERE, one) for name, one in (run if several else {"": run}).items()}
+    for tree in trees.values():
+        check_ids(_WHERE, tree, data)
+    first = next(iter(trees.values()))
+    ids = first["id"].values.tolist()
+    names = _names(data) if names is None else list(names)
+    panels = [panel for name, tree in trees.items() for panel in _panels(name, tree, names)]
+    if montage is None:
+        sheets = [range(index, index + 1) for index in range(len(ids))]
+        stems, portion = file_names(ids), shard_of(first)
+    else:
+        check_count(_WHERE, "montage", montage)
+        starts = range(0, len(ids), montage)
+        sheets = [range(start, min(start + montage, len(ids))) for start in starts]
+        width, portion = max(2, len(str(len(sheets) - 1))), 1
+        stems = [f"montage-{number:0{width}d}" for number in range(len(sheets))]
+    files = [[f"{stem}.{form}"] for stem in stems]
+    made_by = {"what": "ifa: maps as pictures", "form": form, "montage": montage, "dpi": dpi}
+    made_by |= {"maps": {name: identity_of(tree) for name, tree in trees.items()}}
+    made_by |= {"names": names, "ids": ids}
+    make = partial(
+        _pictures, files=files, sheets=sheets, panels=panels, data=data, names=names,
+        draw=_card if montage is None else _sheet, form=form, dpi=dpi,
+    )  # fmt: skip
+    return Export(_WHERE, Path(folder), made_by, files, form).write(make, portion, progress)
+
+
+def _names(data: Any) -> list[str] | None:
+    if isinstance(data, Subset):
+        return _names(data.dataset)
+    names = getattr(data, "names", None)
+    return None if names is None else list(names)
+
+
+def _named(target: Any, names: Sequence[str] | None) -> str:
+    """Write a class by its name, and a value as a number."""
+    if np.ndim(target):
+        return ", ".join(_named(one, names) for one in target)
+    if float(target) != int(target) or not isinstance(target, int | np.integer):
+        return f"{float(target):.4g}"
+    return str(names[int(target)]) if names and 0 <= target < len(names) else str(target)
+
+
+def _panels(method: str, tree: Any, names: Sequence[str] | None) -> list[Panel]:
+    found = []
+    for layer in tree.attrs["layers"]:
+        values, colours = tree[layer]["map"], _colours(tree, layer)
+        some = {dim: range(values.sizes[dim]) for dim in ("target", "block") if dim in values.dims}
+        for places in product(*some.values()):
+            pick = dict(zip(some, places, strict=True))
+            title = [method, layer]
+            if "target" in pick:
+                title.append(f"for {_named(tree['target'].values[pick['target']], names)}")
+            title += [f"block {pick['block']}"] if "block" in pick else []
+            found.append(Panel(", ".join(filter(None, title)), tree, layer, pick, colours))
+    return found
+
+
+def _colours(tree: Any, layer: str) -> Colours:
+    attrs, unit = tree[layer].attrs, tree["score"].attrs.get("units", "score")
+    if "limits" in attrs:
+        low, high = (np.atleast_1d(limit) for limit in attrs["limits"])
+        ends = ("0.05", "0.95") if attrs.get("how") == "tanh" else ("0", "1")
+        if attrs.get("widen", 1.0) != 1.0:
+            ends = f"low ({attrs['widen']:g} × wider)", "high"
+        each = f"{low[0]:.3g}, {ends[1]} = {high[0]:.3g} {unit}"
+        each = each if len(low) == 1 else f"low, {ends[1]} = high of its target"
+        return Colours(0.0, 1.0, False, f"common scale: {ends[0]} = {each}")
+    values, size = tree[layer]["map"], shard_of(tree)
+    most = 0.0
+    for start in range(0, values.sizes["sample"], size):
+        some = np.abs(values.isel(sample=slice(start, start + size)).values)
+        most = max(most, float(some.max(initial=0.0, where=np.isfinite(some))))
+    return Colours(0.0, most or 1.0, not attrs["rectified"], f"map ({unit})")
+
+
+def _pictures(
+    places: range,
+    wanted: Sequence[str],
+    *,
+    files: list[list[str]],
+    sheets: list[range],
+    panels: list[Panel],
+    data: Any,
+    names: Sequence[str] | None,
+    draw: Any,
+    form: str,
+    dpi: int,
+) -> Iterator[tuple[str, bytes]]:
+    """Draw sheets; the maps of all of them are read at once."""
+    from matplotlib import rc_context
+
+    of = range(sheets[places.start].start, sheets[places.stop - 1].stop)
+    window = {"sample": slice(of.start, of.stop)}
+    values = [panel.tree[panel.layer]["map"].isel({**window, **panel.pick}) for panel in panels]
+    values = [one.transpose("sample", ...).values for one in values]
+    for place in places:
+        (name,) = files[place]
+        if name not in wanted:
+            continue
+        drawn = [
+            _drawn(data, index, [one[index - of.start] for one in values], panels, names)
+            for index in sheets[place]
+        ]
+        figure, content = draw(drawn, panels), io.BytesIO()
+        # the same bits again: without the time, the version, or random names
+        metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
+        with rc_context({"svg.hashsalt": "ifa"}):
+            figure.savefig(content, format=form, dpi=dpi, metadata=metadata)
+        yield name, content.getvalue()
+
+
+def _drawn(
+    data: Any,
+    index: int,
+    maps: list[np.ndarray],
+    panels: list[Panel],
+    names: Sequence[str] | None,
+) -> Drawn:
+    """Read a sample, and bring it and its maps to what can be drawn."""
+    tree = panels[0].tree
+    batch = collate(_WHERE, data, range(index, index + 1))
+    check_id(_WHERE, index, tree["id"].values[index], batch.ids[0])
+    grid_of = json.loads(tree.attrs["spec"]).get("grid_of")
+    grid_of = grid_of if isinstance(grid_of, str | int) else None
+    inputs = at(batch.inputs, grid_place(_WHERE, batch.inputs, grid_of))[0]
+    image, said = _image(inputs.detach().cpu().float().numpy(), maps[0].ndim)
+    lines = [str(batch.ids[0]), *_words(tree, index, names), *said]
+    if maps[0].ndim == 3:
+        reach = sum(
+            one.max((1, 2)) / panel.colours.high for one, panel in zip(maps, panels, strict=True)
+        )
+        part = int(np.nan_to_num(reach, nan=-np.inf).argmax()) / len(maps[0])
+        place = round(part * len(image))
+        lines.append(f"z = {place} of 0 … {len(image) - 1}")
+        image, maps = image[place], [one[int(part * len(one))] for one in maps]
+    return Drawn(image, maps, lines)
+
+
+def _image(values: np.ndarray, space: int) -> tuple[np.ndarray, list[str]]:
+    r"""Bring an input (channel, \*space) to one that is drawn; say where it is not all of it."""
+    values = values.reshape(-1, *values.shape[values.ndim - space :])
+    if space == 1:
+        return values, []
+    if len(values) == 3 and space == 2:
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        within = low >= 0 and high <= 1
+        return (values if within else (values - low) / (high - low or 1.0)), []
+    said = [f"mean of {len(values)} channels"] if len(values) > 1 else []
+    return values.mean(0), said
+
+
+def _words(tree: Any, index: int, names: Sequence[str] | None) -> list[str]:
+    """Say what was predicted, with its score, and what was expected."""
+    unit = tree["score"].attrs.get("units", "score")
+    predicted = tree["prediction"].values[index]
+    score, target = tree["score"].isel(sample=index).values, tree["target"].values
+    words = [f"predicted: {_named(predicted, names)}"]
+    explained = target if target.ndim and score.ndim else [target[index]]
+    scores = dict(zip(map(int, explained), np.atleast_1d(score).tolist(), strict=True))
+    if predicted.ndim == 0 and isinstance(predicted, np.integer) and int(predicted) in scores:
+        words[0] += f" ({scores.pop(int(predicted)):.3g} {unit})"
+        if score.ndim == 0:
+            scores = {}
+    words.append(f"expected: {_named(tree['label'].values[index], names)}")
+    return words + [
+        f"for {_named(one, names)}: {value:.3g} {unit}" for one, value in [*scores.items()][:4]
+    ]
+
+
+def _card(drawn: Sequence[Drawn], panels: list[Panel]) -> Any:
+    """Draw one sample: overlays above, maps below."""
+    (one,) = drawn
+    across = 1 + len(panels)
+    figure, axes = _grid(2, across, room=0.35, below=0.8)
+    overlay(one.image, one.maps[0], alpha=0.0, axes=axes[0][0])
+    axes[1][0].set_axis_off()
+    said = "\n".join(_wrapped(line, 30) for line in one.lines)
+    axes[1][0].text(
+        *(0, 1, said), va="top", fontsize=8, transform=axes[1][0].transAxes, parse_math=False
+    )
+    for column, (values, panel) in enumerate(zip(one.maps, panels, strict=True), start=1):
+        _overlay(one, values, panel, 0.5, axes[0][column])
+        _overlay(one, values, panel, 1.0, axes[1][column])
+        title = _wrapped(panel.title, 28)
+        axes[0][column].set_title(title, fontsize=8, parse_math=False)
+        if panel.colours not in [before.colours for before in panels[: column - 1]]:
+            _bar(figure, axes[1][column], panel.colours.label)
+    for each in (axes[0][0], *axes[0][1:], *axes[1][1:]):
+        each.tick_params(labelsize=6, labelbottom=False, labeltop=each is axes[0][0])
+    return figure
+
+
+def _overlay(one: Drawn, values: np.ndarray, panel: Panel, alpha: float, axes: Any) -> None:
+    low, high, signed, _ = panel.colours
+    overlay(one.image, values, low=low, high=high, signed=signed, alpha=alpha, axes=axes)
+    if alpha == 1.0:  # the map alone, without the line of a signal
+        for line in list(axes.lines):
+            line.remove()
+
+
+def _sheet(drawn: Sequence[Drawn], panels: list[Panel]) -> Any:
+    """Draw many samples: below each input its maps alone."""
+    across, high = min(_ACROSS, len(drawn)), 1 + len(panels)
+    bands = -(-len(drawn) // across)
+    figure, axes = _grid(bands * high, across, room=0.5, below=0.8, size=1.4, every=high)
+    for place, one in enumerate(drawn):
+        band, column = divmod(place, across)
+        top = axes[band * high][column]
+        overlay(one.image, one.maps[0], alpha=0.0, axes=top)
+        words = [_wrapped(one.lines[0], 20, most=2), *one.lines[1:3]]
+        top.set_title("\n".join(words), fontsize=5, parse_math=False)
+        for row, (values, panel) in enumerate(zip(one.maps, panels, strict=True), start=1):
+            below = axes[band * high + row][column]
+            _overlay(one, values, panel, 1.0, below)
+            if len(panels) > 1 and column == 0:
+                figure.text(
+                    *(0.01, sum(below.get_position().intervaly) / 2, _wrapped(panel.title, 20)),
+                    fontsize=5, rotation=90, va="center", parse_math=False,
+                )  # fmt: skip
+            below.tick_params(labelbottom=False)
+        top.tick_params(labelbottom=False)
+    _bars(figure, axes[1:high], panels)
+    for place in range(len(drawn), bands * across):
+        for row in range(high):
+            axes[place // across * high + row][place % across].set_axis_off()
+    return figure
+
+
+def _grid(
+    rows: int, across: int, *, room: float, below: float, size: float = 2.2, every: int = 0
+) -> tuple[Any, list[list[Any]]]:
+    """Lay out axes by inches, which takes a tenth of the time of a layout that is solved for."""
+    from matplotlib.figure import Figure
+
+    gap, side = 0.12, 0.25
+    bands = rows // every if every else 1
+    width = side * 2 + across * size + (across - 1) * gap
+    height = room * bands + rows * (size + gap) + below
+    figure = Figure(figsize=(width, height))
+    axes: list[list[Any]] = []
+    for row in range(rows):
+        titles = room * (1 + (row // every if every else 0))
+        bottom = height - titles - (row + 1) * size - row * gap
+        axes.append(
+            [
+                figure.add_axes(
+                    (
+                        (side + column * (size + gap)) / width,
+                        bottom / height,
+                        size / width,
+                        size / height,
+                    )
+                )
+                for column in range(across)
+            ]
+        )
+    return figure, axes
+
+
+def _bars(figure: Any, axes: list[list[Any]], panels: list[Panel]) -> None:
+    """Draw the bars of a sheet at its foot, each named where there are several."""
+    first = [
+        place
+        for place, panel in enumerate(panels)
+        if panel.colours not in [before.colours for before in panels[:place]]
+    ]
+    for number, place in enumerate(first):
+        panel = panels[place]
+        name = f"{panel.title}: " if len(first) > 1 else ""
+        _bar(figure, axes[place][0], f"{name}{panel.colours.label}", at=number / len(first))
+
+
+def _bar(figure: Any, axes: Any, label: str, at: float | None = None) -> None:
+    """Draw the bar of a map below it, or on a sheet at the foot."""
+    place, (width, height) = axes.get_position(), figure.get_size_inches()
+    left, wide = place.x0, place.width
+    bottom = place.y0 - 0.2 / height
+    if at is not None:
+        left, wide, bottom = at + 0.25 / width, min(2.2 / width, 0.8), 0.5 / height
+    bar = figure.colorbar(
+        axes.images[-1],
+        cax=figure.add_axes((left, bottom, wide, 0.1 / height)),
+        orientation="horizontal",
+        extend="both",
+    )
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(_wrapped(label, 44), fontsize=6, parse_math=False)
+
+
+def _wrapped(text: str, width: int, most: int = 4) -> str:
+    """Break a line; of a text without end keep its last letters, in which names differ."""
+    text = text if len(text) <= width * most else "…" + text[1 - width * most :]
+    return "\n".join(text[start : start + width] for start in range(0, len(text), width))
