@@ -161,12 +161,19 @@ def entries(directory: Path) -> dict[str, int | str]:
 
     What a folder holds comes before the folder; no link is followed.
     """
-    found: dict[str, int | str] = {}
-    for folder, folders, files in os.walk(directory, topdown=False):
-        for name in sorted([*folders, *files]):
-            path = Path(folder, name)
-            found[path.relative_to(directory).as_posix()] = _kind(path.lstat())
-    return found
+    return dict(_below(str(directory), ""))
+
+
+def _below(folder: str, prefix: str) -> Iterator[tuple[str, int | str]]:
+    try:
+        listing = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in listing:
+        kind = _kind(entry.stat(follow_symlinks=False))
+        if kind == "a folder":
+            yield from _below(entry.path, f"{prefix}{entry.name}/")
+        yield prefix + entry.name, kind
 
 
 def _kind(status: os.stat_result) -> int | str:
