@@ -7,24 +7,44 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
 from ifa.cli.analyze import analyze
 from ifa.cli.demo import demo
+from ifa.cli.diagnose import diagnose
 from ifa.cli.evaluate import evaluate
 from ifa.cli.explain import explain
 from ifa.cli.layers import layers
+from ifa.cli.runs import merge, open, verify
 
 app = typer.Typer(
     name="ifa",
-    help="Integrated Feature Analysis: what a trained network uses, over a population of samples.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, layers, analyze, explain, evaluate):
+_COMMANDS = (demo, layers, analyze, explain, evaluate, diagnose, open, verify, merge)
+for _command in _COMMANDS:  # in the order of `ifa --help`
     app.command()(_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("ifa"))
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and leave")
+    ] = False,
+) -> None:
+    """Integrated Feature Analysis: what a trained network uses, over a population of samples."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -50,7 +50,7 @@ def table_of_run(
     data = data_set(_WHERE, data)
     model = reference.load()
     spec = Run(run, _WHERE).spec()
-    _check_same(run, spec, model, data)
+    check_same(_WHERE, run, model, data)
     layer = layer_of(_WHERE, spec["layers"], layer)
     left_out: list[str] = []
     if methods is None:
@@ -84,16 +84,21 @@ def _chosen(known: Mapping[str, Any], asked: Sequence[str] | None) -> dict[str, 
     return {name: known[name] for name in names}
 
 
-def _check_same(run: Path, spec: Mapping[str, Any], model: nn.Module, data: Any) -> None:
-    example = moved(collate(_WHERE, data, range(min(2, len(data)))).inputs, device_of(model))
+def check_same(
+    where: str, run: Path, model: nn.Module, data: Any, *, other_data: bool = False
+) -> None:
+    """Raise unless this is the network of a run, and the data are the run's."""
+    spec = Run(run, where).spec()
+    example = moved(collate(where, data, range(min(2, len(data)))).inputs, device_of(model))
     network, _ = network_difference(spec.get("model", {}), model_token(model, example))
-    now = {"data": data_token(_WHERE, data)}
+    now = {} if other_data else {"data": data_token(where, data)}
     others = first_difference({key: spec.get(key) for key in now}, now)
     difference = "; ".join(filter(None, (network, others)))
     if difference:
+        what = "network" if other_data else "network and data"
         raise ValueError(
-            f"{_WHERE}: expected the network and data of the run at {run}, got others: "
-            f"{difference}. Give the factory, weights and data set that it was made of."
+            f"{where}: expected the {what} of the run at {run}, got others: {difference}. Give the "
+            "factory, weights and data set that it was made of."
         )
 
 

@@ -6,6 +6,7 @@ from ifa.diagnose.distances import outliers as outliers
 from ifa.diagnose.distributions import shift as shift
 from ifa.diagnose.probes import confounders as confounders
 from ifa.diagnose.subsets import principal_features as principal_features
+from ifa.diagnose.summaries import summary as summary
 
 __all__ = [
     "agreement",
@@ -14,4 +15,5 @@ __all__ = [
     "principal_features",
     "redundancy",
     "shift",
+    "summary",
 ]

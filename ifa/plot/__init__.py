@@ -8,6 +8,7 @@ from ifa.plot.curves import kept as kept
 from ifa.plot.curves import level as level
 from ifa.plot.diagnoses import agreement as agreement
 from ifa.plot.diagnoses import confounders as confounders
+from ifa.plot.diagnoses import diagnosis as diagnosis
 from ifa.plot.diagnoses import distributions as distributions
 from ifa.plot.diagnoses import redundancy as redundancy
 from ifa.plot.diagnoses import shift as shift
@@ -28,6 +29,7 @@ __all__ = [
     "attributions",
     "channel_card",
     "confounders",
+    "diagnosis",
     "distributions",
     "extremes",
     "gallery",

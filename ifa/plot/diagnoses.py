@@ -1,14 +1,16 @@
-"""What a diagnosis found: redundancy, shift, agreement, distributions."""
+"""What a diagnosis found: redundancy, shift, agreement, distributions; or any, by its kind."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ifa.plot.curves import kept
 from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE
 from ifa.types import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def redundancy(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
@@ -248,3 +250,68 @@ def confounders(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes"
     axes.set_title(f"channels that know the nuisance, tested at {statistics.attrs['alpha']:g}")
     axes.legend(fontsize=7)
     return axes
+
+
+def diagnosis(statistics: Statistics, *, figure: "Figure | None" = None) -> "Figure":
+    """Draw what any function of `ifa.diagnose` found, without the data.
+
+    Outliers are drawn by their two deviations; `ifa.plot.outliers` shows the samples themselves. Of
+    an agreement, so many targets as there are, at most nine.
+
+    Parameters
+    ----------
+    statistics
+        What a function of `ifa.diagnose` returns.
+    figure
+        Where to draw; made if None.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    draw = {
+        "outliers": _deviations,
+        "redundancy": redundancy,
+        "shift": shift,
+        "confounders": confounders,
+        "principal features": kept,
+    }
+    kind = getattr(statistics, "attrs", {}).get("diagnosis")
+    if kind not in (*draw, "agreement"):
+        raise ValueError(
+            "ifa.plot.diagnosis: expected what a function of ifa.diagnose returns, got "
+            f"{kind or type(statistics).__name__}."
+        )
+    targets = statistics["target"].values[:9].tolist() if kind == "agreement" else [None]
+    columns = min(len(targets), 3)
+    rows = -(-len(targets) // columns)
+    figure = figure or Figure(figsize=(7.5 * columns, 5.5 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, target in zip(places, targets, strict=False):
+        if target is None:
+            draw[kind](statistics, axes=axes)
+        else:
+            agreement(statistics, target, axes=axes)
+    for axes in places[len(targets) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _deviations(statistics: Any, *, axes: "Axes") -> None:
+    alarm = statistics["alarm"].values
+    x, y = (statistics[name].values for name in ("distance_z", "level_z"))
+    for chosen, colour, name in ((~alarm, GREY, "no alarm"), (alarm, ORANGE, "alarm")):
+        label = f"{name}: {int(chosen.sum())} samples"
+        axes.scatter(x[chosen], y[chosen], s=14, color=colour, linewidths=0, label=label)
+    for place in range(min(5, len(x))):
+        if np.isfinite(x[place] + y[place]):
+            name = str(statistics["id"].values[place])
+            axes.annotate(
+                name, (x[place], y[place]), (4, 3), textcoords="offset points", fontsize=7
+            )
+    axes.set_xlabel("distance from its class in feature space (robust standard deviations)")
+    axes.set_ylabel("level of the map (robust standard deviations)")
+    axes.set_title(f"outliers of layer {statistics.attrs['layer']}", fontsize=9)
+    axes.legend(fontsize=7)

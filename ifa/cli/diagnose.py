@@ -1,0 +1,164 @@
+"""The command `ifa diagnose`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ifa.cli.arguments import (
+    Config,
+    Limit,
+    Prepare,
+    Weights,
+    data_of,
+    network_of,
+)
+from ifa.cli.runs import Run
+
+_WHERE = "ifa diagnose"
+_LACKING = "not without the importance of every sample; `ifa analyze --keep-samples full` keeps it"
+
+
+def diagnose(
+    run: Run,
+    model: Annotated[
+        str | None, typer.Argument(help="Its network, to find the channels that are enough")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Argument(help="Data to measure these on: the run's, or better others")
+    ] = None,
+    weights: Weights = None,
+    config: Config = None,
+    prepare: Prepare = None,
+    limit: Limit = None,
+    other: Annotated[
+        Path | None, typer.Option("--other", help="Another run, to compare with this one")
+    ] = None,
+    nuisance: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network should not use, such as the site: TABLE.csv:COLUMN, or a file "
+            "with a line for each sample"
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="One of the run's; all if left out")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Directory for a picture of each")
+    ] = None,
+) -> None:
+    """Diagnose a run: outliers, redundant channels; with more given, shift, confounders and more.
+
+    What the run did not keep is said. With --other: shift and agreement; with --nuisance:
+    confounders; with MODEL and DATA: how few channels are enough.
+    """
+    import ifa
+    from ifa.contest.from_run import layer_of
+    from ifa.plot import diagnosis
+
+    tree = ifa.open(run)
+    theirs = list(tree.attrs.get("layers", []))
+    if not theirs:
+        raise ValueError(f"{_WHERE}: expected a run of `ifa analyze`, got {run}, which has none.")
+    if (model is None) != (data is None):
+        raise ValueError(f"{_WHERE}: expected MODEL and DATA, or neither, got {model or data}.")
+    chosen = theirs if layer is None else [layer_of(_WHERE, theirs, layer)]
+    second = None if other is None else ifa.open(other)
+    values = None if nuisance is None else _nuisance(tree, nuisance)
+    measured = None
+    if model is not None and data is not None:
+        measured = _measured(run, model, data, weights, config, prepare, limit)
+    for name in chosen:
+        for kind, found in _all(tree, name, second, values, measured):
+            typer.echo(found if isinstance(found, str) else ifa.diagnose.summary(found))
+            if pictures is not None and not isinstance(found, str):
+                pictures.mkdir(parents=True, exist_ok=True)
+                prefix = "" if len(chosen) == 1 else f"{name}-"
+                picture = pictures / f"{prefix}{kind}.png"
+                diagnosis(found).savefig(picture, dpi=150)
+                typer.echo(f"  picture: {picture}")
+    for text in _not_asked(other, nuisance, model):
+        typer.echo(text)
+
+
+def _all(
+    tree: Any, layer: str, other: Any, nuisance: Any, measured: Any
+) -> Iterator[tuple[str, Any]]:
+    """Make every diagnosis there is something for; the text why not, where the run lacks it."""
+    from ifa import diagnose as room
+
+    own = {"outliers": room.outliers, "redundancy": room.redundancy}
+    if "samples" not in tree.children or "importance" not in tree[f"samples/{layer}"]:
+        yield "", f"outliers, redundancy, shift and confounders of layer {layer}: {_LACKING}"
+        own = {}
+    for name, function in own.items():
+        try:
+            yield name, function(tree, layer)
+        except ValueError as error:  # such as too few samples of every target
+            yield name, f"{name} of layer {layer}: none. {error}"
+    if other is not None:
+        if own:
+            yield "shift", room.shift(tree, other, layer)
+        yield "agreement", room.agreement(tree, other, layer)
+    if nuisance is not None and own:
+        yield "confounders", room.confounders(tree, nuisance, layer)
+    if measured is not None:
+        network, data, metric = measured
+        yield (
+            "principal-features",
+            room.principal_features(network, layer, data, tree[layer].to_dataset(), metric=metric),
+        )
+
+
+def _nuisance(tree: Any, text: str) -> Any:
+    """Read the nuisance, as numbers where all of it are real ones."""
+    import numpy as np
+
+    from ifa.data.lists import listed_column
+
+    if "samples" not in tree.children:
+        raise ValueError(
+            f"{_WHERE}: expected a run that kept its samples for --nuisance, got one that kept "
+            "none. Analyze with --keep-samples full."
+        )
+    ids = tree["samples"]["id"].values.tolist()
+    values = listed_column(_WHERE, text, ids, len(ids))
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except ValueError:
+        return np.array(values)
+    whole = np.isfinite(numbers).all() and (numbers % 1 == 0).all()
+    return numbers.astype(np.int64) if whole and len(set(values)) <= 10 else numbers
+
+
+def _measured(
+    run: Path,
+    model: str,
+    data: str,
+    weights: Path | None,
+    config: list[str] | None,
+    prepare: str | None,
+    limit: int | None,
+) -> Any:
+    import ifa
+    from ifa.contest.from_run import check_same
+
+    reference = network_of(model, weights, config)
+    samples = data_of(_WHERE, data, reference, prepare, limit)
+    network = reference.load()
+    check_same(_WHERE, run, network, samples, other_data=True)
+    task = json.loads(ifa.open(run).attrs["spec"])["task"]
+    return network, samples, "r" if task == "regression" else "accuracy"
+
+
+def _not_asked(other: Any, nuisance: Any, model: Any) -> Iterator[str]:
+    for given, what, how in (
+        (other, "shift, agreement", "--other RUN, of another site, split or training"),
+        (nuisance, "confounders", "--nuisance TABLE.csv:COLUMN, such as the scanner"),
+        (model, "principal features", "MODEL DATA"),
+    ):
+        if given is None:
+            yield f"{what}: with {how}"
