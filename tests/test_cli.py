@@ -102,8 +102,13 @@ def test_layers(reference, weights, capsys):
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
     assert lines[0][0] == "layer"
-    assert [line[0] for line in lines[1:]] == ["0", "1", "2", "3"]
-    assert lines[1][1:4] == ["4", "×", "7"]
+    assert lines[1:5] == [
+        ["0", "4", "×", "7", "4", "7"],
+        ["*", "1", "4", "×", "7", "4", "7"],
+        ["2", "28", "no", "grid"],
+        ["3", "3", "no", "grid"],
+    ]
+    assert lines[5][0] == "*"
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "weights.pt"])
@@ -240,7 +245,7 @@ def test_a_network_in_a_file_with_options_and_a_checkpoint(home, capsys):
     code, out, err = run(*arguments, capsys=capsys)
     sys.modules.pop("filed_cli")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["0", "1", "2"]
+    assert [line[3] for line in out.splitlines()[1:4]] == ["0", "1", "2"]
     assert err.splitlines() == [
         "Note: experiment/checkpoint.pt: 'model' of the checkpoint taken",
         "Note: experiment/checkpoint.pt: 'module.' taken off the names of its weights",

@@ -3,6 +3,9 @@
 from ifa.network.sites import Site as Site
 from ifa.network.sites import Sites as Sites
 from ifa.network.sites import trace as trace
+from ifa.taps.blocks import Block as Block
+from ifa.taps.blocks import Blocks as Blocks
+from ifa.taps.blocks import blocks as blocks
 from ifa.taps.centers import EvenTiling as EvenTiling
 from ifa.taps.centers import positions as positions
 from ifa.taps.features import Observation as Observation
@@ -16,6 +19,8 @@ from ifa.taps.heads import Head as Head
 from ifa.taps.heads import cut as cut
 
 __all__ = [
+    "Block",
+    "Blocks",
     "Cut",
     "EvenTiling",
     "Head",
@@ -23,6 +28,7 @@ __all__ = [
     "Site",
     "Sites",
     "Tap",
+    "blocks",
     "channels_last",
     "cut",
     "patches",
