@@ -17,6 +17,7 @@ from ifa.cli.diagnose import diagnose
 from ifa.cli.evaluate import evaluate
 from ifa.cli.explain import explain
 from ifa.cli.layers import layers
+from ifa.cli.maps import maps
 from ifa.cli.runs import merge, open, verify
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_COMMANDS = (demo, layers, analyze, explain, evaluate, diagnose, open, verify, merge)
+_COMMANDS = (demo, layers, analyze, maps, explain, evaluate, diagnose, open, verify, merge)
 for _command in _COMMANDS:  # in the order of `ifa --help`
     app.command()(_command)
 

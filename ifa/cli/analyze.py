@@ -19,6 +19,7 @@ from ifa.cli.arguments import (
     is_table,
     network_of,
     note,
+    targets_of,
     typed,
 )
 
@@ -91,7 +92,7 @@ def analyze(
         samples,
         layer=layer,
         weight=weighting(_WHERE, weight),
-        targets=_targets(targets),
+        targets=targets_of(_WHERE, targets),
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
         target_names=_names(samples, target_names),
@@ -113,18 +114,6 @@ def analyze(
     known = typed(context, "model", "data", "weights", "config", "prepare", "limit")
     for line in _next(context, str(out), known, keep_samples):
         typer.echo(f"  {line}")
-
-
-def _targets(targets: str) -> Any:
-    if targets in ("predicted", "label"):
-        return targets
-    try:
-        return [int(target) for target in targets.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"{_WHERE}: expected --targets to be predicted, label, or output indices such "
-            f"as 0,2,5, got {targets!r}."
-        ) from None
 
 
 def _is_column(groups: str) -> bool:

@@ -120,6 +120,19 @@ def _prepared(where: str, data: Any, ready: Any) -> Any:
     return replace(data, prepare=ready)
 
 
+def targets_of(where: str, targets: str) -> Any:
+    """Take which outputs are explained: by name, or listed."""
+    if targets in ("predicted", "label"):
+        return targets
+    try:
+        return [int(target) for target in targets.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{where}: expected --targets to be predicted, label, or output indices such "
+            f"as 0,2,5, got {targets!r}."
+        ) from None
+
+
 def note(text: str) -> None:
     """Say on standard error what was done unasked."""
     typer.echo(f"Note: {text}", err=True)

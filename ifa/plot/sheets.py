@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from torch.utils.data import Subset
 
 from ifa.checks import check_choice, check_count
+from ifa.data.samples import known
 from ifa.network.inputs import at, grid_place
 from ifa.plot.overlays import overlay
 from ifa.progress import Progress
@@ -120,7 +120,7 @@ def write_overlays(
         check_ids(_WHERE, tree, data)
     first = next(iter(trees.values()))
     ids = first["id"].values.tolist()
-    names = _names(data) if names is None else list(names)
+    names = known(data).names if names is None else list(names)
     panels = [panel for name, tree in trees.items() for panel in _panels(name, tree, names)]
     if montage is None:
         sheets = [range(index, index + 1) for index in range(len(ids))]
@@ -140,13 +140,6 @@ def write_overlays(
         draw=_card if montage is None else _sheet, form=form, dpi=dpi,
     )  # fmt: skip
     return Export(_WHERE, Path(folder), made_by, files, form).write(make, portion, progress)
-
-
-def _names(data: Any) -> list[str] | None:
-    if isinstance(data, Subset):
-        return _names(data.dataset)
-    names = getattr(data, "names", None)
-    return None if names is None else list(names)
 
 
 def _named(target: Any, names: Sequence[str] | None) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from torch.utils.data import Subset
 
 from ifa.progress import Progress, reporting
 from ifa.store.datasets import MAPS
@@ -80,22 +79,17 @@ def limits_for(tree: Any, layer: str, sample: int, row: int | None) -> tuple[flo
 
 def check_ids(where: str, tree: Any, data: Any) -> None:
     """Raise unless data are those that maps were made of, as far as it is known without reading."""
+    from ifa.data.samples import known
+
     ids = tree["id"].values
     if len(data) != len(ids):
         raise ValueError(
             f"{where}: expected the {len(ids)} samples that the maps are of, got {len(data)}. Give "
             "the data that ifa.maps was given."
         )
-    known = _known_ids(data)
-    for index, (one, other) in enumerate(zip(ids, ids if known is None else known, strict=True)):
+    theirs = known(data).ids
+    for index, (one, other) in enumerate(zip(ids, ids if theirs is None else theirs, strict=True)):
         check_id(where, index, one, other)
-
-
-def _known_ids(data: Any) -> Sequence[str] | None:
-    if not isinstance(data, Subset):
-        return getattr(data, "ids", None)
-    below = _known_ids(data.dataset)
-    return None if below is None else [below[index] for index in data.indices]
 
 
 def check_id(where: str, index: int, expected: Any, came: Any) -> None:

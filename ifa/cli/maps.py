@@ -1,0 +1,163 @@
+"""The command `ifa maps`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ifa.cli.arguments import (
+    Config,
+    Data,
+    Limit,
+    Model,
+    Prepare,
+    Weights,
+    data_of,
+    network_of,
+    targets_of,
+)
+
+_WHERE = "ifa maps"
+_FORMS = ("zarr", "png", "svg", "nifti")
+
+
+def maps(
+    run: Annotated[
+        Path, typer.Argument(help="A run of `ifa analyze`: its layers, weighting and scale")
+    ],
+    model: Model,
+    data: Data,
+    weights: Weights = None,
+    config: Config = None,
+    prepare: Prepare = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory of it all; RUN-maps if left out")
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(help="zarr, which is always written; and any of png, svg, nifti, with commas"),
+    ] = "zarr,png",
+    montage: Annotated[
+        int | None, typer.Option(help="So many samples on a sheet; a picture of each if left out")
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="A run by another weighting, drawn beside; may be given again"),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help="Of the run's; all if left out; may be given again"),
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="predicted, label, or outputs: 0,2,5; the run's if left out")
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="Channels to keep: largest, largest_absolute or smallest_absolute"),
+    ] = None,
+    ratio: Annotated[float, typer.Option(help="Share of channels that --mask keeps, or drops")] = (
+        0.1
+    ),
+    of: Annotated[
+        str | None,
+        typer.Option(
+            help="What --mask goes by: importance (of the target), overall, or difference; "
+            "difference for the absolute ones, otherwise importance"
+        ),
+    ] = None,
+    how: Annotated[str, typer.Option(help="affine or tanh: see ifa.rescale")] = "affine",
+    widen: Annotated[float, typer.Option(help="Stretches the scale about its centre")] = 1.0,
+    rectify: Annotated[
+        bool, typer.Option("--rectify/--signed", help="Leave out what speaks against the target")
+    ] = False,
+    blocks: Annotated[
+        int | None, typer.Option(help="One map for each of so many blocks of channels")
+    ] = None,
+    limit: Limit = None,
+    data_version: Annotated[
+        str | None, typer.Option(help="Your word for what the data are; they are not read again")
+    ] = None,
+    versions: Annotated[
+        str, typer.Option(help="any continues a run of another ifa, torch or numpy")
+    ] = "same",
+    shard: Annotated[int, typer.Option(help="Samples committed at once")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Samples computed at once")] = 32,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read the data; 0 reads in this thread")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, …; the model's own if left out")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars")] = False,
+) -> None:
+    """Make the maps of a population on a run's common scale: labelled Zarr, pictures, NIfTI.
+
+    The population may be another than the run's. Memory holds one shard. Killed at any moment, it
+    continues where it was when it is run again.
+    """
+    from ifa.contest.mapped import maps_of_run, statistics_of, weighting_of
+
+    forms = _forms(form)
+    network = network_of(model, weights, config)
+    samples = data_of(_WHERE, data, network, prepare, limit)
+    home = out or run.with_name(f"{run.name}-maps")
+    trees: dict[str, Any] = {}
+    for one in (run, *(beside or ())):
+        statistics = statistics_of(_WHERE, one)
+        name = weighting_of(_WHERE, statistics, statistics.attrs["layers"][0])
+        if name in trees:
+            raise ValueError(
+                f"{_WHERE}: expected --beside to be a run by another weighting, got two by {name}."
+            )
+        trees[name] = maps_of_run(
+            *(_WHERE, one, network, samples),
+            layers=layer,
+            mask=mask,
+            ratio=ratio,
+            of=of,
+            targets=None if targets is None else targets_of(_WHERE, targets),
+            how=how,
+            widen=widen,
+            rectify=rectify,
+            blocks=blocks,
+            store=home / "maps" / name,
+            data_version=data_version,
+            versions=versions,
+            shard=shard,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            progress=not quiet,
+        )
+        typer.echo(f"maps: {home / 'maps' / name}")
+    _write(trees, samples, home, forms, montage, not quiet)
+
+
+def _write(
+    trees: dict[str, Any],
+    samples: Any,
+    home: Path,
+    forms: list[str],
+    montage: int | None,
+    progress: bool,
+) -> None:
+    from ifa.plot import write_overlays
+    from ifa.store import write_nifti
+
+    for form in ("png", "svg"):
+        if form in forms:
+            drawn: Any = {"form": form, "montage": montage, "progress": progress}
+            write_overlays(trees, samples, home / form, **drawn)
+            typer.echo(f"pictures: {home / form}")
+    if "nifti" in forms:
+        for name, tree in trees.items():
+            write_nifti(tree, samples, home / "nifti" / name, progress=progress)
+            typer.echo(f"nifti: {home / 'nifti' / name}")
+
+
+def _forms(form: str) -> list[str]:
+    forms = [one.strip() for one in form.split(",")]
+    for one in forms:
+        if one not in _FORMS:
+            raise ValueError(f"{_WHERE}: expected --form from {', '.join(_FORMS)}, got {one!r}.")
+    return forms

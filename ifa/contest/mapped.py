@@ -1,0 +1,112 @@
+"""Maps by a run: its layers, weighting, task, targets and common scale, over any population."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ifa import select
+from ifa.checks import check_choice
+from ifa.contest.methods import WEIGHTINGS
+from ifa.network.identity import read_origin
+from ifa.population import maps
+from ifa.reduce import difference
+from ifa.store.datasets import MAPS
+from ifa.store.references import ModelRef
+from ifa.store.runs import Run
+from ifa.store.runs import open as open_run
+
+# Rules of `ifa.select` that take a ratio, and what each is of where nothing else is said.
+RULES = {
+    "largest": "importance",
+    "largest_absolute": "difference",
+    "smallest_absolute": "difference",
+}
+
+
+def maps_of_run(
+    where: str,
+    run: Path,
+    network: ModelRef,
+    data: Any,
+    *,
+    layers: Sequence[str] | None = None,
+    mask: str | None = None,
+    ratio: float = 0.1,
+    of: str | None = None,
+    targets: Any = None,
+    **options: Any,
+) -> xr.DataTree:
+    """Make the maps of a population as a run was made, on its scale; see `ifa maps`."""
+    statistics = statistics_of(where, run)
+    every = statistics.attrs["layers"]
+    for layer in layers or ():
+        if layer not in every:
+            raise LookupError(
+                f"{where}: expected --layer from the run's, {', '.join(every)}, got {layer!r}."
+            )
+    chosen = list(layers or every)
+    spec = Run(run, where).spec()
+    masks = None
+    if mask is not None:
+        masks = {layer: _mask(where, mask, ratio, of, statistics[layer]) for layer in chosen}
+    return maps(
+        network,
+        data,
+        layer=chosen,
+        weight=WEIGHTINGS[weighting_of(where, statistics, chosen[0])],
+        mask=masks,
+        scale=statistics,
+        targets=spec["targets"] if targets is None else targets,
+        task=spec["task"],
+        **options,
+    )
+
+
+def statistics_of(where: str, run: Path) -> Any:
+    """Open a run of `ifa analyze`; refuse one that has no scale."""
+    statistics = open_run(run)
+    title = statistics.attrs.get("title", "something else")
+    if "layers" not in statistics.attrs or title == MAPS:
+        raise ValueError(
+            f"{where}: expected a run of `ifa analyze`, got {title!r}, which has no scale."
+        )
+    return statistics
+
+
+def weighting_of(where: str, statistics: Any, layer: str) -> str:
+    """Return the name of the weighting that a run is of."""
+    name = read_origin(statistics[layer].attrs["origin"]).names[1]
+    if name not in WEIGHTINGS:
+        raise ValueError(
+            f"{where}: expected a run of a weighting that has a name, got {name}. Its maps are "
+            "made in Python: ifa.explain(..., weight=..., scale=run), or ifa.maps."
+        )
+    return name
+
+
+def _mask(where: str, name: str, ratio: float, of: str | None, layer: Any) -> Any:
+    """Select channels of a layer by a rule's name."""
+    check_choice(where, "--mask", name, tuple(RULES))
+    of = RULES[name] if of is None else of
+    check_choice(where, "--of", of, ("importance", "difference", "overall"))
+    if of == "difference":
+        values = difference(layer.to_dataset())
+    else:
+        values = layer["importance" if of == "importance" else "importance_overall"]
+    if "group" in values.dims:
+        raise ValueError(
+            f"{where}: expected a run without groups for --mask, whose importances are of all "
+            "samples, got one with groups. Choose a group in Python: ifa.maps(..., mask=...)."
+        )
+    without = np.isnan(values.values).reshape(-1, values.sizes["channel"]).any(1)
+    if without.any() and of != "overall":
+        rows = ", ".join(map(str, values["target"].values[without].tolist()))
+        raise ValueError(
+            f"{where}: expected samples of every target that are predicted rightly, got none of "
+            f"{rows}, which have no importance to select by. Give --of overall: the same channels "
+            "for all targets."
+        )
+    return getattr(select, name)(values, ratio=ratio)
