@@ -1,7 +1,9 @@
 """Maps as files: where their volumes lie, each sample's own, resumed, and nothing overwritten."""
 
 import json
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -348,3 +350,12 @@ def test_regression_is_written_in_numbers(tmp_path):
     data = [(one, 0.5 * n) for n, one in enumerate(inputs)]
     tree = ifa.maps(model, data, layer="0", task="regression", **QUIET)
     drawn(write_overlays(tree, data, tmp_path / "o", dpi=40, **QUIET)[0])
+
+
+def test_the_page_on_maps_runs(tmp_path, monkeypatch, capsys):
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "maps.md"
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)), {})
+    assert "True ifa map, 0..1 = " in capsys.readouterr().out
+    assert len(list(Path("pictures").glob("*.png"))) == 12
+    assert len(list(Path("sheets").glob("*.svg"))) == 2
