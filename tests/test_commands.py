@@ -1,6 +1,7 @@
 """The commands after `ifa analyze`: what they print, read and refuse; every one end to end."""
 
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -248,3 +249,106 @@ def test_what_a_diagnosis_cannot_say_is_said(home, run):
 
 def test_version(run):
     assert run("--version") == (0, f"{ifa.__version__}\n", "")
+
+
+INIT = ("init", "ours:network", "ours:signals", "--weights", "w.safetensors")
+
+
+def test_init_then_nothing_needs_to_be_typed(home, run):
+    code, out, err = run(*INIT)
+    assert (code, err) == (0, "")
+    assert "layer: 1, 4 channels on 7\n" in out
+    assert out.endswith("options: ifa.toml\nnext:\n  ifa analyze\n")
+    written = tomllib.loads((home / "ifa.toml").read_text())
+    shared = {"model": "ours:network", "weights": "w.safetensors", "data": "ours:signals"}
+    assert {name: written[name] for name in shared} == shared
+    assert written["run"] == written["analyze"]["out"] == "run"
+    assert written["analyze"]["target_names"] == ["rest", "sleep", "task"]
+    assert written["analyze"]["layer"] == ["1"]
+    assert written["analyze"]["batch_size"] == 32
+    code, out, err = run("analyze", "--quiet")
+    assert code == 0
+    assert "Note: ifa.toml gives model, data, out, weights, layer, weight, targets" in err
+    assert "\n  ifa evaluate run\n  ifa diagnose run\n" in out
+    code, out, err = run("diagnose")
+    assert code == 0
+    assert "Note: ifa.toml gives run, model, data, weights" in err
+    assert "channels keep the accuracy" in out
+    code, out, err = run("layers")
+    assert code == 0
+    assert "*  1 " in out
+    code, out, err = run(
+        *("evaluate", "--methods", "gradcam,noise", "--metrics", "deletion", "--samples", "6"),
+        "--quiet",
+    )
+    assert code == 0
+    assert "table: run-evaluation" in out
+
+
+def test_what_is_typed_comes_first(home, run):
+    assert run(*INIT)[0] == 0
+    code, out, err = run("analyze", "--out", "mine", "--layer", "0", "--quiet", "--limit", "9")
+    assert code == 0
+    assert not (home / "run").exists()
+    assert ifa.open("mine").attrs["layers"] == ["0"]
+    assert ", out" not in err
+    assert "  ifa evaluate mine --limit 9\n" in out
+
+
+def test_a_file_of_another_name(home, run):
+    code, out, _ = run(*INIT, "--out", "other.toml", "--run", "there")
+    assert code == 0
+    assert "  ifa --options other.toml analyze\n" in out
+    assert not (home / "ifa.toml").exists()
+    code, _, err = run("--options", "other.toml", "analyze", "--quiet")
+    assert code == 0
+    assert "Note: other.toml gives model, data, out" in err
+    assert ifa.open("there")
+    code, _, err = run("--options", "none.toml", "open")
+    assert code == 1
+    assert "expected a file of options at none.toml, got none" in err
+
+
+def test_init_overwrites_nothing_unasked(home, run):
+    (home / "ifa.toml").write_text("# mine\n")
+    code, _, err = run(*INIT)
+    assert code == 1
+    assert "expected nothing at ifa.toml, got a file. Nothing was touched." in err
+    assert (home / "ifa.toml").read_text() == "# mine\n"
+    assert run(*INIT, "--overwrite")[0] == 0
+
+
+def test_init_of_values_and_of_classes_that_are_no_outputs(home, run):
+    words = ("--config", "outputs=2", "--weights", "w2.safetensors", "--overwrite")
+    assert run("init", "ours:network", "ours:ages", *words)[0] == 0
+    written = tomllib.loads((home / "ifa.toml").read_text())
+    assert written["analyze"]["task"] == "regression"
+    assert written["config"] == ["outputs=2"]
+    assert "target_names" not in written["analyze"]
+    code, _, err = run("init", "ours:network", "ours:signals", *words)
+    assert code == 0
+    assert "the network has 2 outputs and the data 3 classes" in err
+
+
+BAD_FILES = {
+    "no TOML": ("model = ", "expected ifa.toml to be TOML"),
+    "an unknown name": ('modle = "a"', "got 'modle'. Did you mean 'model'?"),
+    "an unknown table": ("[analyse]\nshard = 3", "got 'analyse'. Did you mean 'analyze'?"),
+    "an unknown option": ("[analyze]\nbatchsize = 3", "Did you mean 'batch_size'?"),
+    "an option of one command": ("batch_size = 3", "in the table of a command, such as [analyze]"),
+    "a list with commas": ('[analyze]\ntarget_names = ["a,b", "c"]', "to have no commas in it"),
+    "a number that is none": ('[analyze]\nshard = "many"', "shard"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_files_that_are_none(name, home, run):
+    text, said = BAD_FILES[name]
+    (home / "ifa.toml").write_text(text)
+    words = ("ours:network", "ours:signals", "--weights", "w.safetensors", "--out", "run")
+    code, out, err = run("analyze", *words)
+    assert code != 0
+    assert said in err
+    assert out == ""
+    assert not (home / "run").exists()
+    assert run("analyze", "--help")[0] == 0

@@ -1,12 +1,13 @@
 """Command line: parse, call one public function, say where the result went.
 
-One file for each command, and `arguments` for what several of them take.
+One file for each command; `arguments` for what several of them take, `files` for `ifa.toml`.
 """
 
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,8 @@ from ifa.cli.demo import demo
 from ifa.cli.diagnose import diagnose
 from ifa.cli.evaluate import evaluate
 from ifa.cli.explain import explain
+from ifa.cli.files import FILE, Command
+from ifa.cli.init import init
 from ifa.cli.layers import layers
 from ifa.cli.maps import maps
 from ifa.cli.runs import merge, open, verify
@@ -26,9 +29,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_COMMANDS = (demo, layers, analyze, maps, explain, evaluate, diagnose, open, verify, merge)
-for _command in _COMMANDS:  # in the order of `ifa --help`
-    app.command()(_command)
+app.command()(demo)
+app.command()(init)
+# those that read the file of options, in the order of `ifa --help`
+for _command in (layers, analyze, maps, explain, evaluate, diagnose, open, verify, merge):
+    app.command(cls=Command)(_command)
 
 
 def _version(asked: bool) -> None:
@@ -41,11 +46,19 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def common(
+    context: typer.Context,
+    options: Annotated[
+        Path | None,
+        typer.Option(
+            "--options", help=f"A file of options, for what is not typed; {FILE} if it is there"
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and leave")
     ] = False,
 ) -> None:
     """Integrated Feature Analysis: what a trained network uses, over a population of samples."""
+    context.obj = options
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -46,6 +46,7 @@ class Blocks(Mapping[str, Block]):
     found: dict[str, Block]
     default: str | None  # the layer that `ifa.tap` takes where none is named
     why: str  # there is none
+    output: tuple[int, ...] | None  # shape of one example's; None where it is no tensor
 
     def __getitem__(self, layer: str) -> Block:
         return self.found[layer]
@@ -134,7 +135,7 @@ def blocks(model: nn.Module, example: Inputs) -> Blocks:
         name: Block(name, site.shape, *laid[name], name in listed)
         for name, site in traced.sites.items()
     }
-    return Blocks(found, default, why)
+    return Blocks(found, default, why, traced.output)
 
 
 def _is_outer(model: nn.Module, traced: Traced, name: str) -> bool:
