@@ -185,7 +185,7 @@ def test_an_interrupted_table_continues_with_the_same_bits(tmp_path):
         ),
         ({"methods": dict(reversed(METHODS.items()))}, "order"),
         ({"model": models.pooled_linear(1, seed=1)}, "weights of the network"),
-        ({"data": DATA[:6]}, "data.fingerprint"),
+        ({"data": DATA[:6]}, "data.samples"),
         ({"targets": "label"}, "targets"),
         ({"shard": 4}, "shard"),
         ({"better": {"complexity": "higher"}}, "better.complexity"),

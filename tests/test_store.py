@@ -375,9 +375,9 @@ OTHERS = {
         lambda m, d: (torch.nn.Sequential(m), d, {"layer": ["0.conv2", "0.conv1"]}),
         "layers",
     ),
-    "another label": (lambda m, d: (m, relabelled(d), {}), "data.fingerprint"),
-    "another id": (lambda m, d: (m, renamed(d), {}), "data.fingerprint"),
-    "fewer data": (lambda m, d: (m, d[:-1], {}), "data.fingerprint"),
+    "another label": (lambda m, d: (m, relabelled(d), {}), "data: another sample"),
+    "another id": (lambda m, d: (m, renamed(d), {}), "data: another sample"),
+    "fewer data": (lambda m, d: (m, d[:-1], {}), "data.samples: 23 in the run, 22 now"),
     "more data": (lambda m, d: (m, [*d, d[0]], {}), "data"),
     "layer": (lambda m, d: (m, d, {"layer": "conv2"}), "layers"),
     "order of layers": (lambda m, d: (m, d, {"layer": ["conv1", "conv2"]}), "layers"),
@@ -393,15 +393,22 @@ OTHERS = {
     "kept": (lambda m, d: (m, d, {"keep_samples": "full"}), "keep_samples"),
     "batch_size": (lambda m, d: (m, d, {"batch_size": 3}), "batch_size: 2 in the run, 3 now"),
     "shard": (lambda m, d: (m, d, {"shard": 6}), "shard: 5 in the run, 6 now"),
-    "regression": (lambda m, d: (m, measured(m, 23), {"task": "regression"}), "data.fingerprint"),
+    "regression": (
+        lambda m, d: (m, measured(m, 23), {"task": "regression"}),
+        "data: another sample",
+    ),
 }
 
 
-def test_a_run_of_other_threads_is_refused(model, data, run, monkeypatch):
+def test_an_unfinished_run_of_other_threads_is_refused(model, data, run, monkeypatch):
     """The number of threads changes bits."""
     now = torch.get_num_threads()
     monkeypatch.setattr(torch, "get_num_threads", lambda: now + 1)
-    with pytest.raises(ValueError, match=f"another: threads: {now} in the run, {now + 1} now"):
+    said = f"threads: {now} in the run, {now + 1} now"
+    with pytest.warns(ifa.RunNote, match=said):
+        ifa.analyze(model, data, store=run, **OPTIONS)
+    (run / "COMMIT.json").unlink()
+    with pytest.raises(ValueError, match=f"another: {said}"):
         ifa.analyze(model, data, store=run, **OPTIONS)
 
 

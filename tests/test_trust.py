@@ -421,3 +421,99 @@ def test_a_shard_on_disk_is_not_done_again(model, data, tmp_path):
 def test_the_run_of_a_path_in_a_new_folder(model, data, tmp_path):
     ifa.analyze(model, data, store=Path(tmp_path, "a", "b", "run"), **OPTIONS)
     ifa.verify(tmp_path / "a" / "b" / "run")
+
+
+def test_another_analysis_that_waited_is_refused(model, data, tmp_path):
+    """It found no shard to compare with, waited, and was given the other's result."""
+    run, began = tmp_path / "run", threading.Event()
+
+    class Slow(list):
+        def __getitem__(self, index):
+            if (run / "spec.json").exists():
+                began.set()
+                time.sleep(0.01)
+            return super().__getitem__(index)
+
+    options = {**OPTIONS, "store": run, "shard": 100}
+    first = threading.Thread(target=lambda: ifa.analyze(model, Slow(data), **options))
+    first.start()
+    assert began.wait(30)
+    with pytest.raises(ValueError, match="got another: weight"):
+        ifa.analyze(model, data, weight=ifa.weight.gradcam, **options)
+    first.join()
+    ifa.verify(run)
+
+
+class Random(list):
+    """Data that are other each time they are read."""
+
+    def __getitem__(self, index):
+        values, label, name = super().__getitem__(index)
+        return values + torch.rand(()), label, name
+
+
+def test_data_that_are_random_are_refused(model, data, tmp_path):
+    with pytest.raises(ValueError, match="expected data that give the same item for the same inde"):
+        ifa.analyze(model, Random(data), store=tmp_path / "run", **OPTIONS)
+    assert not list((tmp_path / "run" / "shards").iterdir())
+
+
+def test_a_merged_run_is_of_its_parts(model, data, tmp_path):
+    for name, part in {"a": data[:20], "b": data[20:]}.items():
+        ifa.analyze(model, part, store=tmp_path / name, **OPTIONS)
+    others = [*data[20:24], changed_input(data[24]), *data[25:]]
+    ifa.analyze(model, others, store=tmp_path / "c", data_version="c", **OPTIONS)
+    ifa.analyze(model, data[:20], store=tmp_path / "d", data_version="d", **OPTIONS)
+    ifa.merge(tmp_path / "a", tmp_path / "b", store=tmp_path / "ab")
+    with pytest.raises(ValueError, match=r"got 20 that are in both, .* such as sample 0 of "):
+        ifa.merge(tmp_path / "a", tmp_path / "d")
+    shutil.rmtree(tmp_path / "b")
+    ifa.analyze(
+        model, [*data[20:21], changed_input(data[21]), *data[22:]], store=tmp_path / "b", **OPTIONS
+    )
+    with pytest.raises(ValueError, match=r"ifa\.merge: expected the run at .* of (other|this)"):
+        ifa.merge(tmp_path / "a", tmp_path / "b", store=tmp_path / "ab")
+    ifa.maps(model, data, store=tmp_path / "maps", **OPTIONS)
+    with pytest.raises(
+        ValueError, match=r"expected a run of ifa\.analyze at .*, got one of ifa\.m"
+    ):
+        ifa.merge(tmp_path / "a", tmp_path / "maps")
+
+
+def test_what_map_returns_is_in_its_order(model, data, tmp_path):
+    def backwards(function, shards):
+        return reversed([function(shard) for shard in shards])
+
+    for store in (None, tmp_path / "run"):
+        with pytest.raises(ValueError, match="expected map= to return what its function returns"):
+            ifa.analyze(model, data, map=backwards, store=store, **OPTIONS)
+    with pytest.raises(TypeError, match=r"Of an executor give its method: executor\.map"):
+        ifa.analyze(model, data, map=4, **OPTIONS)
+    with pytest.raises(TypeError, match="expected store= to be the path of a folder, got int"):
+        ifa.analyze(model, data, store=3, **OPTIONS)
+
+
+def test_a_finished_run_is_verified_before_it_is_given_again(model, data, run):
+    one, other = (run / "samples.zarr" / "conv2" / "map_max" / "c" / shard for shard in "01")
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    with pytest.raises(ValueError, match="got 2 differences: "):
+        ifa.analyze(model, data, store=run, **OPTIONS)
+
+
+def test_maps_at_the_layer_are_not_those_at_the_input(tmp_path):
+    """Where both have the same extent, but the layer's units lie elsewhere."""
+    torch.manual_seed(0)
+    layers = (torch.nn.ConstantPad1d((2, 0), 0.0), torch.nn.Conv1d(1, 4, 3), torch.nn.ReLU())
+    net = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten()).eval()
+    data = [(torch.randn(1, 9), 0) for _ in range(3)]
+    options = {"layer": "2", "store": tmp_path / "run", "progress": False}
+    ifa.maps(net, data, size=None, **options)
+    with pytest.raises(ValueError, match="got another: placed"):
+        ifa.maps(net, data, **options)
+
+
+def test_who_computed_what_is_recorded(model, data, made):
+    (computed,) = json.loads((made / "COMMIT.json").read_text())["versions"]
+    assert {*computed} == {"ifa", "torch", "numpy", "code"}

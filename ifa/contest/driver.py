@@ -150,7 +150,8 @@ def table(
         scorer=Scorer(_WHERE, network, logit, output),
         better={**BETTER, **(better or {})},
     )
-    first, items = collate(_WHERE, data, range(1)), Spaced(_WHERE, data)
+    first = collate(_WHERE, data, range(1))
+    items = Spaced(_WHERE, data, shapes_of(first.inputs))
     spec = {
         "schema": SCHEMA,
         "table": 1,

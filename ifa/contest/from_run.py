@@ -17,7 +17,7 @@ from ifa.progress import Progress
 from ifa.store.items import collate, data_set, spaced
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
-from ifa.store.specs import data_token, first_difference
+from ifa.store.specs import data_difference, data_token
 
 _WHERE = "ifa evaluate"
 
@@ -91,8 +91,10 @@ def check_same(
     spec = Run(run, where).spec()
     example = moved(collate(where, data, range(min(2, len(data)))).inputs, device_of(model))
     network, _ = network_difference(spec.get("model", {}), model_token(model, example))
-    now = {} if other_data else {"data": data_token(where, data)}
-    others = first_difference({key: spec.get(key) for key in now}, now)
+    known = spec.get("data", {})
+    others = None
+    if not other_data:
+        others = data_difference(known, data_token(where, data, known.get("version")))
     difference = "; ".join(filter(None, (network, others)))
     if difference:
         what = "network" if other_data else "network and data"

@@ -266,7 +266,7 @@ def _job(
     question = question_of(engine, options, axes.targets, label)
     cuts = Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers)
     schema = _schema(question, options.keep_samples, len(data))
-    items = Spaced(_WHERE, data)
+    items = Spaced(_WHERE, data, shapes_of(like))
     spec = {
         **spec_of(question, items, options),
         "input_shape": described(cuts.shape),

@@ -1,17 +1,19 @@
 """One resumable driver: a data set, cut into shards, to states and rows, to a labelled tree."""
 
 import builtins
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import xarray as xr
 
 from ifa.checks import check_choice, check_progress
@@ -19,7 +21,7 @@ from ifa.progress import Progress, reporting
 from ifa.store.datasets import joined, sample_tree, with_samples
 from ifa.store.items import DIGEST, Batch, reading
 from ifa.store.markers import Arrays, Marker
-from ifa.store.runs import Run, opened
+from ifa.store.runs import Run, opened, verified
 from ifa.store.tables import Rows, Schema
 from ifa.types import RunNote
 
@@ -86,6 +88,11 @@ class Job:
     probe: Callable[[], Mapping[str, Any]] | None = None
     units: int = 1  # of progress, for each sample
 
+    @property
+    def vouched(self) -> bool:
+        """Whether the owner of the data says which they are."""
+        return "version" in self.spec["data"]
+
 
 Versions = Literal["same", "any"]
 
@@ -106,25 +113,44 @@ def drive(
     check_choice(job.where, "versions", versions, ("same", "any"))
     check_progress(job.where, progress)
     mapper = builtins.map if map is None else map
+    if not callable(mapper):
+        raise TypeError(
+            f"{job.where}: expected map= to be a function like the built-in map, got "
+            f"{type(map).__name__}. Of an executor give its method: executor.map."
+        )
     if store is None:
         return _in_memory(job, list(_every(job, None, (), mapper, progress)))
-    run = Run(Path(store), job.where)
+    run = _run(job.where, store)
     run.claimable()
     first = None if run.spec_file.exists() else _first(job)
     spec = job.spec
     if job.probe is not None:
         spec = {**spec, "model": {**spec["model"], "behaviour": job.probe()}}
-    notes = run.check(spec, versions) if run.spec_file.exists() else []
+    if run.spec_file.exists():
+        run.check(spec, versions)  # before it is waited for
     if not run.committed:
         with run.writing():
-            if not run.committed:  # by another process, after we looked
+            if not run.committed:
                 run = run.begun(spec)
                 notes = run.check(spec, versions)
                 _fill(job, run, mapper, progress, first)
                 return _noted(run, notes, run.tree())
-    tree = _noted(run, notes, opened(run))
-    _check_items(job, run, run.markers(job.cuts.shards), progress)
-    return tree
+    # whoever committed it, before us or while we waited
+    notes = run.check(spec, versions)
+    tree = opened(run)
+    if not job.vouched:
+        verified(run)
+        _check_items(job, run, run.markers(job.cuts.shards), progress)
+    return _noted(run, notes, tree)
+
+
+def _run(where: str, store: Any) -> Run:
+    try:
+        return Run(Path(os.path.abspath(store)), where)
+    except TypeError:
+        raise TypeError(
+            f"{where}: expected store= to be the path of a folder, got {type(store).__name__}."
+        ) from None
 
 
 def _first(job: Job) -> Batch:
@@ -162,8 +188,8 @@ def _fill(job: Job, run: Run, mapper: Any, progress: Progress, first: Batch | No
 
 def _check_items(job: Job, run: Run, done: Mapping[int, Marker], progress: Progress) -> None:
     """Raise where a sample is another than the one that a shard was made of."""
-    if job.spec["data"].get("version") is not None or not done:
-        return  # its owner vouches for it
+    if job.vouched or not done:
+        return
     cuts = job.cuts
     spans = [(shard, span) for shard in done for span in cuts.batches(shard)]
     read = cuts.read(job.where, [span for _, span in spans], digest=True)
@@ -203,23 +229,56 @@ def _every(
             yield from _in_turn(job, run, todo, advance, first)
             return
         results = mapper(partial(_one, job, run), todo)
-        for shard, result in zip(todo, results, strict=True):
+        for shard, result in itertools.zip_longest(todo, results or ()):
+            if result is None or result[0] != shard:
+                raise ValueError(
+                    f"{job.where}: expected map= to return what its function returns, in the order "
+                    f"of shards, got {None if result is None else result[0]} for {shard}."
+                )
             advance(job.units * len(cuts.samples(shard)))
-            yield result
+            yield result[1:]
 
 
-def _one(job: Job, run: Run | None, shard: int) -> tuple[Arrays, Rows] | None:
-    """Do one shard: commit it to the run, or without one return its states and rows."""
+def _one(job: Job, run: Run | None, shard: int) -> tuple[Any, ...]:
+    """Do one shard: commit it to the run, or without one return its number, states and rows."""
     if run is not None and run.has(shard):  # an executor does again what a worker died of
-        return None
+        return (shard,)
     spans = job.cuts.batches(shard)
-    digest = run is not None
-    with closing(_Read(job.cuts.read(job.where, spans, digest=digest))) as read:
+    read = _Read(job.cuts.read(job.where, spans, digest=run is not None))
+    with closing(read), _threads(job.spec["threads"]):
         arrays, rows = job.work(zip(spans, read, strict=True), lambda samples: None)
     if run is None:
-        return arrays, rows
-    run.add(shard, job.cuts.samples(shard).start, arrays, rows, job.schema, read.digests())
-    return None
+        return shard, arrays, rows
+    _add(job, run, shard, arrays, rows, read.digests())
+    return (shard,)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute on as many threads as the spec says, also in a process that was made with others."""
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _add(job: Job, run: Run, shard: int, arrays: Arrays, rows: Rows, items: np.ndarray) -> None:
+    """Commit a shard, unless a sample that was read before was another one then."""
+    samples = job.cuts.samples(shard)
+    for place, digest in job.spec["data"].get("items", {}).items():
+        index = int(place)
+        if index in samples and items[index - samples.start].tobytes().hex() != digest:
+            raise ValueError(
+                f"{job.where}: expected data that give the same item for the same index, every "
+                f"time, got another sample {index} than before. Set what is random aside, or seed "
+                "it by the index."
+            )
+    run.add(shard, samples.start, arrays, rows, job.schema, items)
 
 
 class _Read:
@@ -255,13 +314,12 @@ def _in_turn(
     with closing(_Read(batches)) as read, ThreadPoolExecutor(1, "ifa-write") as writer:
         written = writer.submit(lambda: None)
         for shard, part in zip(shards, spans, strict=True):
-            # the spans first, so that no batch of the next shard is taken
-            arrays, rows = job.work(zip(part, read, strict=False), advance)
+            batches = itertools.islice(read, len(part))
+            arrays, rows = job.work(zip(part, batches, strict=True), advance)
             written.result()
             if run is None:
                 yield arrays, rows
             else:
-                start, items = job.cuts.samples(shard).start, read.digests()
-                written = writer.submit(run.add, shard, start, arrays, rows, job.schema, items)
+                written = writer.submit(_add, job, run, shard, arrays, rows, read.digests())
                 yield None
         written.result()

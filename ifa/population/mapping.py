@@ -206,13 +206,14 @@ def _job(
     spaces = _spaces(engine, take(like, slice(1)), steps)
     schema = _schema(question, spaces, scales, len(data), options)
     found = {layer: _said(engine.origins[layer], *scales[layer], options) for layer in layers}
-    items = Spaced(_WHERE, data)
+    items = Spaced(_WHERE, data, shapes_of(like))
     spec = {
         **spec_of(question, items, options),
         "maps": 1,
         "masks": [_mask_token(masks[layer]) for layer in layers],
         "limits": [found[layer].get("limits") for layer in layers],
         "rectify": [scales[layer][1] for layer in layers],
+        "placed": options.size is not None,
         "space": [list(space) for space in spaces],
     }
     target = np.array(rows, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from ifa.store.runs import Run, opened, verified
 from ifa.store.runs import open as open_run
 from ifa.store.specs import compared, first_difference
 from ifa.store.tables import Column, Rows, Schema
+from ifa.types import RunNote
 
 Path_ = str | os.PathLike[str]
 
@@ -63,15 +65,16 @@ def merge(
     Raises
     ------
     ValueError
-        If a run is not finished, the runs are of different analyses, of which the first difference
-        is named, `reductions` are not those of the runs, or `store` is one of them or something
-        else.
+        If a run is not finished or not as it was committed; the runs are of different analyses, of
+        which the first difference is named, or have a sample in common; `reductions` are not those
+        of the runs; or `store` is one of them or something else.
 
     Examples
     --------
     >>> import ifa, tempfile, torch
     >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
-    >>> data = [(torch.ones(1, 4), int(net(torch.ones(1, 1, 4)).argmax()))] * 5
+    >>> label = int(net(torch.ones(1, 1, 4)).argmax())
+    >>> data = [(torch.ones(1, 4), label, f"case {number}") for number in range(5)]
     >>> with tempfile.TemporaryDirectory() as home:
     ...     for site, part in {"a": data[:2], "b": data[2:]}.items():
     ...         options = {"store": f"{home}/{site}", "layer": "0", "progress": False}
@@ -81,6 +84,7 @@ def merge(
     """
     parts = [_Part.read(path, reductions or {}) for path in (run, other)]
     _check_same(*parts)
+    _check_apart(*parts)
     groups = _groups([part.measures.axes.groups for part in parts])
     first = parts[0].measures
     axes = Axes(first.axes.targets, first.axes.target_names, groups, first.axes.quantiles)
@@ -104,6 +108,13 @@ def merge(
     merged.claimable()
     if merged.spec_file.exists():
         merged.check(spec, "same")
+        tree, items = opened(merged), _Part.read(store, reductions or {}).items
+        if not np.array_equal(items, np.concatenate([part.items for part in parts])):
+            raise ValueError(
+                f"ifa.merge: expected the run at {store} to be of these runs, got one of other "
+                "samples. Nothing was touched. Give another store=."
+            )
+        return tree
     else:
         # nothing is computed, so that a merge that is killed may begin anew
         build = partial(_write, parts=parts, measures=measures, states=states, spec=spec)
@@ -179,6 +190,12 @@ class _Part:
         verified(run)
         tree = opened(run)
         spec = run.spec()
+        if "keep_samples" not in spec:
+            raise ValueError(
+                f"ifa.merge: expected a run of ifa.analyze at {path}, got one of "
+                f"{'ifa.maps' if 'maps' in spec else 'a table'}, which is not merged. Run both "
+                "data sets at once."
+            )
         layers = tuple(spec["layers"])
         one = tree[layers[0]].to_dataset()
         labels = {
@@ -266,7 +283,9 @@ def _check_same(a: _Part, b: _Part) -> None:
     kept = [{key: value for key, value in part.spec.items() if key not in _FREE} for part in (a, b)]
     for spec in kept:  # what the network computes was asked for other samples
         spec["model"] = {key: each for key, each in spec["model"].items() if key != "behaviour"}
-    difference, _ = compared(*kept, finished=False, versions="same")
+    difference, notes = compared(*kept, finished=True, versions="same")
+    for note in [] if difference else notes:
+        warnings.warn(f"ifa.merge: of the two runs, {note}.", RunNote, stacklevel=4)
     if difference is None and (a.spec["groups"] is None) != (b.spec["groups"] is None):
         having = ["no groups" if part.spec["groups"] is None else "groups" for part in (a, b)]
         difference = f"groups: {having[0]} in the run, {having[1]} now"
@@ -276,6 +295,17 @@ def _check_same(a: _Part, b: _Part) -> None:
             f"ifa.merge: expected two runs of the same analysis, {a.run.path} and {b.run.path}, of "
             f"other data, got {said}. Repeat one of them as the other was made, or put them side "
             "by side with ifa.compare."
+        )
+
+
+def _check_apart(a: _Part, b: _Part) -> None:
+    there = {each.tobytes(): index for index, each in enumerate(a.items)}
+    both = [(there[each.tobytes()], i) for i, each in enumerate(b.items) if each.tobytes() in there]
+    if both:
+        raise ValueError(
+            f"ifa.merge: expected runs of other samples, got {len(both)} that are in both, with "
+            f"input, label and id, such as sample {both[0][0]} of {a.run.path} and {both[0][1]} of "
+            f"{b.run.path}: they would count twice. Give them ids of their own if they are others."
         )
 
 

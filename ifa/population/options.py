@@ -55,6 +55,8 @@ def text_or_none(where: str, name: str, value: Any) -> None:
     """Check for None or text."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{where}: expected {name} to be None or text, got {value!r}.")
+    if value == "":
+        raise ValueError(f"{where}: expected {name} to be None or text, got none of it.")
     check_text(where, name, value or "")
 
 

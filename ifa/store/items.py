@@ -140,6 +140,8 @@ def item_digest(inputs: Any, label: Any, name: str) -> bytes:
     two items have the same digest, but for a chance of 2⁻¹²⁸.
     """
     digest = hashlib.sha256()
+    if len(numbers := numbers_of(label)) == 1:
+        label = float(numbers[0])  # whatever holds it
     for place, leaf in sorted(leaves_of((inputs, label, name)), key=lambda pair: repr(pair[0])):
         kind, content = _content(leaf)
         digest.update(f"{place!r} {kind} {len(content)}|".encode())

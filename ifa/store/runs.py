@@ -1,5 +1,6 @@
 """A run on disk: begun with a spec, filled shard by shard, committed once, opened, verified."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -44,6 +45,7 @@ class Run:
     path: Path
     where: str  # the public function, which errors name
     spec_digest: str = ""  # of what shards are made by, also where it was replaced meanwhile
+    code: str = ""  # digest of the network's, which may be other than the spec's
 
     @property
     def spec_file(self) -> Path:
@@ -77,7 +79,10 @@ class Run:
     def spec(self) -> dict[str, Any]:
         """Return the run's spec; an error if this is no run."""
         try:
-            return json.loads(read_file(self.spec_file))
+            said = json.loads(read_file(self.spec_file))
+            if isinstance(said, dict):
+                return said
+            what = "a spec.json of something else"
         except (FileNotFoundError, NotADirectoryError):
             what = "a file" if self.path.exists() else "nothing there"
             what = "a directory without spec.json" if self.path.is_dir() else what
@@ -104,7 +109,8 @@ class Run:
         elif self._bare() and self.spec() != json.loads(canonical(spec)):
             shutil.rmtree(self.samples, ignore_errors=True)
             write_atomically(self.spec_file, lambda file: file.write(canonical(spec)))
-        return replace(self, spec_digest=sha256(self.spec_file))
+        code = hashlib.sha256(canonical(spec.get("model", {}).get("code", {}))).hexdigest()
+        return replace(self, spec_digest=sha256(self.spec_file), code=code[:16])
 
     def check(self, spec: Mapping[str, Any], versions: str) -> list[str]:
         """Raise unless the run is of this spec; return what differs that does not matter."""
@@ -123,7 +129,8 @@ class Run:
         """Whether this is a run of which no shard is done, and nothing else is there."""
         ours = {self.spec_file, self.samples, self.shards}
         others = {path for path in self.path.iterdir() if not is_temporary(path)} - ours
-        return not (others or self.marked) and "schema" in self.spec()
+        said = self.spec()
+        return not (others or self.marked) and {"schema", "versions", "data"} <= {*said}
 
     def _unclaimed(self) -> bool:
         """Whether nothing is there but what a writer left that was killed as it claimed it."""
@@ -149,6 +156,8 @@ class Run:
         for path in (self.shards, self.samples, self.statistics):
             if path.is_symlink() or (path.exists() and not path.is_dir()):
                 self._refuse([f"{path.name} is {'a link' if path.is_symlink() else 'no folder'}"])
+        if not schema and self.samples.exists():
+            self._refuse(["samples.zarr is not of this run, which keeps no samples"])
         make_directory(self.shards)
         attrs = {"title": "ifa: one row for each sample", "schema": SCHEMA}
         if not schema:
@@ -188,13 +197,14 @@ class Run:
         """Return the markers of the shards that are done, once their rows are as they were."""
         sweep(self.shards)
         names = {self.marker(shard).name: shard for shard in shards}
-        marked = entries(self.shards)
+        # what systems leave in folders that people look into is hidden
+        marked = {name: kind for name, kind in entries(self.shards).items() if name[0] != "."}
         self._refuse(
             f"shards/{name} is not of this run"
             for name, kind in marked.items()
             if name not in names or isinstance(kind, str)
         )
-        markers = self.markers([names[name] for name in sorted(marked)])
+        markers = self.markers(names[name] for name in sorted(marked))
         there, problems = entries(self.samples), []
         for shard, marker in markers.items():
             name = f"shards/{self.marker(shard).name}"
@@ -223,7 +233,8 @@ class Run:
     ) -> None:
         """Commit a shard: its rows first, its states last, which mark it as done."""
         files = fill(self.samples, schema, rows, shard, start) if schema else {}
-        marker = Marker(self.spec_digest, shard, versions(), files, items)
+        made_by = {**versions(), "code": self.code}
+        marker = Marker(self.spec_digest, shard, made_by, files, items)
         save_marker(self.marker(shard), marker, states)
 
     def states(self, shard: int) -> Arrays:

@@ -1,8 +1,7 @@
 """What determines a run's result, as canonical JSON that two runs can be compared by."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ifa.network.identity import network_difference
-from ifa.network.inputs import tensors_of
+from ifa.network.inputs import Shapes, tensors_of
 from ifa.store.items import Batch, collate
 
 # Data are identified by their size and this many of their items, evenly spaced.
@@ -63,10 +62,16 @@ def compared(
         What is other than it was, and does not matter.
     """
     was, is_now = (dict(json.loads(canonical(spec))) for spec in (run, now))
-    networks, made_by = ([spec.pop(key, {}) for spec in (was, is_now)] for key in _APART)
+    networks, made_by, threads, data = (
+        [spec.pop(key, {}) for spec in (was, is_now)] for key in _APART
+    )
     other_network, note = network_difference(*networks)
     notes = [note] if note else []
-    difference = first_difference(was, is_now) or other_network
+    other_threads = first_difference(threads[0], threads[1], "threads")
+    if other_threads and finished:
+        notes.append(other_threads)
+    difference = data_difference(*data) or first_difference(was, is_now) or other_network
+    difference = difference or (None if finished else other_threads)
     other_versions = first_difference(made_by[0], made_by[1], "versions")
     if other_versions and (finished or versions == "any"):
         notes.append(other_versions)
@@ -76,7 +81,7 @@ def compared(
 
 
 # Parts of a spec that may differ.
-_APART = ("model", "versions")
+_APART = ("model", "versions", "threads", "data")
 
 
 class Spaced:
@@ -85,29 +90,33 @@ class Spaced:
     Few large ones are not kept, but read again. Only the data go to other processes.
     """
 
-    def __init__(self, where: str, data: Any):
-        self.where, self.data = where, data
+    def __init__(self, where: str, data: Any, shape: Shapes | None = None):
+        self.where, self.data, self.shape = where, data, shape
         self._kept: list[Batch] = []
 
     def __reduce__(self) -> Any:
-        return Spaced, (self.where, self.data)
+        return Spaced, (self.where, self.data, self.shape)
 
     def __iter__(self) -> Iterator[Batch]:
+        return (item for _, item in self.items())
+
+    def items(self) -> Iterator[tuple[int, Batch]]:
+        """Return each with its index."""
         total, kept = len(self.data), self._kept
         places = np.linspace(0, total - 1, min(total, FINGERPRINT_ITEMS)).astype(int)
         for number, place in enumerate(places):
             if number < len(kept):
-                yield kept[number]
+                yield int(place), kept[number]
                 continue
-            item = collate(self.where, self.data, range(place, place + 1), digest=True)
+            item = collate(self.where, self.data, range(place, place + 1), self.shape, digest=True)
             small = sum(one.nbytes for one in tensors_of(item.inputs)) <= _KEPT_BYTES
             if small and number == len(kept):
                 kept.append(item)
-            yield item
+            yield int(place), item
 
 
 def data_token(
-    where: str, data: Any, version: str | None = None, items: Iterable[Batch] | None = None
+    where: str, data: Any, version: str | None = None, items: Spaced | None = None
 ) -> dict[str, Any]:
     """Identify data by their size and the version its owner gives it, or else by some items.
 
@@ -116,7 +125,19 @@ def data_token(
     """
     if version is not None:
         return {"samples": len(data), "version": version}
-    digest = hashlib.sha256()
-    for item in items or Spaced(where, data):
-        digest.update(item.digests.tobytes())
-    return {"samples": len(data), "fingerprint": digest.hexdigest()}
+    found = items or Spaced(where, data)
+    digests = {str(place): item.digests.tobytes().hex() for place, item in found.items()}
+    return {"samples": len(data), "items": digests}
+
+
+def data_difference(run: Any, now: Any) -> str | None:
+    """Say where data are others, by what `data_token` returned."""
+    kept = [isinstance(each, Mapping) for each in (run, now)]  # of merged runs it is a list
+    if all(kept) and run.get("samples") != now.get("samples"):
+        return first_difference(run.get("samples"), now.get("samples"), "data.samples")
+    if not all(kept):
+        return first_difference(run, now, "data")
+    for place in sorted(run.get("items", {}), key=int):
+        if now.get("items", {}).get(place) != run["items"][place] and "items" in now:
+            return f"data: another sample {place}"
+    return first_difference(run, now, "data")
