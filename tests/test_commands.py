@@ -1,7 +1,10 @@
 """The commands after `ifa analyze`: what they print, read and refuse; every one end to end."""
 
+import runpy
+import shlex
 import sys
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -352,3 +355,27 @@ def test_files_that_are_none(name, home, run):
     assert out == ""
     assert not (home / "run").exists()
     assert run("analyze", "--help")[0] == 0
+
+
+@pytest.mark.deep  # a minute
+def test_the_story_of_the_page_on_own_data(tmp_path, monkeypatch, run):
+    pytest.importorskip("transformers")
+    docs = Path(__file__).parents[1] / "docs"
+    page = (docs / "how-to" / "own-data.md").read_text().partition("<!-- story -->")[2]
+    lines = page.partition("```bash\n")[2].partition("```")[0].splitlines()
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(docs / "make_crops.py"))["main"](Path("photos"))
+    script, *commands = map(shlex.split, lines)
+    runpy.run_path(str(docs.parent / script[1]))["main"](*script[2:])
+    said = {}
+    for _, *words in commands:
+        code, said[words[0]], err = run(*words)
+        assert code == 0, err
+    assert "layer: resnet.encoder.stages.1, 32 channels on 4 × 4" in said["init"]
+    shown = page.partition("```toml\n")[2].partition("```")[0]
+    written = (tmp_path / "ifa.toml").read_text().splitlines()
+    assert {line for line in shown.splitlines() if line} <= set(written)
+    assert "of 150" in said["analyze"]
+    assert "table: run-evaluation" in said["evaluate"]
+    assert len(list((tmp_path / "pictures").iterdir())) == 3
+    assert list((tmp_path / "run-maps").rglob("*.png"))
