@@ -17,9 +17,11 @@ from ifa.network.inputs import at, grid_place
 from ifa.plot.overlays import overlay
 from ifa.progress import Progress
 from ifa.store.exports import (
+    Ends,
     Export,
     check_id,
     check_ids,
+    ends_of,
     file_names,
     identity_of,
     maps_of,
@@ -44,9 +46,6 @@ class Panel(NamedTuple):
     """One of the maps that are drawn of each sample."""
 
     title: str
-    tree: Any
-    layer: str
-    pick: dict[str, int]  # which target and block
     colours: Colours
 
 
@@ -121,7 +120,7 @@ def write_overlays(
     first = next(iter(trees.values()))
     ids = first["id"].values.tolist()
     names = known(data).names if names is None else list(names)
-    panels = [panel for name, tree in trees.items() for panel in _panels(name, tree, names)]
+    found = [each for name, tree in trees.items() for each in _panels(name, tree, names)]
     if montage is None:
         sheets = [range(index, index + 1) for index in range(len(ids))]
         stems, portion = file_names(ids), shard_of(first)
@@ -136,7 +135,7 @@ def write_overlays(
     made_by |= {"maps": {name: identity_of(tree) for name, tree in trees.items()}}
     made_by |= {"names": names, "ids": ids}
     make = partial(
-        _pictures, files=files, sheets=sheets, panels=panels, data=data, names=names,
+        _pictures, files=files, sheets=sheets, tree=first, found=found, data=data, names=names,
         draw=_card if montage is None else _sheet, form=form, dpi=dpi,
     )  # fmt: skip
     return Export(_WHERE, Path(folder), made_by, files, form).write(make, portion, progress)
@@ -151,7 +150,8 @@ def _named(target: Any, names: Sequence[str] | None) -> str:
     return str(names[int(target)]) if names and 0 <= target < len(names) else str(target)
 
 
-def _panels(method: str, tree: Any, names: Sequence[str] | None) -> list[Panel]:
+def _panels(method: str, tree: Any, names: Sequence[str] | None) -> list[tuple[Panel, Any]]:
+    """List what is drawn of each sample, and the maps of all, which are not read yet."""
     found = []
     for layer in tree.attrs["layers"]:
         values, colours = tree[layer]["map"], _colours(tree, layer)
@@ -162,20 +162,15 @@ def _panels(method: str, tree: Any, names: Sequence[str] | None) -> list[Panel]:
             if "target" in pick:
                 title.append(f"for {_named(tree['target'].values[pick['target']], names)}")
             title += [f"block {pick['block']}"] if "block" in pick else []
-            found.append(Panel(", ".join(filter(None, title)), tree, layer, pick, colours))
+            found.append((Panel(", ".join(filter(None, title)), colours), values.isel(pick)))
     return found
 
 
 def _colours(tree: Any, layer: str) -> Colours:
     attrs, unit = tree[layer].attrs, tree["score"].attrs.get("units", "score")
-    if "limits" in attrs:
-        low, high = (np.atleast_1d(limit) for limit in attrs["limits"])
-        ends = ("0.05", "0.95") if attrs.get("how") == "tanh" else ("0", "1")
-        if attrs.get("widen", 1.0) != 1.0:
-            ends = f"low ({attrs['widen']:g} × wider)", "high"
-        each = f"{low[0]:.3g}, {ends[1]} = {high[0]:.3g} {unit}"
-        each = each if len(low) == 1 else f"low, {ends[1]} = high of its target"
-        return Colours(0.0, 1.0, False, f"common scale: {ends[0]} = {each}")
+    ends = ends_of(attrs)
+    if ends is not None:
+        return on_scale(ends, unit)
     values, size = tree[layer]["map"], shard_of(tree)
     most = 0.0
     for start in range(0, values.sizes["sample"], size):
@@ -184,13 +179,21 @@ def _colours(tree: Any, layer: str) -> Colours:
     return Colours(0.0, most or 1.0, not attrs["rectified"], f"map ({unit})")
 
 
+def on_scale(ends: Ends, unit: str) -> Colours:
+    """Take the colours of the common scale, and say what its ends are."""
+    low, high = (f"{one[0]:.3g}" if len(one) == 1 else "that of its target" for one in ends[:2])
+    first, last = ends.at
+    return Colours(0.0, 1.0, False, f"common scale: {first:g} = {low}, {last:g} = {high} {unit}")
+
+
 def _pictures(
     places: range,
     wanted: Sequence[str],
     *,
     files: list[list[str]],
     sheets: list[range],
-    panels: list[Panel],
+    tree: Any,
+    found: list[tuple[Panel, Any]],
     data: Any,
     names: Sequence[str] | None,
     draw: Any,
@@ -198,53 +201,68 @@ def _pictures(
     dpi: int,
 ) -> Iterator[tuple[str, bytes]]:
     """Draw sheets; the maps of all of them are read at once."""
-    from matplotlib import rc_context
-
     of = range(sheets[places.start].start, sheets[places.stop - 1].stop)
-    window = {"sample": slice(of.start, of.stop)}
-    values = [panel.tree[panel.layer]["map"].isel({**window, **panel.pick}) for panel in panels]
-    values = [one.transpose("sample", ...).values for one in values]
+    panels = [panel for panel, _ in found]
+    values = [maps.isel(sample=slice(of.start, of.stop)).values for _, maps in found]
     for place in places:
         (name,) = files[place]
         if name not in wanted:
             continue
         drawn = [
-            _drawn(data, index, [one[index - of.start] for one in values], panels, names)
+            _sample(tree, data, index, [one[index - of.start] for one in values], panels, names)
             for index in sheets[place]
         ]
-        figure, content = draw(drawn, panels), io.BytesIO()
-        # the same bits again: without the time, the version, or random names
-        metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-        with rc_context({"svg.hashsalt": "ifa"}):
-            figure.savefig(content, format=form, dpi=dpi, metadata=metadata)
-        yield name, content.getvalue()
+        yield name, _saved(draw(drawn, panels), form, dpi)
 
 
-def _drawn(
+def picture(one: Drawn, panels: list[Panel], dpi: int = 150) -> bytes:
+    """Draw one sample as a PNG."""
+    return _saved(_card([one], panels), "png", dpi)
+
+
+def _saved(figure: Any, form: str, dpi: int) -> bytes:
+    from matplotlib import rc_context
+
+    content = io.BytesIO()
+    # the same bits again: without the time, the version, or random names
+    metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
+    with rc_context({"svg.hashsalt": "ifa"}):
+        figure.savefig(content, format=form, dpi=dpi, metadata=metadata)
+    return content.getvalue()
+
+
+def _sample(
+    tree: Any,
     data: Any,
     index: int,
     maps: list[np.ndarray],
     panels: list[Panel],
     names: Sequence[str] | None,
 ) -> Drawn:
-    """Read a sample, and bring it and its maps to what can be drawn."""
-    tree = panels[0].tree
+    """Read a sample, and say what is known of it."""
     batch = collate(_WHERE, data, range(index, index + 1))
     check_id(_WHERE, index, tree["id"].values[index], batch.ids[0])
     grid_of = json.loads(tree.attrs["spec"]).get("grid_of")
     grid_of = grid_of if isinstance(grid_of, str | int) else None
     inputs = at(batch.inputs, grid_place(_WHERE, batch.inputs, grid_of))[0]
-    image, said = _image(inputs.detach().cpu().float().numpy(), maps[0].ndim)
-    lines = [str(batch.ids[0]), *_words(tree, index, names), *said]
-    if maps[0].ndim == 3:
-        reach = sum(
-            one.max((1, 2)) / panel.colours.high for one, panel in zip(maps, panels, strict=True)
-        )
-        part = int(np.nan_to_num(reach, nan=-np.inf).argmax()) / len(maps[0])
-        place = round(part * len(image))
-        lines.append(f"z = {place} of 0 … {len(image) - 1}")
-        image, maps = image[place], [one[int(part * len(one))] for one in maps]
-    return Drawn(image, maps, lines)
+    lines = [str(batch.ids[0]), *_words(tree, index, names)]
+    return drawn_of(inputs.detach().cpu().float().numpy(), maps, panels, lines)
+
+
+def drawn_of(
+    inputs: np.ndarray, maps: list[np.ndarray], panels: list[Panel], lines: list[str]
+) -> Drawn:
+    r"""Bring an input (channel, \*space) and its maps to what can be drawn."""
+    image, said = _image(inputs, maps[0].ndim)
+    if maps[0].ndim < 3:
+        return Drawn(image, maps, [*lines, *said])
+    reach = sum(
+        one.max((1, 2)) / panel.colours.high for one, panel in zip(maps, panels, strict=True)
+    )
+    part = int(np.nan_to_num(reach, nan=-np.inf).argmax()) / len(maps[0])
+    place = round(part * len(image))
+    said.append(f"z = {place} of 0 … {len(image) - 1}")
+    return Drawn(image[place], [one[int(part * len(one))] for one in maps], [*lines, *said])
 
 
 def _image(values: np.ndarray, space: int) -> tuple[np.ndarray, list[str]]:

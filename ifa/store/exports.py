@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from ifa.progress import Progress, reporting
+from ifa.scaling import TANH_HIGH, TANH_LOW
 from ifa.store.datasets import MAPS
 from ifa.store.files import (
     is_temporary,
@@ -66,15 +67,22 @@ def shard_of(tree: Any) -> int:
     return json.loads(tree.attrs["spec"])["shard"]
 
 
-def limits_for(tree: Any, layer: str, sample: int, row: int | None) -> tuple[float, float] | None:
-    """Return the limits of the scale that a map is on, of its target's where each has one."""
-    limits = tree[layer].attrs.get("limits")
-    if limits is None:
+class Ends(NamedTuple):
+    """What of the common scale stands for which score, of each target or of all."""
+
+    low: np.ndarray
+    high: np.ndarray
+    at: tuple[float, float]  # where on the scale these are
+
+
+def ends_of(attrs: Mapping[str, Any]) -> Ends | None:
+    """Return the ends of the scale that a layer's maps are on, as far as it was widened."""
+    if "limits" not in attrs:
         return None
-    target = tree["target"].values[sample if row is None else row]
-    low, high = (np.atleast_1d(limit) for limit in limits)
-    place = int(target) if len(low) > 1 else 0
-    return float(low[place]), float(high[place])
+    low, high = (np.atleast_1d(limit) for limit in attrs["limits"])
+    centre, half = (low + high) / 2, (high - low) / 2 * attrs.get("widen", 1.0)
+    tanh = attrs.get("how") == "tanh"
+    return Ends(centre - half, centre + half, (TANH_LOW, TANH_HIGH) if tanh else (0.0, 1.0))
 
 
 def check_ids(where: str, tree: Any, data: Any) -> None:

@@ -16,9 +16,9 @@ from ifa.progress import Progress
 from ifa.store.exports import (
     Export,
     check_ids,
+    ends_of,
     file_names,
     identity_of,
-    limits_for,
     maps_of,
     shard_of,
 )
@@ -149,13 +149,14 @@ def _said(
     """Describe a map in 79 letters of ASCII; return where its scale begins and ends, too."""
     attrs, unit = tree[layer].attrs, tree["score"].attrs.get("units", "score")
     weighting = read_origin(attrs["origin"]).names[1]
-    limits = limits_for(tree, layer, index, row)
-    if limits is None:
+    ends = ends_of(attrs)
+    if ends is None:
         return _short(f"ifa map, unit {unit}; {weighting} of {layer}"), None
-    ends = (0.05, 0.95) if attrs.get("how") == "tanh" else (0.0, 1.0)
-    wide = "" if attrs.get("widen", 1.0) == 1.0 else f", widened {attrs['widen']:g}"
-    scale = f"{ends[0]:g}..{ends[1]:g} = {limits[0]:.4g}..{limits[1]:.4g} {unit}{wide}"
-    return _short(f"ifa map, {scale}; {weighting} of {layer}"), ends
+    target = tree["target"].values[index if row is None else row]
+    place = int(target) if len(ends.low) > 1 else 0
+    limits = f"{ends.low[place]:.4g}..{ends.high[place]:.4g}"
+    scale = f"{ends.at[0]:g}..{ends.at[1]:g} = {limits} {unit}"
+    return _short(f"ifa map, {scale}; {weighting} of {layer}"), ends.at
 
 
 def _short(text: str) -> str:
