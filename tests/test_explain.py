@@ -1,5 +1,6 @@
 """`ifa explain`: files in, overlays and labelled maps out, in one, two and three dimensions."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from matplotlib.text import Text
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -59,7 +61,7 @@ def test_photographs(home, photographs, capsys):
     assert explain("explained_networks:picture", *photographs, "--out", "e", "--target", 1) == 0
     assert "e/overlays" in capsys.readouterr().out
     names = sorted(path.name for path in (home / "e/overlays").iterdir())
-    assert names == ["0000-china.png", "0001-flower.png"]
+    assert names == ["china.png", "flower.png"]
     stored = xr.open_zarr(home / "e/maps.zarr")
     assert stored["map"].dims == ("sample", "y", "x")
     assert stored["id"].values.tolist() == photographs
@@ -115,6 +117,50 @@ def test_overlays_can_be_drawn_on_the_scale_of_a_run(home, photographs):
     data = [(image, 0) for image in images]
     ifa.analyze(net, data, weight=ifa.weight.gradcam, store="run", progress=False)
     assert explain("explained_networks:picture", *photographs, "--out", "e", "--run", "run") == 0
+    stored = xr.open_zarr(home / "e/maps.zarr")
+    low, high = ifa.scale_from(ifa.open("run"))
+    assert json.loads(stored.attrs["made_by"])["limits"] == [float(low), float(high)]
+
+
+def test_methods_layers_and_runs_are_side_by_side(home, photographs, monkeypatch):
+    import ifa.plot.sheets as sheets
+
+    drawn = []
+    card = sheets._card
+    monkeypatch.setattr(sheets, "_card", lambda *a: drawn.append(card(*a)) or drawn[-1])
+    net = ifa.ModelRef("explained_networks:picture").load()
+    images = read_inputs([Path(name) for name in photographs])
+    data = [(image, 0) for image in images]
+    for name in ("gradcam", "fullcam"):
+        options = {"weight": getattr(ifa.weight, name), "layer": ["0", "1"], "progress": False}
+        ifa.analyze(net, data, store=name, **options)
+    arguments = "explained_networks:picture", *photographs, "--target-names", "cat,dog,cow"
+    runs = "--run", "gradcam", "--run", "fullcam", "--expected", "dog,2"
+    assert explain(*arguments, "--out", "e", *runs) == 0
+    names = [f"maps-{weight}-{layer}.zarr" for weight in ("fullcam", "gradcam") for layer in "01"]
+    assert sorted(path.name for path in (home / "e").iterdir()) == [*names, "overlays"]
+    chance = net(images).detach().softmax(1)
+    for place, expected in enumerate(("dog", "cow")):
+        said = [text.get_text() for text in drawn[place].findobj(Text)]
+        assert {"gradcam, 0", "gradcam, 1", "fullcam, 0", "fullcam, 1"} <= {*said}
+        said = "\n".join(said)
+        found = ("cat", "dog", "cow")[int(chance[place].argmax())]
+        assert f"predicted: {found}\n  probability {float(chance[place].max()):.3g}, " in said
+        assert f"expected: {expected}" in said
+        assert "common scale: 0 = " in said
+    assert explain(*arguments, "--out", "g", "--run", "gradcam", "--run", "gradcam") == 1
+    assert not (home / "g").exists()
+    weights = "--weight", "fullcam,gradcam", "--layer", "0", "--layer", "1"
+    assert explain(*arguments, "--out", "f", *weights) == 0
+    for name in names:
+        xr.testing.assert_equal(xr.open_zarr(home / "e" / name), xr.open_zarr(home / "f" / name))
+
+
+def test_expectations_are_one_for_each(home, photographs, capsys):
+    arguments = "explained_networks:picture", *photographs, "--out", "e", "--expected", "dog"
+    assert explain(*arguments) == 1
+    assert "a name for each of 2 images, got 1" in capsys.readouterr().err
+    assert not (home / "e").exists()
 
 
 def test_nothing_is_overwritten(home, photographs, capsys):

@@ -1,7 +1,8 @@
 """The command `ifa explain`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,109 +14,205 @@ from ifa.cli.arguments import (
     network_of,
     text_of,
 )
-from ifa.types import Statistics
+
+_WHERE = "ifa explain"
 
 
 def explain(
     model: Model,
     images: Annotated[list[Path], typer.Argument(help="Pictures, .npy, or NIfTI: see ifa.data")],
-    out: Annotated[Path, typer.Option("--out", help="Directory for maps.zarr and overlays; new")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for maps and overlays; new")],
     weights: Weights = None,
     config: Config = None,
     prepare: Prepare = None,
     layer: Annotated[
-        str | None, typer.Option("--layer", help="See `ifa layers`; the run's if left out")
+        list[str] | None,
+        typer.Option("--layer", help="See `ifa layers`; the runs' if left out; may be given again"),
     ] = None,
     weight: Annotated[
         str | None,
-        typer.Option("--weight", help="A weighting by name; the run's, or fullcam, if left out"),
+        typer.Option(
+            "--weight", help="Weightings by name, with commas; the runs', or fullcam, if left out"
+        ),
     ] = None,
     target: Annotated[
         int | None, typer.Option(help="Output to explain; each image's prediction if left out")
     ] = None,
     run: Annotated[
-        Path | None,
-        typer.Option("--run", help="A run, whose common scale the overlays are drawn on"),
+        list[Path] | None,
+        typer.Option("--run", help="A run, on whose common scale maps are; may be given again"),
+    ] = None,
+    target_names: Annotated[
+        str | None, typer.Option(help="Of the classes: a,b,c or a file, one on a line")
+    ] = None,
+    expected: Annotated[
+        str | None, typer.Option(help="What each image is, with commas: names or outputs")
     ] = None,
 ) -> None:
-    """Explain images: overlays to look at, and the raw signed maps as labelled Zarr.
+    """Explain images: a picture of each, by layers and methods, and the raw signed maps as Zarr.
 
-    Without --run each overlay is scaled by its own extremes: maps are then not comparable. A run of
-    another network, layer or weighting is refused. What is drawn, and the size of the maps, is what
-    the network sees: with --prepare, the prepared pictures, each from its darkest to its brightest.
+    Without --run the colours of a method reach as far as in any of these images. A run of another
+    network, layer or weighting is refused. What is drawn, and the size of the maps, is what the
+    network sees: with --prepare, the prepared pictures, each from its darkest to its brightest.
     """
     import ifa
-    from ifa.contest.methods import weighting
     from ifa.data import read_inputs
-    from ifa.explanation import common_scale
-    from ifa.network.identity import model_token, origin_of
+    from ifa.data.lists import listed_names
     from ifa.network.scorers import Scorer
-    from ifa.plot import save_overlays
-    from ifa.store import save_maps
-    from ifa.taps.weighings import Weighing
 
-    where = "ifa explain"
     if out.exists():
-        raise FileExistsError(f"{where}: expected nothing at {out}. Nothing was touched.")
+        raise FileExistsError(f"{_WHERE}: expected nothing at {out}. Nothing was touched.")
     reference = network_of(model, weights, config)
     inputs = read_inputs(images, prepare=reference.preparation(prepare) if prepare else None)
     network = reference.load()
-    statistics = None if run is None else ifa.open(run)
-    layer, weight = _of_run(statistics, layer, weight)
-    method, logit = weighting(where, weight), ifa.score.logit
-    layer = Weighing(where, network, layer, inputs[:2], method, remember=True).layers[0]
-    token = model_token(network, inputs[:2])
-    origin = origin_of(where, token, layer, method, logit, None, None)
-    scale, _ = common_scale(where, statistics, origin, False)
-    targets = Scorer(where, network, logit).targets(inputs, target)
-    maps = ifa.explain(
-        *(network, inputs, targets),
-        layer=layer,
-        weight=method,
-        rectify=False,
-        size=inputs.shape[2:],
-    )
-    ids = [path.name for path in images]
-    limits = None if scale is None else [limit.tolist() for limit in scale]
-    made_by = {"model": model, "layer": layer, "weight": weight, "network": origin.network}
-    made_by |= {"run": text_of(run), "limits": limits, "ifa": ifa.__version__}
-    save_maps(out / "maps.zarr", maps, ids=ids, target=targets, units="logit", attrs=made_by)
-    draw = ifa.minmax if scale is None else ifa.rescale(scale)
-    shown = ifa.batched(draw)(ifa.Map(maps, targets)).values
-    titles = [f"{name}: target {t}" for name, t in zip(ids, targets.tolist(), strict=True)]
-    seen = _visible(inputs) if prepare else inputs
-    save_overlays(out / "overlays", seen, shown, titles)
-    typer.echo(f"maps: {out / 'maps.zarr'}\noverlays: {out / 'overlays'}")
+    names = None if target_names is None else listed_names(_WHERE, target_names)
+    scorer = Scorer(_WHERE, network, ifa.score.logit)
+    targets = scorer.targets(inputs, target)
+    asked = _asked(layer, weight, run)
+    made = [_made(network, inputs, targets, one, len(asked) > 1) for one in asked]
+    lines = _lines(images, scorer, inputs, targets, names, expected)
+    by = {"model": model, "ifa": ifa.__version__}
+    _write(out, inputs, made, lines, [path.name for path in images], targets, by)
 
 
-def _visible(inputs: Any) -> Any:
-    """Bring each input to 0 … 1."""
-    flat = inputs.flatten(1)
-    low, high = flat.amin(1), flat.amax(1)
-    shape = (-1, *[1] * (inputs.ndim - 1))
-    return (inputs - low.reshape(shape)) / (high - low).clamp(min=1e-12).reshape(shape)
+class _Asked(NamedTuple):
+    """A method at a layer, on the scale of a run where there is one."""
+
+    weight: str
+    layer: str | None
+    statistics: Any
+    run: Path | None
 
 
-def _of_run(
-    statistics: Statistics, layer: str | None, weight: str | None
-) -> tuple[str | None, str]:
-    """Take the layer and the weighting of a run, where they are not named."""
+class _Made(NamedTuple):
+    maps: Any  # raw and signed
+    shown: Any  # on the scale, where there is one
+    panel: Any  # of the picture
+    said: dict[str, Any]  # what the maps were made of
+
+
+def _asked(layers: list[str] | None, weight: str | None, runs: list[Path] | None) -> list[_Asked]:
+    """List what is to be made: of each run, or of each weighting, every layer."""
     from ifa.contest.from_run import layer_of
-    from ifa.contest.methods import WEIGHTINGS
-    from ifa.network.identity import read_origin
+    from ifa.contest.mapped import statistics_of, weighting_of
 
-    if statistics is None:
-        return layer, weight or "fullcam"
-    if "layers" not in statistics.attrs:
+    given = [one.strip() for one in weight.split(",")] if weight else []
+    if not runs:
+        return [
+            _Asked(w, one, None, None) for w in given or ["fullcam"] for one in layers or [None]
+        ]
+    found = []
+    for run in runs:
+        statistics = statistics_of(_WHERE, run)
+        every = statistics.attrs["layers"]
+        for one in [layer_of(_WHERE, every, name) for name in layers or every]:
+            of = given or [weighting_of(_WHERE, statistics, one)]
+            found += [_Asked(name, one, statistics, run) for name in of]
+    names = [f"{one.weight} at {one.layer}" for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{_WHERE}: expected each --run to be another, got {name} twice.")
+    return found
+
+
+def _made(network: Any, inputs: Any, targets: Any, asked: _Asked, several: bool) -> _Made:
+    import ifa
+    from ifa.contest.methods import weighting
+    from ifa.explanation import common_scale
+    from ifa.network.identity import model_token, origin_of
+    from ifa.plot.sheets import Colours, Panel, on_scale
+    from ifa.store.exports import ends_of
+    from ifa.taps.weighings import Weighing
+
+    method, logit = weighting(_WHERE, asked.weight), ifa.score.logit
+    layer = Weighing(_WHERE, network, asked.layer, inputs[:2], method, remember=True).layers[0]
+    token = model_token(network, inputs[:2])
+    origin = origin_of(_WHERE, token, layer, method, logit, None, None)
+    scale, _ = common_scale(_WHERE, asked.statistics, origin, False)
+    size = inputs.shape[2:]
+    maps = ifa.explain(
+        network, inputs, targets, layer=layer, weight=method, rectify=False, size=size
+    )
+    said: dict[str, Any] = {"layer": layer, "weight": asked.weight, "network": origin.network}
+    said |= {"run": text_of(asked.run), "limits": None}
+    title = f"{asked.weight}, {layer}" if several else layer
+    if scale is None:
+        most = float(maps.abs().nan_to_num(0.0).amax()) or 1.0
+        return _Made(maps, maps, Panel(title, Colours(0.0, most, True, "map (logit)")), said)
+    said["limits"] = [limit.tolist() for limit in scale]
+    shown = ifa.batched(ifa.rescale(scale))(ifa.Map(maps, targets)).values
+    ends = ends_of(said)
+    assert ends is not None  # because there are limits
+    return _Made(maps, shown, Panel(title, on_scale(ends, "logit")), said)
+
+
+def _lines(
+    images: Sequence[Path],
+    scorer: Any,
+    inputs: Any,
+    targets: Any,
+    names: Sequence[str] | None,
+    expected: str | None,
+) -> list[list[str]]:
+    """Say of each image what it is called, what was predicted, and what was expected."""
+    import torch
+
+    given = [None] * len(images) if expected is None else expected.split(",")
+    if len(given) != len(images):
         raise ValueError(
-            "ifa explain: expected --run to be a run of `ifa analyze`, got "
-            f"{statistics.attrs.get('title', 'something else')!r}, which has no scale."
+            f"{_WHERE}: expected --expected with a name for each of {len(images)} images, got "
+            f"{len(given)}."
         )
-    layer = layer_of("ifa explain", statistics.attrs["layers"], layer)
-    theirs = read_origin(statistics[layer].attrs["origin"]).names[1]
-    if weight is None and theirs not in WEIGHTINGS:
-        raise ValueError(
-            f"ifa explain: expected a run of a weighting that has a name, got {theirs}. Its maps "
-            "are made in Python: ifa.explain(..., weight=..., scale=run)."
-        )
-    return layer, weight or theirs
+    with torch.no_grad():
+        logits = scorer.run(inputs).reshape(len(images), -1)
+    parts = logits.softmax(1)
+
+    def named(output: int) -> str:
+        return str(output) if names is None or output >= len(names) else str(names[output])
+
+    lines = []
+    for place, (path, was) in enumerate(zip(images, given, strict=True)):
+        predicted, target = int(logits[place].argmax()), int(targets[place])
+        said = [path.name]
+        for word, output in (("predicted", predicted), ("explained", target)):
+            if word == "predicted" or target != predicted:
+                p, value = float(parts[place, output]), float(logits[place, output])
+                share = f"probability {p:.3g}, " if logits.shape[1] > 1 else ""
+                said.append(f"{word}: {named(output)}")
+                said.append(f"  {share}{value:.3g} logit")
+        if was is not None:
+            was = was.strip()
+            said.append(f"expected: {named(int(was)) if was.isdigit() else was}")
+        lines.append(said)
+    return lines
+
+
+def _write(
+    out: Path,
+    inputs: Any,
+    made: list[_Made],
+    lines: list[list[str]],
+    ids: list[str],
+    targets: Any,
+    by: dict[str, Any],
+) -> None:
+    from ifa.plot.sheets import drawn_of, picture
+    from ifa.store import save_maps
+    from ifa.store.exports import file_names
+    from ifa.store.files import write_atomically
+
+    for one in made:
+        name = "maps" if len(made) == 1 else f"maps-{one.said['weight']}-{one.said['layer']}"
+        attrs = {**by, **one.said}
+        home = out / f"{name}.zarr"
+        save_maps(home, one.maps, ids=ids, target=targets, units="logit", attrs=attrs)
+        typer.echo(f"maps: {home}")
+    (out / "overlays").mkdir()
+    panels = [one.panel for one in made]
+    for place, name in enumerate(file_names(ids)):
+        shown = [one.shown[place].numpy(force=True) for one in made]
+        drawn = drawn_of(inputs[place].numpy(force=True), shown, panels, lines[place])
+        content = picture(drawn, panels)
+        path = out / "overlays" / f"{name}.png"
+        write_atomically(path, lambda file, content=content: file.write(content))
+    typer.echo(f"overlays: {out / 'overlays'}")

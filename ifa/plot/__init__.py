@@ -16,7 +16,6 @@ from ifa.plot.evaluations import methods as methods
 from ifa.plot.evaluations import relevance_curves as relevance_curves
 from ifa.plot.overlays import gallery as gallery
 from ifa.plot.overlays import overlay as overlay
-from ifa.plot.overlays import save_overlays as save_overlays
 from ifa.plot.populations import extremes as extremes
 from ifa.plot.populations import importance as importance
 from ifa.plot.randomizations import randomization as randomization
@@ -42,7 +41,6 @@ __all__ = [
     "randomization",
     "redundancy",
     "relevance_curves",
-    "save_overlays",
     "shift",
     "summary",
     "write_overlays",

@@ -1,7 +1,6 @@
 """Maps over images: one, or a gallery of several kinds side by side."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,33 +82,6 @@ def _slice(image: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
         image = image[round(strongest * len(image) / len(values))]
         values = values[strongest]
     return image, values
-
-
-def save_overlays(folder: Path, images: Any, maps: Any, titles: Sequence[str]) -> None:
-    r"""Write one picture of each image and its map, side by side; the folder must not be there.
-
-    Parameters
-    ----------
-    folder
-        Directory to make.
-    images : (sample, channel, \*space)
-        As in `overlay`.
-    maps : (sample, \*space)
-        On a scale about [0, 1].
-    titles
-        Of each; their number and first word make the file names.
-    """
-    from matplotlib.figure import Figure
-
-    folder.mkdir(parents=True)
-    for index, (image, values, title) in enumerate(zip(images, maps, titles, strict=True)):
-        figure = Figure(figsize=(8, 3.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        overlay(image, values, alpha=0.0, axes=left)
-        overlay(image, values, axes=right)
-        figure.suptitle(title)
-        _colour_bar(figure, right.images[-1], right)
-        figure.savefig(folder / f"{index:04d}-{Path(title.split(':')[0]).stem}.png", dpi=110)
 
 
 def gallery(
