@@ -137,6 +137,8 @@ def data_difference(run: Any, now: Any) -> str | None:
         return first_difference(run.get("samples"), now.get("samples"), "data.samples")
     if not all(kept):
         return first_difference(run, now, "data")
+    if run.get("version") != now.get("version"):
+        return first_difference(run.get("version"), now.get("version"), "data.version")
     for place in sorted(run.get("items", {}), key=int):
         if now.get("items", {}).get(place) != run["items"][place] and "items" in now:
             return f"data: another sample {place}"
