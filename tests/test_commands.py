@@ -250,6 +250,23 @@ def test_what_a_diagnosis_cannot_say_is_said(home, run):
         assert text in err
 
 
+def test_a_diagnosis_of_groups_and_of_regression(full, run):
+    words = ("ours:network", "ours:signals", "--weights", "w.safetensors")
+    kept = ("--keep-samples", "full", "--layer", "1", "--quiet")
+    code, _, err = run("analyze", *words, *kept, "--groups", "sites.csv:site", "--out", "g")
+    assert code == 0, err
+    code, out, err = run("diagnose", "g", *words, "--other", "run", "--nuisance", "sites.csv:age")
+    assert (code, err) == (0, "")
+    for kind in ("agreement", "principal features"):
+        assert f"{kind} of layer 1: not of a run by groups; analyze without --groups" in out
+    assert "outliers of layer 1: none. ifa.diagnose.outliers: expected a target with at" in out
+    words = ("ours:network", "ours:ages", "--weights", "w2.safetensors", "--config", "outputs=2")
+    assert run("analyze", *words, *kept, "--task", "regression", "--out", "r")[0] == 0
+    code, out, err = run("diagnose", "r", *words, "--pictures", "pictures")
+    assert (code, err) == (0, "")
+    assert "channels keep the r within 0.01" in out
+
+
 def test_version(run):
     assert run("--version") == (0, f"{ifa.__version__}\n", "")
 
@@ -303,9 +320,10 @@ def test_a_file_of_another_name(home, run):
     assert code == 0
     assert "  ifa --options other.toml analyze\n" in out
     assert not (home / "ifa.toml").exists()
-    code, _, err = run("--options", "other.toml", "analyze", "--quiet")
+    code, out, err = run("--options", "other.toml", "analyze", "--quiet")
     assert code == 0
     assert "Note: other.toml gives model, data, out" in err
+    assert "\n  ifa --options other.toml evaluate there\n" in out
     assert ifa.open("there")
     code, _, err = run("--options", "none.toml", "open")
     assert code == 1

@@ -149,7 +149,8 @@ def _next(context: typer.Context, run: str, known: list[str], keep: str) -> list
     """Name the commands that may follow, as they are to be typed."""
     there = context.parent.command.commands if context.parent else {}  # pyright: ignore
     rest = " ".join([shlex.quote(run), *known])
-    lines = [f"ifa {name} {rest}" for name in ("maps", "evaluate") if name in there]
+    ifa = f"ifa --options {shlex.quote(str(context.obj))}" if context.obj else "ifa"
+    lines = [f"{ifa} {name} {rest}" for name in ("maps", "evaluate") if name in there]
     if keep == "full":
-        return [*lines, f"ifa diagnose {shlex.quote(run)}"]
+        return [*lines, f"{ifa} diagnose {shlex.quote(run)}"]
     return [*lines, "ifa diagnose needs a run with --keep-samples full, to another --out"]

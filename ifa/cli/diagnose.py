@@ -18,6 +18,7 @@ from ifa.cli.arguments import (
 from ifa.cli.runs import Run
 
 _WHERE = "ifa diagnose"
+_BY_GROUPS = "not of a run by groups; analyze without --groups, to another --out"
 _LACKING = "not without the importance of every sample; `ifa analyze --keep-samples full` keeps it"
 
 
@@ -66,7 +67,7 @@ def diagnose(
     if (model is None) != (data is None):
         raise ValueError(f"{_WHERE}: expected MODEL and DATA, or neither, got {model or data}.")
     chosen = theirs if layer is None else [layer_of(_WHERE, theirs, layer)]
-    second = None if other is None else ifa.open(other)
+    second = None if other is None else _other(other, chosen)
     values = None if nuisance is None else _nuisance(tree, nuisance)
     measured = None
     if model is not None and data is not None:
@@ -102,15 +103,33 @@ def _all(
     if other is not None:
         if own:
             yield "shift", room.shift(tree, other, layer)
-        yield "agreement", room.agreement(tree, other, layer)
+        if any("group" in one[layer].dims for one in (tree, other)):
+            yield "", f"agreement of layer {layer}: {_BY_GROUPS}"
+        else:
+            yield "agreement", room.agreement(tree, other, layer)
     if nuisance is not None and own:
         yield "confounders", room.confounders(tree, nuisance, layer)
-    if measured is not None:
+    if measured is not None and "group" in tree[layer].dims:
+        yield "", f"principal features of layer {layer}: {_BY_GROUPS}"
+    elif measured is not None:
         network, data, metric = measured
         yield (
             "principal-features",
             room.principal_features(network, layer, data, tree[layer].to_dataset(), metric=metric),
         )
+
+
+def _other(other: Path, layers: list[str]) -> Any:
+    import ifa
+
+    tree = ifa.open(other)
+    missing = [name for name in layers if name not in tree.children]
+    if missing:
+        raise LookupError(
+            f"{_WHERE}: expected --other to be a run of layer {missing[0]!r} too, got {other} of "
+            f"{', '.join(tree.attrs.get('layers', [])) or 'none'}. Give --layer, or another run."
+        )
+    return tree
 
 
 def _nuisance(tree: Any, text: str) -> Any:

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from ifa.cli.arguments import Config, Data, Model, Prepare, Weights, data_of, network_of, note
+from ifa.cli.arguments import (
+    Config,
+    Data,
+    Model,
+    Prepare,
+    Weights,
+    data_of,
+    is_table,
+    network_of,
+    note,
+)
 from ifa.cli.files import FILE
 
 _WHERE = "ifa init"
@@ -37,14 +47,9 @@ def init(
             "--overwrite, or another --out."
         )
     network = network_of(model, weights, config)
-    ready = _preparation(model) if prepare is None else prepare
-    try:
-        samples = data_of(_WHERE, data, network, ready)
-    except TypeError:
-        if prepare is not None or ready is None:
-            raise
-        ready, samples = None, data_of(_WHERE, data, network, None)
-        note(f"{data} prepares its pictures itself: that of {model} is left out")
+    pictures = Path(data).is_dir() or is_table(data)
+    ready = _preparation(model) if prepare is None and pictures else prepare
+    samples = data_of(_WHERE, data, network, ready)
     proposal = propose(_WHERE, network.load(), samples)
     shared = {"model": model, "weights": weights and str(weights), "config": config}
     shared |= {"data": data, "prepare": ready, "run": str(run)}
