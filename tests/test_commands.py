@@ -36,6 +36,11 @@ def signals():
     return ifa.data.signals(values(), kinds, ids=[f"s{index}" for index in range(40)])
 
 
+def elsewhere():
+    kinds = pathlib.Path("labels.txt").read_text().split()[:30]
+    return ifa.data.signals(values()[:30] * 0.9, kinds, ids=[f"t{index}" for index in range(30)])
+
+
 def ages():
     return [(one, [float(one.mean()), 0.0]) for one in values()]
 """
@@ -184,10 +189,9 @@ def full(home, run):
     (home / "sites.csv").write_text(
         "id,site,age\n" + "".join(f"s{i},{'ab'[i % 2]},{i / 7:.2f}\n" for i in range(40))
     )
-    words = ("analyze", "ours:network", "ours:signals", *NET[1:], "--keep-samples", "full")
-    words += ("--targets", "0,1")
-    assert run(*words)[0] == 0
-    assert run(*words, "--out", "other", "--limit", "30")[0] == 0
+    words = (*NET[1:], "--keep-samples", "full", "--targets", "0,1")
+    assert run("analyze", "ours:network", "ours:signals", *words)[0] == 0
+    assert run("analyze", "ours:network", "ours:elsewhere", *words, "--out", "other")[0] == 0
     return home
 
 
@@ -212,9 +216,13 @@ def test_runs_are_merged(full, run):
     assert (code, err) == (0, "")
     assert "70 samples, classification" in out
     ifa.verify("both")
-    code, _, err = run("merge", "run", "other", "--out", "run")
-    assert code == 1
-    assert "ifa.merge" in err
+    for words, text in (
+        (("run", "other", "--out", "run"), "ifa.merge: expected"),
+        (("run", "run", "--out", "twice"), "they would count twice"),
+    ):
+        code, out, err = run("merge", *words)
+        assert (code, out) == (1, "")
+        assert text in err
 
 
 def test_a_diagnosis_of_all_there_is(full, run):
