@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import os
+import pathlib
 import pickle
 import shutil
 import subprocess
@@ -22,7 +23,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import ifa
-from ifa.network.identity import model_token, network_difference
+from ifa.network.identity import (
+    model_token,
+    network_difference,
+    network_digest,
+    remembered_token,
+)
 from ifa.network.tokens import callable_token
 from ifa.population.passes import Engine, Recipe
 from ifa.store.references import ModelRef
@@ -313,6 +319,234 @@ def test_other_code_that_computes_the_same_is_noted(token):
     refused, noted = network_difference(without, known(net(Sub)))
     assert refused == "the code of Sub.forward, Net.forward"
     assert noted is None
+
+
+def test_gradients_of_one_network_may_flip_paths(token):
+    """Where rounding moved an input of a ReLU over 0, a run was refused on another machine."""
+    later = known(net())
+    gradients = later["behaviour"]["layers"]["block.conv"]["gradients"]
+    before, norm = gradients[3], gradients[1]
+    gradients[3] = before + 0.02 * norm
+    assert network_difference(token, later) == (None, None)
+    gradients[3] = before + 0.08 * norm
+    assert "layer 'block.conv' differs" in network_difference(token, later)[0]
+    other = known(net(Sub))
+    other["behaviour"]["layers"]["block.conv"]["gradients"][3] += 0.02 * norm
+    assert "layer 'block.conv' differs" in network_difference(token, other)[0]
+    activations = known(net())
+    activations["behaviour"]["layers"]["block.conv"]["activations"][3] += 0.02 * norm
+    assert "layer 'block.conv' differs" in network_difference(token, activations)[0]
+
+
+# What no code names
+
+
+class Accuracy(nn.Module):
+    def __init__(self, right):
+        super().__init__()
+        self.right = torch.tensor(right)
+        self.register_buffer("total", torch.tensor(right))
+
+    def forward(self, inputs):
+        raise RuntimeError
+
+
+class Thing:
+    def __init__(self, number):
+        self.number = number
+
+
+ASIDE = {
+    "t0": (1.5, 2.5),
+    "epoch": (1, 2),
+    "lr": (0.1, 0.01),
+    "log_dir": (pathlib.Path("/a"), pathlib.Path("/b")),
+    "history": ([1], [1, 2]),
+    "classes": (["a", "b"], ["a", "c"]),
+    "criterion": (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1)),
+    "accuracy": (Accuracy(0), Accuracy(5)),
+    "trainer": (Thing(1), 3),
+}
+
+
+@pytest.mark.parametrize("name", ASIDE)
+def test_what_no_code_names_is_noted(name, token):
+    models = [net() for _ in ASIDE[name]]
+    for model, value in zip(models, ASIDE[name], strict=True):
+        setattr(model, name, value)
+    one, other = map(known, models)
+    module = isinstance(ASIDE[name][0], nn.Module)
+    what = f"settings of module '{name}'" if module else f"attribute '{name}' of module ''"
+    noted = f"{what} is other than the run's; on 16 samples it computes the same"
+    assert network_difference(one, other) == (None, noted)
+    assert network_difference(token, other) == (None, noted)  # nor need it be there
+    assert network_digest(one) == network_digest(other) == network_digest(token)
+
+
+class Computed(nn.Module):
+    """Reads attributes by names that do not stand in its code."""
+
+    def __init__(self, gain, how):
+        super().__init__()
+        self.gain_0, self.how, self.names = gain, how, ["gain_0"]
+        self.conv = nn.Conv2d(1, 2, 1)
+        with torch.no_grad():
+            self.conv.weight.fill_(1), self.conv.bias.zero_()
+
+    def forward(self, inputs):
+        return self.conv(inputs) * getattr(self, f"gain_{0}")
+
+
+class Listed(Computed):
+    def forward(self, inputs):
+        for name in self.names:
+            inputs = self.conv(inputs) * getattr(self, name, 1.0)
+        return inputs
+
+
+class Parent(nn.Module):
+    def __init__(self, gain):
+        super().__init__()
+        self.child = nn.Identity()
+        self.child.gain_0 = gain
+
+    def forward(self, inputs):
+        return inputs * self.child.gain_0
+
+
+@pytest.mark.parametrize(
+    "made",
+    [partial(Computed, how=1), partial(Listed, how=1), Parent],
+    ids=["formatted", "listed", "of a child"],
+)
+def test_an_attribute_of_a_name_that_is_computed_counts(made):
+    one, other = (model_token(made(gain)) for gain in (1.0, 2.0))
+    assert network_difference(one, other)[0] in (
+        "attribute 'gain_0' of module ''",
+        "settings of module 'child'",
+    )
+    assert network_digest(one) != network_digest(other)
+
+
+class Configured(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.config = types.SimpleNamespace(dtype=dtype)
+
+    def forward(self, inputs):
+        return inputs.to(self.config.dtype)
+
+
+def test_the_name_of_a_dtype_in_a_configuration_is_the_dtype():
+    one, other, wide = map(model_token, map(Configured, (torch.float32, "float32", torch.float64)))
+    assert network_difference(one, other) == (None, None)
+    assert network_difference(one, wide)[0] == "attribute 'config' of module ''"
+
+
+class Shifted(nn.Module):
+    def __init__(self, offset):
+        super().__init__()
+        self.offset = torch.tensor(offset)
+        self.seen = []
+
+    def forward(self, inputs):
+        self.seen.append(1)
+        return self.offset.add(inputs)
+
+
+def test_adding_to_a_tensor_does_not_set_it():
+    one, other, used = Shifted(1.0), Shifted(2.0), Shifted(1.0)
+    used(torch.ones(2))
+    assert network_difference(*map(model_token, (one, used))) == (None, None)
+    found = network_difference(*map(model_token, (one, other)))
+    assert found == ("attribute 'offset' of module ''", None)
+
+
+# Hooks that act, and count
+
+
+class Doubles:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, module, args, output):
+        self.calls += 1
+        self.last = output.detach()
+        return output * 2
+
+
+def counts_outside():
+    calls = 0
+
+    def hook(module, args, output):
+        nonlocal calls
+        calls += 1
+        return output * 2
+
+    return hook
+
+
+def counts_by_name():
+    calls = {"hook": 0}
+
+    def hook(module, args, output):
+        calls["hook"] += 1
+        return output * 2
+
+    return hook
+
+
+@pytest.mark.parametrize("hook", [Doubles, counts_outside, counts_by_name])
+def test_what_an_acting_hook_counts_is_state(hook):
+    models, example = [net(), net()], torch.stack([DATA[0][0], DATA[1][0]])
+    for model in models:
+        model.block.register_forward_hook(hook())
+    models[1](example)
+    models[1](DATA[5][0][None])
+    models[1](example)
+    one, other = (model_token(model, example) for model in models)
+    assert one["hooks"]
+    assert network_difference(one, other) == (None, None)
+    assert network_difference(one, model_token(net(), example))[0] == "a hook on module 'block'"
+
+
+# What is remembered of a network
+
+
+class Acting(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(1, 2, 1), act
+
+    def forward(self, inputs):
+        return self.act(self.conv(inputs))
+
+
+def test_another_function_at_the_same_place_in_memory_is_another_network():
+    def made(gain):
+        return eval(f"lambda values: values * {gain}")
+
+    model, example = Acting(made(2)), torch.stack([DATA[0][0], DATA[1][0]])
+    before, place = network_digest(remembered_token(model, example)), id(model.act)
+    del model.act
+    for _ in range(200):
+        model.act = made(3)
+        if id(model.act) == place:
+            break
+        del model.act
+    model.act = getattr(model, "act", None) or made(3)
+    assert network_digest(remembered_token(model, example)) != before
+
+
+@pytest.mark.parametrize("channels", [4, 256])
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_weights_put_in_another_order_are_other_weights(channels, axis):
+    model = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()).eval()
+    example = torch.zeros(1, channels, 3, 3)
+    before = network_digest(remembered_token(model, example))
+    weight = model[0].weight.data
+    weight.numpy()[:] = weight.flip(axis).numpy()
+    assert network_digest(remembered_token(model, example)) != before
 
 
 # As runs on disk meet them
@@ -619,6 +853,22 @@ def test_the_same_in_other_words_has_the_same_token(one, other):
 )
 def test_other_values_have_other_tokens(one, other):
     assert json.dumps(callable_token(one)) != json.dumps(callable_token(other))
+
+
+DOCUMENTED = """
+def score(output, target):
+    {}
+    return output[target]
+"""
+
+
+def test_what_a_function_says_of_itself_is_no_part_of_it():
+    made = []
+    for text in ('"""a"""', '"""Other words."""'):
+        there = {}
+        exec(DOCUMENTED.format(text), there)
+        made.append(callable_token(there["score"]))
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])

@@ -5,7 +5,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Iterable
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,9 @@ def snapshot(model: nn.Module, *, contents: bool = False) -> list[Any] | None:
     model
         A network.
     contents
-        Also what tensors hold: a sum over their bytes as integers, because not all that writes to a
-        tensor counts up its version (fused optimizers, ``.data``, arrays that share its memory).
+        Also what tensors hold: sums over their bytes as integers, by place, because not all that
+        writes to a tensor counts up its version (fused optimizers, ``.data``, arrays that share its
+        memory). Functions are kept alive, so that no other one can be taken for them.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def _note(values: Iterable[Any], found: list[Any], known: dict[int, int], conten
         elif isinstance(value, _SHARED):
             if holds_others(value):  # such as the model itself, which must not be kept alive
                 raise Unknown
-            found.append(id(value))
+            found.append(_Same(value) if contents else id(value))
         elif id(value) in known:
             found.append(known[id(value)])
         else:
@@ -126,15 +127,47 @@ def _note_tensor(tensor: Tensor, found: list[Any], contents: bool) -> None:
         found += tensor._version, _summed(tensor)
 
 
+class _Same:
+    """Something that is equal to nothing but itself."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
 _LARGE = 4096
+_BLOCK, _SAMPLED = 512, 16
 _WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 
 
-def _summed(tensor: Tensor) -> int:
+def _summed(tensor: Tensor) -> tuple[int, ...]:
+    """Sum words by place: each of a small tensor; of a large one blocks, and in some the words."""
     flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    if not len(flat):
-        return 0
     size = flat.element_size()
     # eight bytes at once are twenty times faster; of small tensors the finer sum is as fast
     wide = len(flat) >= _LARGE and not len(flat) * size % 8 and not flat.storage_offset() * size % 8
-    return int(flat.view(torch.int64 if wide else _WHOLE[size]).sum(dtype=torch.int64))
+    words = flat.view(torch.int64 if wide else _WHOLE[size])
+    if len(words) < _LARGE:
+        return (_by_place(words),)
+    whole = len(words) // _BLOCK * _BLOCK
+    blocks = words[:whole].view(-1, _BLOCK)
+    return (
+        _by_place(blocks.sum(1, dtype=torch.int64)),
+        _by_place(blocks[::_SAMPLED]),
+        _by_place(words[whole:]),
+    )
+
+
+def _by_place(words: Tensor) -> int:
+    return int((words * _odd(words.shape[-1], words.device)).sum(dtype=torch.int64))
+
+
+@lru_cache(maxsize=256)
+def _odd(count: int, device: torch.device) -> Tensor:
+    return 2 * torch.arange(count, device=device) + 1

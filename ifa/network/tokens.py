@@ -85,16 +85,24 @@ class Reader:
         What an error names. None writes what cannot be identified by its type.
     named
         Whether of an object only the attributes count that code which was read names.
+    steady
+        Whether of an object the attributes do not count that code which was read sets.
     opened
         Identities of what is being read, which may hold itself.
     """
 
     def __init__(
-        self, where: str | None = None, *, named: bool = False, opened: Sequence[int] = ()
+        self,
+        where: str | None = None,
+        *,
+        named: bool = False,
+        steady: bool = False,
+        opened: Sequence[int] = (),
     ):
-        self.where, self.named = where, named
+        self.where, self.named, self.steady = where, named, steady
         self.reached: set[str] = set()  # names in all code that was read
         self.stored: set[str] = set()  # attributes that it sets
+        self.filled: set[str] = set()  # attributes that it adds something to, as to a list
         self._open = [*opened]
         self._done: dict[Any, tuple[Any, Any]] = {}  # held, so that no identity comes again
 
@@ -138,6 +146,11 @@ class Reader:
         """Identify several."""
         return [self.token(value, near) for value in values]
 
+    def sets(self, name: str, value: Any) -> bool:
+        """Whether code that was read sets an attribute, or adds to the container in it."""
+        fills = name in self.filled and isinstance(value, list | dict | set | deque)
+        return fills or name in self.stored
+
     # Containers
 
     def _mapping(self, value: Mapping[Any, Any], near: frozenset[str]) -> Any:
@@ -174,6 +187,7 @@ class Reader:
         facts = facts_of(function.__code__)
         self.reached |= facts.names
         self.stored |= facts.stored
+        self.filled |= facts.filled
         token: dict[str, Any] = {"function": name, "bound": self._bound(function, owner)}
         if whose != "named":
             token["code"] = facts.digest
@@ -283,7 +297,8 @@ class Reader:
     def _network(self, value: nn.Module, near: frozenset[str]) -> Any:
         from ifa.network.identity import parts_of  # which reads networks with a `Reader`
 
-        return parts_of(value, opened=self._open)
+        parts = parts_of(value, opened=self._open)
+        return {name: part for name, part in parts.items() if name != "aside"}
 
     def _object(self, value: Any, near: frozenset[str]) -> Any:
         """Identify an object by its class and by what a copy of it would be made of."""
@@ -307,6 +322,8 @@ class Reader:
     def _state(self, value: Any, near: frozenset[str]) -> Any:
         if self.named and type(value) is dict:
             value = {key: part for key, part in value.items() if key in self.reached | near}
+        if self.steady and type(value) is dict:
+            value = {key: part for key, part in value.items() if not self.sets(key, part)}
         if type(value) is tuple:  # attributes and slots
             return [self._state(part, near) for part in value]
         return self.token(value, near)
@@ -399,7 +416,9 @@ _HOW: tuple[tuple[Any, Any], ...] = (
     (torch.ScriptObject, _script),
     (Reduction, lambda reader, value, near: reader.token(getattr(value, "call", tuple(value)))),
     (type, Reader._class),
-    ((torch.dtype, torch.device, torch.layout, torch.memory_format), lambda r, v, n: str(v)),
+    # a dtype is the same as its name, as which configurations keep it
+    (torch.dtype, lambda reader, value, near: str(value).removeprefix("torch.")),
+    ((torch.device, torch.layout, torch.memory_format), lambda reader, value, near: str(value)),
     ((np.dtype, np.ufunc, re.Pattern), lambda reader, value, near: repr(value)),
     (np.generic, _number),
     ((bytes, bytearray), lambda reader, value, near: {"bytes": bytes(value).hex()}),

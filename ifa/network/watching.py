@@ -1,7 +1,8 @@
 """What a network's hooks and wrappers do, seen in one run of a private copy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from ifa.network.inputs import call, clone
 from ifa.network.outputs import every_tensor, map_tensors
 from ifa.network.replicas import Replica
-from ifa.network.tokens import bytes_of
+from ifa.network.tokens import Reader, bytes_of
 from ifa.types import Inputs
 
 # A hook: path of its module, "forward" or "pre", and its key there.
@@ -24,6 +25,7 @@ class Watched(NamedTuple):
     through: frozenset[str] = frozenset()  # modules whose own forward is what it wraps
     written: frozenset[tuple[str, str]] = frozenset()  # attributes that the run set anew
     inside: str = ""  # path of the network in a wrapper that hands everything through
+    hooks: Mapping[Place, Any] = MappingProxyType({})  # tokens, without what the run changed
 
 
 def watch(model: nn.Module, example: Inputs | None) -> Watched:
@@ -41,7 +43,9 @@ def watch(model: nn.Module, example: Inputs | None) -> Watched:
         return Watched(acting=hooks)
     copy = Replica(model, (), private=True).module
     acting: set[Place] = set()
-    for place, held, hook in list(_hooks(copy)):
+    found = list(_hooks(copy))
+    told = {place: Reader(steady=True).token(hook) for place, _, hook in found}
+    for place, held, hook in found:
         held[place[2]] = partial(_looked, hook, place, acting)
     differing: set[str] = set()
     for path in own:
@@ -54,13 +58,28 @@ def watch(model: nn.Module, example: Inputs | None) -> Watched:
     with torch.no_grad():
         call(copy, clone(example))
     after = _attributes(copy)
+    told = {place: _kept(told[place], Reader(steady=True).token(hook)) for place, _, hook in found}
     written = {key for key in after if key not in before or before[key] is not after[key]}
     inside = ""
     for (outer, inner), seen in zip(wrappers, handed, strict=True):
         if not seen.same or any(path == outer for path, *_ in acting) or outer in own:
             break
         inside = inner
-    return Watched(frozenset(acting), frozenset(own) - differing, frozenset(written), inside)
+    through = frozenset(own) - differing
+    return Watched(frozenset(acting), through, frozenset(written), inside, told)
+
+
+_STATE = "state"
+
+
+def _kept(before: Any, after: Any) -> Any:
+    """Return what two tokens have in common: what a hook counts or keeps is state."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        kept = {key: _kept(before[key], after[key]) for key in before if key in after}
+        return {key: part for key, part in kept.items() if part is not _STATE}
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [_kept(*pair) for pair in zip(before, after, strict=True)]
+    return before if before == after else _STATE
 
 
 def _hooks(model: nn.Module) -> Iterator[tuple[Place, Any, Any]]:
@@ -71,13 +90,9 @@ def _hooks(model: nn.Module) -> Iterator[tuple[Place, Any, Any]]:
                 yield (path, kind, key), held, hook
 
 
-def hooks_at(model: nn.Module, places: frozenset[Place]) -> dict[tuple[str, str], list[Any]]:
+def hooks_at(model: nn.Module, places: frozenset[Place]) -> dict[Place, Any]:
     """Return the hooks at some places, in the order in which they run."""
-    found: dict[tuple[str, str], list[Any]] = {}
-    for place, _, hook in _hooks(model):
-        if place in places:
-            found.setdefault(place[:2], []).append(hook)
-    return found
+    return {place: hook for place, _, hook in _hooks(model) if place in places}
 
 
 def _own(model: nn.Module) -> list[str]:
