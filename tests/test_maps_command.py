@@ -268,7 +268,7 @@ print(peak[0])
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize(("kind", "counts"), [("zarr", (1000, 10000)), ("png", (200, 2000))])
+@pytest.mark.parametrize(("kind", "counts"), [("zarr", (1000, 10000)), ("png", (100, 1000))])
 def test_memory_does_not_grow_with_the_population(home, kind, counts):
     (home / "mapped_nets.py").write_text(MODULE.replace("SAMPLES", "10000"))
     code = USED.format(home=str(home))

@@ -266,7 +266,7 @@ def test_what_is_said_of_a_sample_and_its_scale(monkeypatch, tmp_path):
         assert data[index][2] in said
         for layer in ("conv1", "conv2"):
             low, high = ifa.scale_from(statistics[layer])
-            assert f"0 = {low:.3g}, 1 = {high:.3g} logit" in said.replace("\n", "")
+            assert f"0 = {low:.3g}, 1 = {high:.3g} logit" in said.replace("\n", " ")
         for column, layer in ((1, "conv1"), (2, "conv2")):
             below = figure.axes[3 + column]
             assert below.images[-1].get_clim() == (0.0, 1.0)
