@@ -344,8 +344,9 @@ def _sheet(drawn: Sequence[Drawn], panels: list[Panel]) -> Any:
             below = axes[band * high + row][column]
             _overlay(one, values, panel, 1.0, below)
             if len(panels) > 1 and column == 0:
+                middle = sum(below.get_position().intervaly) / 2
                 figure.text(
-                    *(0.005, sum(below.get_position().intervaly) / 2, _wrapped(panel.title, 34, most=1)),
+                    *(0.005, middle, _wrapped(panel.title, 34, most=1)),
                     fontsize=5, rotation=90, va="center", parse_math=False,
                 )  # fmt: skip
             below.tick_params(labelbottom=False)
