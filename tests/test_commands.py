@@ -383,7 +383,6 @@ def test_files_that_are_none(name, home, run):
     assert run("analyze", "--help")[0] == 0
 
 
-@pytest.mark.deep  # a minute
 def test_the_story_of_the_page_on_own_data(tmp_path, monkeypatch, run):
     pytest.importorskip("transformers")
     docs = Path(__file__).parents[1] / "docs"
