@@ -46,8 +46,14 @@ print(json.dumps([resident, tracemalloc.get_traced_memory()[1]]))
     "options",
     [
         {"keep_samples": "full"},
-        {"keep_samples": "summary", "reductions": ["covariance", "cooccurrence", "top_samples"]},
-        {"keep_samples": "none", "targets": [0, 2]},
+        pytest.param(
+            {
+                "keep_samples": "summary",
+                "reductions": ["covariance", "cooccurrence", "top_samples"],
+            },
+            marks=pytest.mark.deep,
+        ),
+        pytest.param({"keep_samples": "none", "targets": [0, 2]}, marks=pytest.mark.deep),
     ],
     ids=str,
 )
