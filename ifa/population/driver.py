@@ -133,8 +133,8 @@ def drive(
             if not run.committed:
                 run = run.begun(spec)
                 notes = run.check(spec, versions)
-                _fill(job, run, mapper, progress, first)
-                return _noted(run, notes, run.tree())
+                tree = _fill(job, run, mapper, progress, first)
+                return _noted(run, notes, run.tree(tree))
     # whoever committed it, before us or while we waited
     notes = run.check(spec, versions)
     tree = opened(run)
@@ -175,7 +175,7 @@ def _in_memory(job: Job, shards: list[Any]) -> xr.DataTree:
     return tree
 
 
-def _fill(job: Job, run: Run, mapper: Any, progress: Progress, first: Batch | None) -> None:
+def _fill(job: Job, run: Run, mapper: Any, progress: Progress, first: Batch | None) -> xr.DataTree:
     cuts = job.cuts
     run.lay_out(job.schema, job.coords, cuts.shards, cuts.shard)
     done = run.done(cuts.shards, job.schema)
@@ -184,6 +184,7 @@ def _fill(job: Job, run: Run, mapper: Any, progress: Progress, first: Batch | No
         pass
     tree = job.finish(builtins.map(run.states, cuts.shards))
     run.commit(tree, run.markers(cuts.shards))
+    return tree
 
 
 def _check_items(job: Job, run: Run, done: Mapping[int, Marker], progress: Progress) -> None:

@@ -23,8 +23,12 @@ TEMPORARY = ".tmp"
 def synced(paths: Iterable[Path]) -> None:
     """Return once files, and the names that directories hold, would outlast a loss of power."""
     every = list(paths)
+    if len(every) < 4:
+        for path in every:
+            _sync(path)
+        return
     # a disk that is asked for many at once writes them together
-    with ThreadPoolExecutor(min(16, len(every) or 1), "ifa-sync") as threads:
+    with ThreadPoolExecutor(8, "ifa-sync") as threads:
         list(threads.map(_sync, every))
 
 

@@ -293,10 +293,12 @@ class Run:
             self.refuse_damaged([f"COMMIT.json cannot be read ({error})"])
             raise
 
-    def tree(self) -> xr.DataTree:
-        """Read what was committed."""
-        tree = read_tree(self.statistics).load()
-        return with_samples(tree, read_tree(self.samples)) if self.samples.exists() else tree
+    def tree(self, statistics: xr.DataTree | None = None) -> xr.DataTree:
+        """Read what was committed; statistics that are at hand are not read again."""
+        statistics = read_tree(self.statistics).load() if statistics is None else statistics
+        if not self.samples.exists():
+            return statistics
+        return with_samples(statistics, read_tree(self.samples))
 
     def refuse_damaged(self, problems: list[str]) -> None:
         """Raise if there are differences from what was committed."""
