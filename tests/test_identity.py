@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import enum
 import functools
 import importlib
+import io
 import json
 import os
 import pathlib
@@ -814,6 +816,128 @@ def test_a_number_of_another_kind_is_another_option(factor, tmp_path):
 def test_a_global_that_cannot_be_identified_is_refused():
     with pytest.raises(ValueError, match=r"ifa\.analyze: expected .* got 'NOISE' \(generator\)"):
         ifa.analyze(net(), DATA, weight=by_generator, **RUN)
+
+
+def drawing(activations, gradients, rng):
+    return gradients * rng.normal()
+
+
+def drawn_by_a_closure(rng):
+    return lambda activations, gradients: gradients * rng.normal()
+
+
+class Drawing:
+    def __init__(self, rng):
+        self.rngs = [rng]
+
+    def __call__(self, activations, gradients):
+        return gradients * self.rngs[0].normal()
+
+
+@pytest.mark.parametrize("made", [partial(partial, drawing), drawn_by_a_closure, Drawing])
+@pytest.mark.parametrize("kind", ["generator", "file", "iterator"])
+def test_what_is_bound_and_cannot_be_identified_is_refused(made, kind):
+    file = io.StringIO("1")
+    value = {"generator": np.random.default_rng(0), "file": file, "iterator": iter([1.0])}[kind]
+    weight = made(value) if made in (drawn_by_a_closure, Drawing) else made(rng=value)
+    with pytest.raises(ValueError, match=r"ifa\.analyze: expected .*, got .* cannot be identified"):
+        ifa.analyze(net(), DATA, weight=weight, **RUN)
+
+
+def by_environment(activations, gradients):
+    return gradients * float(os.environ["GAIN"])
+
+
+def by_getenv(activations, gradients):
+    from os import getenv
+
+    return gradients * float(getenv("GAIN", "1"))
+
+
+@pytest.mark.parametrize("kernel", [by_environment, by_getenv])
+def test_what_reads_the_environment_is_refused(kernel, monkeypatch):
+    monkeypatch.setenv("GAIN", "1")
+    with pytest.raises(ValueError, match=r"nothing of the environment, got code that names os\."):
+        ifa.analyze(net(), DATA, weight=kernel, **RUN)
+
+
+def test_a_module_called_as_one_of_pythons_is_the_users(tmp_path, monkeypatch):
+    (tmp_path / "wave.py").write_text("GAIN = 2.0\n\ndef by(a, g):\n    return g * GAIN\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    wave = importlib.import_module("wave")
+    monkeypatch.setitem(sys.modules, "wave", wave)
+    before = callable_token(wave.by)
+    monkeypatch.setattr(wave, "GAIN", 3.0)
+    assert callable_token(wave.by) != before
+    assert callable_token(os.path.join) == "posixpath.join"
+
+
+def by_enum(value):
+    mode = enum.Enum("Mode", {"A": value}).A
+    return lambda activations, gradients: gradients * mode.value
+
+
+def by_operator(gain):
+    class Times:
+        def __mul__(self, values):
+            return values * gain
+
+    return lambda activations, gradients: Times() * gradients
+
+
+def by_manager(gain):
+    class Manager:
+        def __enter__(self):
+            return gain
+
+        def __exit__(self, *args):
+            pass
+
+    def kernel(activations, gradients):
+        with Manager() as by:
+            return gradients * by
+
+    return kernel
+
+
+def by_backward(gain):
+    class Same(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, values):
+            return values
+
+        @staticmethod
+        def backward(ctx, gradients):
+            return gradients * gain
+
+    return lambda output, target: Same.apply(output)[target]
+
+
+@pytest.mark.parametrize("made", [by_enum, by_operator, by_manager, by_backward])
+def test_what_a_kernel_calls_without_naming_it_is_part_of_it(made):
+    one, other, again = (json.dumps(callable_token(made(gain))) for gain in (1.0, 2.0, 1.0))
+    assert one == again
+    assert one != other
+
+
+class Unseen:
+    """Behind a function in C, whose constants no token reads."""
+
+    def __init__(self, gain):
+        factor = torch.tensor(gain)
+        self.call = torch.jit.trace(lambda values: values * factor, torch.zeros(3))
+
+    def __call__(self, activations, gradients):
+        return self.call(gradients)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_weights_that_differ_are_seen_whatever_a_weighting_reads(tmp_path):
+    ifa.analyze(net(), DATA, weight=Unseen(1.0), store=tmp_path / "run", **RUN)
+    ifa.analyze(net(), DATA, weight=Unseen(1.0), store=tmp_path / "run", **RUN)
+    with pytest.raises(ValueError, match=r"behaviour: layer 'block\.conv' differs"):
+        ifa.analyze(net(), DATA, weight=Unseen(2.0), store=tmp_path / "run", **RUN)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def behaviour_difference(
     mine, its = run["layers"], now["layers"]
     for layer in sorted({*mine, *its}):
         a, b = mine.get(layer, {}), its.get(layer, {})
-        bounds = {"gradients": max(share, _FLIPS) if alike else share}
+        wide = max(share, _FLIPS) if alike else share
+        bounds = {"gradients": wide, "weights": wide}
         if {*a} != {*b} or not all(_agree(a[k], b[k], bounds.get(k, share)) for k in a):
             places.append(f"layer {layer!r}")
     if not places:

@@ -2,11 +2,13 @@
 
 import dis
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from inspect import CO_OPTIMIZED
 from pathlib import PurePath
+from sysconfig import get_path
 from types import CodeType, FunctionType
 from typing import NamedTuple
 
@@ -112,19 +114,29 @@ def home_of(function: FunctionType) -> str:
     return home(name)
 
 
-@lru_cache(maxsize=4096)
 def home(module: str) -> str:
-    """Return whose a module is.
+    """Return whose a module is, by where its file lies: a user's may be called as one of Python's.
 
     ``"named"``: its name is enough, as a run's versions say what it is, or it is Python's own;
     ``"installed"``: another package's; ``"own"``: the user's.
     """
     top = module.partition(".")[0]
-    if top in ("ifa", "torch", "numpy") or top in sys.stdlib_module_names:
+    return _home(top, getattr(sys.modules.get(top), "__file__", None) or "")
+
+
+@lru_cache(maxsize=4096)
+def _home(top: str, file: str) -> str:
+    if top in ("ifa", "torch", "numpy"):
         return "named"
-    file = getattr(sys.modules.get(top), "__file__", None)
-    places = PurePath(file or "").parts
-    return "installed" if {"site-packages", "dist-packages"} & {*places} else "own"
+    path = PurePath(file)
+    if {"site-packages", "dist-packages"} & {*path.parts}:
+        return "installed"
+    pythons = not file or any(path.is_relative_to(place) for place in _LIBRARY)
+    return "named" if top in sys.stdlib_module_names and pythons else "own"
+
+
+# Where Python's own modules lie; of those in C and frozen ones no file is known.
+_LIBRARY = {PurePath(os.__file__).parent, *map(get_path, ("stdlib", "platstdlib"))}
 
 
 def version_of(module: str) -> str:

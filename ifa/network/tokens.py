@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import math
+import operator
+import os
 import random
 import re
 import threading
@@ -34,8 +36,10 @@ from ifa.types import Reduction
 # What a class has from these says nothing of it.
 _ABOVE = (object, nn.Module)
 # What is called without being named, of objects and of classes.
-_CALLED = frozenset(("__call__", "__getitem__", "__iter__"))
+_CALLED = frozenset(("__call__", "__getitem__", "__iter__", "__enter__", "__exit__"))
+_CALLED |= {f"__{one}{name.strip('_')}__" for name in operator.__all__ for one in ("", "r", "i")}
 _MADE = _CALLED | {"__init__", "__new__", "__post_init__"}
+_MADE |= {"forward", "backward", "setup_context", "jvp", "vmap"}  # of torch.autograd.Function
 # What is written by name alone, as no result depends on it.
 _SILENT = (logging.Logger, type(threading.Lock()), type(threading.RLock()))
 # What gives something else every time.
@@ -61,7 +65,8 @@ def callable_token(value: Any, where: str = "ifa") -> Any:
     Raises
     ------
     ValueError
-        If a function names a global whose value cannot be identified, such as a generator.
+        If a function names or has bound what cannot be identified, such as a generator, or reads
+        environment variables.
     """
     return Reader(where).token(value)
 
@@ -111,7 +116,8 @@ class Reader:
         if isinstance(value, FunctionType):
             return self.function(value)
         if isinstance(value, Enum):
-            return {"enum": f"{type(value).__qualname__}.{value.name}"}
+            name = f"{type(value).__qualname__}.{value.name}"
+            return {"enum": name, "value": self.token(value.value)}
         if value is None or isinstance(value, bool | int | str):
             return value
         if isinstance(value, float):
@@ -185,6 +191,8 @@ class Reader:
             if owner is None and "<locals>" not in name:
                 return name
         facts = facts_of(function.__code__)
+        if whose == "own":
+            self._check_environment(function, facts.names)
         self.reached |= facts.names
         self.stored |= facts.stored
         self.filled |= facts.filled
@@ -211,9 +219,34 @@ class Reader:
             if name == "__class__":  # for super(), whose methods are members
                 continue
             plain = isinstance(part, FunctionType)  # such as a method inside of a decorator's
-            bound.append(self.function(part, owner) if plain else self.token(part))
+            token = self.function(part, owner) if plain else self.token(part)
+            bound.append(token)
+            if home_of(function) == "own":
+                self._known(token, name, part, f"what {describe(function)} has bound")
         defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items())
+        for part in defaults if home_of(function) == "own" else ():
+            self._known(self.token(part), "a default", part, f"the defaults of {function.__name__}")
         return bound + self.each(defaults)
+
+    def _known(self, token: Any, name: str, value: Any, what: str) -> Any:
+        """Return the token of a value; an error if it says nothing of it."""
+        if self.where is not None and _unread(token):
+            raise ValueError(
+                f"{self.where}: expected {what} to be values or functions, got {name!r} "
+                f"({type(value).__name__}), which cannot be identified. Bind what it needs of it "
+                "with functools.partial, such as a seed or what a file holds."
+            )
+        return token
+
+    def _check_environment(self, function: FunctionType, names: frozenset[str]) -> None:
+        """Raise where code reads variables of the environment, which no token can hold."""
+        for name in sorted({"environ", "getenv"} & names) if self.where is not None else ():
+            if "os" in names or function.__globals__.get(name) is getattr(os, name):
+                raise ValueError(
+                    f"{self.where}: expected {describe(function)} to read nothing of the "
+                    f"environment, got code that names os.{name}. Read it before, and bind the "
+                    "value with functools.partial."
+                )
 
     def _globals(
         self, function: FunctionType, read: frozenset[str], near: frozenset[str], whose: str
@@ -225,12 +258,9 @@ class Reader:
             if whose == "installed" and not _of_module(value, function.__module__):
                 continue
             found[name] = self.token(value, near)
-            if self.where is not None and whose == "own" and _unread(found[name]):
-                raise ValueError(
-                    f"{self.where}: expected the globals that {describe(function)} names to be "
-                    f"values or functions, got {name!r} ({type(value).__name__}), which cannot be "
-                    "identified. Bind what it needs of it with functools.partial."
-                )
+            if whose == "own":
+                what = f"the globals that {describe(function)} names"
+                self._known(found[name], name, value, what)
         return found
 
     def _members(self, owner: type, names: frozenset[str]) -> dict[str, Any]:
@@ -252,11 +282,14 @@ class Reader:
             return self.token(value.func, near)
         if value.func is _WEIGH:  # a kernel as a step
             return self.token(value.keywords["kernel"])
-        options = {key: self.token(option) for key, option in value.keywords.items()}
+        what = f"what is bound of {describe(value.func)}"
+        args = {f"argument {place}": part for place, part in enumerate(value.args)}
+        for name, part in (args | value.keywords).items():
+            self._known(self.token(part), name, part, what)
         return {
             "function": self.token(value.func, near),
             "args": self.each(value.args),
-            "options": options,
+            "options": {key: self.token(option) for key, option in value.keywords.items()},
         }
 
     def _method(self, value: MethodType, near: frozenset[str]) -> Any:
@@ -317,6 +350,11 @@ class Reader:
         args = [part for part in made[1] if part is not kind]
         holds = [[*part] for part in made[3:5] if part is not None]
         parts = [self._state(part, near) for part in (*made[2:3], *args)]
+        held = made[2] if len(made) > 2 else None
+        if home(kind.__module__) == "own" and isinstance(held, dict):
+            what = f"the attributes of {describe(value)}"
+            for name, part in held.items():
+                self._known(self.token(part, near), name, part, what)
         return token | {"state": parts, "holds": self.each(holds)}
 
     def _state(self, value: Any, near: frozenset[str]) -> Any:
@@ -330,7 +368,16 @@ class Reader:
 
 
 def _unread(token: Any) -> bool:
-    return isinstance(token, dict) and set(token) == {"type"}
+    """Whether a token, or one in a container, says no more than a type."""
+    if isinstance(token, list):
+        return any(map(_unread, token))
+    if not isinstance(token, dict) or not _READ.isdisjoint(token):
+        return False
+    return set(token) == {"type"} or any(map(_unread, token.values()))
+
+
+# What the token of something has that was read itself.
+_READ = frozenset(("function", "object", "class", "module", "weights", "wrapper", "method"))
 
 
 def _of_module(value: Any, module: str) -> bool:

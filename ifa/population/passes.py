@@ -29,7 +29,7 @@ from ifa.store.specs import Spaced, data_token, versions
 from ifa.store.tables import Column, Schema
 from ifa.taps.features import Observation
 from ifa.taps.weighings import Weighing
-from ifa.types import Features, Inputs, Step, Weighted
+from ifa.types import Inputs, Step, Weighted
 
 Steps = Step | tuple[Step, ...]
 
@@ -104,25 +104,28 @@ class Engine:
         """Sketch what the network computes on some samples, for `network_difference`.
 
         The output, the activations of every layer and, where the weighting reads them, the
-        gradients of one target. Weightings and perturbations are not run.
+        gradients of one target; and the weights that it makes of them, so that whatever it reads is
+        seen. Builders, which run the network many times, and perturbations are not run.
         """
         options, samples = self.recipe.options, 0
-        output, layers = Sketch(), [(Sketch(), Sketch()) for _ in self.layers]
+        output, layers = Sketch(), [dict[str, Sketch]() for _ in self.layers]
         for batch in probed(items, options.batch_size):
             size, whole = count(batch), count(self.recipe.example)
             if options.compile:  # it is for batches like the example
                 batch = take(batch, torch.arange(whole) % size)
-            seen = self.tap.look(moved(batch, self.device), torch.full((count(batch),), target))
+            seen = self.made.look(moved(batch, self.device), torch.full((count(batch),), target))
             samples += size
             output.add(seen.output[:size])
-            records = (seen.result,) if isinstance(seen.result, Features) else seen.result
-            for record, (activations, gradients) in zip(records, layers, strict=True):
-                activations.add(record.activations[:size])
-                gradients.add(record.gradients[:size])
-        kinds = ("activations", "gradients") if self.tap.reads_gradients else ("activations",)
+            for (record, weights), sketches in zip(seen.result, layers, strict=True):
+                parts = {"activations": record.activations, "weights": weights}
+                if self.tap.reads_gradients:
+                    parts["gradients"] = record.gradients
+                for kind, part in parts.items():
+                    if part is not None:
+                        sketches.setdefault(kind, Sketch()).add(part[:size])
         each = {
-            layer: {kind: one.numbers() for kind, one in zip(kinds, pair, strict=False)}
-            for layer, pair in zip(self.layers, layers, strict=True)
+            layer: {kind: one.numbers() for kind, one in sketches.items()}
+            for layer, sketches in zip(self.layers, layers, strict=True)
         }
         return behaviour_of(samples, self.tap.sites[0].dtype, output, each)
 

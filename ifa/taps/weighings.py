@@ -83,6 +83,17 @@ class Weighing:
         """Return where the units of each layer lie, found out once."""
         return centers(self._prepared, example, self._where, self._grid_of)
 
+    def look(self, inputs: Inputs, target: Target = None) -> Observation:
+        """Run a batch; the result has the features of each layer, and their weights.
+
+        The weights are None where a builder makes them, which runs the network itself.
+        """
+        if self._step is not None:
+            return self.tap.look(inputs, target, step=partial(_with_weights, self._step))
+        seen = self.tap.look(inputs, target)
+        every = (seen.result,) if isinstance(seen.result, Features) else seen.result
+        return seen._replace(result=tuple((one, None) for one in every))
+
     def observe(
         self,
         inputs: Inputs,
@@ -124,6 +135,12 @@ def _each(steps: tuple[Step, ...], features: Any) -> tuple[Any, ...]:
     """Apply steps to the features of one example, of one layer or several."""
     every = (features,) if isinstance(features, Features) else features
     return tuple(step(one) for step, one in zip(steps, every, strict=True))
+
+
+def _with_weights(step: Step, features: Any) -> tuple[tuple[Features, Tensor], ...]:
+    """Give the features of one example, of one layer or several, each with its weights."""
+    every = (features,) if isinstance(features, Features) else features
+    return tuple((one, step(one).weights) for one in every)
 
 
 def noted(step: Step, weighted: Weighted) -> tuple[Any, Tensor]:
