@@ -37,7 +37,7 @@ from ifa.types import Reduction
 _ABOVE = (object, nn.Module)
 # What is called without being named, of objects and of classes.
 _CALLED = frozenset(("__call__", "__getitem__", "__iter__", "__enter__", "__exit__"))
-_CALLED |= {f"__{one}{name.strip('_')}__" for name in operator.__all__ for one in ("", "r", "i")}
+_OPERATORS = {f"__{one}{name.strip('_')}__" for name in operator.__all__ for one in ("", "r", "i")}
 _MADE = _CALLED | {"__init__", "__new__", "__post_init__"}
 _MADE |= {"forward", "backward", "setup_context", "jvp", "vmap"}  # of torch.autograd.Function
 # What is written by name alone, as no result depends on it.
@@ -105,6 +105,8 @@ class Reader:
         opened: Sequence[int] = (),
     ):
         self.where, self.named, self.steady = where, named, steady
+        # the operators of a network's configurations compare and copy them
+        self._called = _CALLED if named else _CALLED | _OPERATORS
         self.reached: set[str] = set()  # names in all code that was read
         self.stored: set[str] = set()  # attributes that it sets
         self.filled: set[str] = set()  # attributes that it adds something to, as to a list
@@ -325,7 +327,10 @@ class Reader:
     def _class(self, value: type, near: frozenset[str]) -> Any:
         if home(value.__module__) != "own":
             return _name(value)
-        return {"class": value.__qualname__, "own": self._members(value, near | _MADE)}
+        return {
+            "class": value.__qualname__,
+            "own": self._members(value, near | _MADE | self._called),
+        }
 
     def _network(self, value: nn.Module, near: frozenset[str]) -> Any:
         from ifa.network.identity import parts_of  # which reads networks with a `Reader`
@@ -338,7 +343,7 @@ class Reader:
         kind = type(value)
         token: dict[str, Any] = {"object": _name(kind)}
         if home(kind.__module__) != "named":
-            token["own"] = self._members(kind, near | _CALLED | self.reached)
+            token["own"] = self._members(kind, near | self._called | self.reached)
         try:
             made = value.__reduce_ex__(4)
         except Exception:  # such as a generator
