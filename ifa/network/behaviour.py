@@ -73,7 +73,8 @@ def behaviour_difference(
     input of a ReLU over 0, or another maximum is pooled, a whole path is lost or won. Measured on
     small ResNets by other kernels (oneDNN or not, float64): outputs and activations differ by up to
     3e-6 of their norm, gradients by up to 2e-3. So those of networks that agree in all else, and
-    the weights that are made of them, may differ by 5 % of the norm; a hook, a detached path or another backward is far above that.
+    the weights that are made of them, may differ by 5 % of the norm; a hook, a detached path or
+    another backward is far above that.
 
     Parameters
     ----------
