@@ -59,6 +59,7 @@ NAMESPACES = {
     "ifa.interop": "Adapters for captum and Quantus.",
     "ifa.plot": "Pictures: axes in, axes out.",
     "ifa.data": "Data sets from folders, tables, volumes, arrays and other libraries.",
+    "ifa.store": "Runs on disk, masks and maps as files, networks by reference.",
     "ifa.nets": "Networks and data that ship with the library.",
     "ifa.testing": "Laws, strategies, tiny networks and assertions.",
 }

@@ -59,6 +59,7 @@ _LATER = {
     "perturb": None,
     "plot": None,
     "population": None,
+    "store": None,
     "testing": None,
     "verify": "ifa.store",
 }
@@ -122,6 +123,7 @@ __all__ = [
     "score",
     "select",
     "step",
+    "store",
     "tap",
     "testing",
     "tokens",
