@@ -1129,3 +1129,35 @@ def test_a_forward_around_the_forward_of_a_network_is_harmless(wrap, tmp_path):
     maps = ifa.explain(net, data[0][0][None], layer="0")
     del net.forward
     torch.testing.assert_close(maps, ifa.explain(net, data[0][0][None], layer="0"))
+
+
+class Handing(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, values):
+        return self.module(values)
+
+
+@pytest.mark.parametrize("around", [nn.DataParallel, Handing, nn.Sequential])
+def test_a_network_in_a_wrapper_has_the_run_of_the_network(around, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv1d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)).eval()
+    data = [(torch.randn(1, 6), index % 2) for index in range(6)]
+    options = {"store": tmp_path / "run", "progress": False}
+    before = ifa.analyze(net, data, layer=["1", "0"], **options)
+    outer = around(net).eval()
+    name = next(iter(dict(outer.named_children())))
+    again = ifa.analyze(outer, data, layer=[f"{name}.1", f"{name}.0"], **options)
+    assert again.attrs["layers"] == [f"{name}.1", f"{name}.0"]
+    for layer in ("0", "1"):
+        for part in ("", "samples/"):
+            found = again[f"{part}{name}.{layer}"].to_dataset()
+            assert found.identical(before[f"{part}{layer}"].to_dataset())
+    assert again["samples"]["id"].identical(before["samples"]["id"])
+    with pytest.raises(ValueError, match="got another: layers"):
+        ifa.analyze(outer, data, layer=f"{name}.1", **options)
+    (tmp_path / "run" / "COMMIT.json").unlink()
+    with pytest.raises(ValueError, match="got another: layers"):  # it would mix names
+        ifa.analyze(outer, data, layer=[f"{name}.1", f"{name}.0"], **options)

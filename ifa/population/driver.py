@@ -18,7 +18,7 @@ import xarray as xr
 
 from ifa.checks import check_choice, check_progress
 from ifa.progress import Progress, reporting
-from ifa.store.datasets import joined, sample_tree, with_samples
+from ifa.store.datasets import joined, renamed, sample_tree, with_samples
 from ifa.store.items import DIGEST, Batch, reading
 from ifa.store.markers import Arrays, Marker
 from ifa.store.runs import Run, opened, verified
@@ -137,7 +137,7 @@ def drive(
                 return _noted(run, notes, run.tree(tree))
     # whoever committed it, before us or while we waited
     notes = run.check(spec, versions)
-    tree = opened(run)
+    tree = renamed(opened(run), run.spec().get("layers", []), job.spec.get("layers", []))
     if not job.vouched:
         verified(run)
         _check_items(job, run, run.markers(job.cuts.shards), progress)

@@ -123,6 +123,20 @@ def statistics_tree(
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **named})
 
 
+def renamed(tree: xr.DataTree, was: Sequence[str], now: Sequence[str]) -> xr.DataTree:
+    """Give layers the names they are asked for by: those of a network in a wrapper are longer."""
+    if list(was) == list(now):
+        return tree
+    names = dict(zip(was, now, strict=True))
+    found = {
+        "/".join(names.get(part, part) for part in node.path.split("/")): node.to_dataset(False)
+        for node in tree.subtree
+    }
+    result = xr.DataTree.from_dict(found)
+    result.attrs["layers"] = list(now)
+    return result
+
+
 def with_samples(tree: xr.DataTree, samples: xr.DataTree) -> xr.DataTree:
     """Put the sample table into the result; of maps it is the result, with what the tree says."""
     if tree.attrs["title"] != MAPS:

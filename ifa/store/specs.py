@@ -62,6 +62,8 @@ def compared(
         What is other than it was, and does not matter.
     """
     was, is_now = (dict(json.loads(canonical(spec))) for spec in (run, now))
+    if finished:  # what is returned is named as it was asked for
+        was, is_now = map(_inside, (was, is_now))
     networks, made_by, threads, data = (
         [spec.pop(key, {}) for spec in (was, is_now)] for key in _APART
     )
@@ -78,6 +80,18 @@ def compared(
     elif other_versions:
         difference = difference or f"{other_versions} (versions='any' goes on all the same)"
     return difference, notes
+
+
+def _inside(spec: dict[str, Any]) -> dict[str, Any]:
+    """Name layers from the network itself, whatever module hands everything through to it."""
+    model = spec.get("model", {})
+    around = f"{model['inside']}." if model.get("inside") else ""
+    if "layers" in spec:
+        spec["layers"] = [name.removeprefix(around) for name in spec["layers"]]
+    for behaviour in filter(None, [model.get("behaviour")]):
+        layers = behaviour["layers"].items()
+        behaviour["layers"] = {name.removeprefix(around): each for name, each in layers}
+    return spec
 
 
 # Parts of a spec that may differ.
