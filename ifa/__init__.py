@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         perturb,
         plot,
         population,
+        store,
         testing,
     )
     from ifa.population import analyze, compare, maps, merge
