@@ -122,6 +122,20 @@ def test_overlays_can_be_drawn_on_the_scale_of_a_run(home, photographs):
     assert json.loads(stored.attrs["made_by"])["limits"] == [float(low), float(high)]
 
 
+def test_a_grey_picture_has_the_channels_of_the_run(home, photographs, capsys):
+    """A folder on the command line is read as RGB; the picture of it had one channel here."""
+    net = ifa.ModelRef("explained_networks:picture").load()
+    images = read_inputs([Path(name) for name in photographs])
+    ifa.analyze(net, [(image, 0) for image in images], store="run", progress=False)
+    Image.open("china.png").convert("L").save("grey.png")
+    network = "explained_networks:picture"
+    assert explain(network, "grey.png", "--out", "e") == 1
+    assert explain(network, "grey.png", "--out", "f", "--run", "run") == 0
+    assert explain(network, "grey.png", "--out", "g", "--prepare", "explained_networks:halved") == 0
+    assert read_inputs(["grey.png"]).shape == (1, 1, 54, 80)
+    assert read_inputs(["grey.png"], mode="RGB").shape == (1, 3, 54, 80)
+
+
 def test_methods_layers_and_runs_are_side_by_side(home, photographs, monkeypatch):
     import ifa.plot.sheets as sheets
 

@@ -1,8 +1,9 @@
 """The command `ifa explain`."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -63,16 +64,25 @@ def explain(
     if out.exists():
         raise FileExistsError(f"{_WHERE}: expected nothing at {out}. Nothing was touched.")
     reference = network_of(model, weights, config)
-    inputs = read_inputs(images, prepare=reference.preparation(prepare) if prepare else None)
+    asked = _asked(layer, weight, run)
+    given = reference.preparation(prepare) if prepare else None
+    inputs = read_inputs(images, mode="RGB" if prepare else _mode(asked), prepare=given)
     network = reference.load()
     names = None if target_names is None else listed_names(_WHERE, target_names)
     scorer = Scorer(_WHERE, network, ifa.score.logit)
     targets = scorer.targets(inputs, target)
-    asked = _asked(layer, weight, run)
     made = [_made(network, inputs, targets, one, len(asked) > 1) for one in asked]
     lines = _lines(images, scorer, inputs, targets, names, expected)
     by = {"model": model, "ifa": ifa.__version__}
     _write(out, inputs, made, lines, [path.name for path in images], targets, by)
+
+
+def _mode(asked: "list[_Asked]") -> Literal["RGB", "L"] | None:
+    """Take pictures with as many channels as those that the runs are of."""
+    if not asked[0].run:
+        return None
+    shape = json.loads(asked[0].statistics.attrs["spec"])["input_shape"]
+    return "RGB" if shape.startswith("(3, ") else "L" if shape.startswith("(1, ") else None
 
 
 class _Asked(NamedTuple):

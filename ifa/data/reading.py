@@ -122,15 +122,21 @@ def read_array(where: str, path: str) -> np.ndarray:
 
 
 def read_inputs(
-    paths: Sequence[str | os.PathLike[str]], *, prepare: Callable[[Any], Any] | None = None
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    mode: Mode | None = None,
+    prepare: Callable[[Any], Any] | None = None,
 ) -> Tensor:
     r"""Read files of one shape as a batch, as `ifa.data` reads them.
 
     Parameters
     ----------
     paths
-        Pictures: (1 or 3, y, x), grey ones with one channel. ``.npy``: the array, which is
-        (channel, \*space). NIfTI: (channel, z, y, x) in RAS.
+        Pictures: (1 or 3, y, x). ``.npy``: the array, which is (channel, \*space). NIfTI: (channel,
+        z, y, x) in RAS.
+    mode
+        ``"RGB"`` or ``"L"`` takes all pictures as such; None takes each as it is, grey ones with
+        one channel.
     prepare
         What makes an input of what was read, instead of the rule: see `ifa.data`.
 
@@ -155,7 +161,7 @@ def read_inputs(
                 f"{where}: expected a picture ({', '.join(PICTURES)}), an array (.npy) or NIfTI "
                 f"({', '.join(VOLUMES)}), got {os.fspath(path)}."
             )
-    read = Decoder(where)
+    read = Decoder(where, mode)
     plain = partial(file_input, where, None)
     make = plain if prepare is None else lambda value: prepared(where, prepare(value))
     inputs = [make(read(os.fspath(path))) for path in paths]
