@@ -372,7 +372,11 @@ def scaled(activations, gradients, *, factor=2.0):
 OTHERS = {
     "other weights": (lambda m, d: (other_model(), d, {}), "weights of the network"),
     "other architecture": (
-        lambda m, d: (torch.nn.Sequential(m), d, {"layer": ["0.conv2", "0.conv1"]}),
+        lambda m, d: (
+            torch.nn.Sequential(m, torch.nn.Identity()),
+            d,
+            {"layer": ["0.conv2", "0.conv1"]},
+        ),
         "layers",
     ),
     "another label": (lambda m, d: (m, relabelled(d), {}), "data: another sample"),
