@@ -8,13 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from ifa.cli.arguments import (
+    BatchSize,
     Config,
     Data,
+    DataVersion,
+    Device,
     Limit,
     Model,
     Prepare,
+    Shard,
+    Versions,
     Weight,
     Weights,
+    Workers,
     data_of,
     is_table,
     network_of,
@@ -60,20 +66,12 @@ def analyze(
         typer.Option(help="Any of histogram, covariance, cooccurrence, top_samples, with commas"),
     ] = None,
     limit: Limit = None,
-    data_version: Annotated[
-        str | None, typer.Option(help="Your word for what the data are; they are not read again")
-    ] = None,
-    versions: Annotated[
-        str, typer.Option(help="any continues a run of another ifa, torch or numpy")
-    ] = "same",
-    shard: Annotated[int, typer.Option(help="Samples committed at once")] = 512,
-    batch_size: Annotated[int, typer.Option(help="Samples computed at once")] = 32,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read the data; 0 reads in this thread")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, …; the model's own if left out")
-    ] = None,
+    data_version: DataVersion = None,
+    versions: Versions = "same",
+    shard: Shard = 512,
+    batch_size: BatchSize = 32,
+    workers: Workers = None,
+    device: Device = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar")] = False,
 ) -> None:
     """Analyze which features a network uses over a data set, and print a summary.

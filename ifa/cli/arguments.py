@@ -40,11 +40,20 @@ Prepare = Annotated[
         "--prepare", help="Picture -> input: hf or timm, as of the network, or module:function"
     ),
 ]
-
 Limit = Annotated[
     int | None,
     typer.Option("--limit", help="So many samples of the data, evenly spaced; all if left out"),
 ]
+DataVersion = Annotated[
+    str | None, typer.Option(help="Your word for what the data are; they are not read again")
+]
+Versions = Annotated[str, typer.Option(help="any continues a run of another ifa, torch or numpy")]
+Shard = Annotated[int, typer.Option(help="Samples committed at once")]
+BatchSize = Annotated[int, typer.Option(help="Samples computed at once")]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes that read the data; 0 reads in this thread")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; the model's own if left out")]
 
 
 def network_of(model: str, weights: Path | None, config: list[str] | None) -> Any:

@@ -8,9 +8,11 @@ import typer
 from ifa.cli.arguments import (
     Config,
     Data,
+    Device,
     Limit,
     Model,
     Prepare,
+    Shard,
     Weights,
     data_of,
     network_of,
@@ -46,10 +48,8 @@ def evaluate(
     signed: Annotated[
         bool, typer.Option("--signed", help="Keep in maps what speaks against the target")
     ] = False,
-    shard: Annotated[int, typer.Option(help="Samples committed at once")] = 64,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, …; the model's own if left out")
-    ] = None,
+    shard: Shard = 64,
+    device: Device = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar")] = False,
 ) -> None:
     """Tell which method to trust: methods against metrics over the run's population.

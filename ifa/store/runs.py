@@ -349,7 +349,7 @@ def opened(run: Run) -> xr.DataTree:
     inside = [
         problem
         for problem in differences(run.path, files, _is_loaded)
-        if problem.endswith(NOT_COMMITTED) <= (".zarr/" in problem and "/." not in problem)
+        if not problem.endswith(NOT_COMMITTED) or (".zarr/" in problem and "/." not in problem)
     ]
     run.refuse_damaged(inside)
     for store in (run.statistics, run.samples):
