@@ -5,6 +5,7 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib import pyplot as plt
+from pictures import assert_readable
 
 import ifa
 
@@ -121,3 +122,21 @@ def test_level_has_a_colour_for_each_target(axes):
     ifa.plot.level(torch.rand(3, 7), torch.rand(3, 7), names=["a", "b", "c"], axes=axes)
     assert len(axes.collections) == 3
     assert len({tuple(points.get_facecolor()[0]) for points in axes.collections}) == 3
+
+
+def test_texts_that_cannot_be_read_are_found():
+    figure, axes = plt.subplots(1, 2, figsize=(4, 2), layout="constrained")
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes[0].set_xticks(range(4), [f"label {n}" for n in range(4)], **turned)
+    axes[0].set_title("short")
+    axes[1].text(0.5, 0.5, "inside")
+    assert_readable(figure)
+    for spoil, said in (
+        (lambda: axes[0].set_title("one\nfar too long for a figure of four inches"), "outside of"),
+        (lambda: axes[0].set_title("short") and axes[1].text(0.5, 0.52, "too"), "one over the"),
+        (lambda: axes[1].texts[-1].set_position((-1.2, 0.5)), "over axes 'short': 'too'"),
+    ):
+        spoil()
+        with pytest.raises(AssertionError, match=said):
+            assert_readable(figure)
+    plt.close(figure)
