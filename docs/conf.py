@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sphinx.util.parallel import make_chunks
+
 import ifa
 
 HERE = Path(__file__).parent
@@ -101,6 +103,23 @@ def start_kernels_with(script: Path) -> tempfile.TemporaryDirectory[str]:
     shutil.copy(script, startup)
     os.environ["IPYTHONDIR"] = home.name
     return home
+
+
+def spread_notebooks(app, env, docnames: list[str]) -> None:
+    """Give each process of `-j` its share of the notebooks: sorted by name, one would run all."""
+    chunks = enumerate(make_chunks(docnames, app.parallel))
+    places = [
+        (number >= app.parallel, at, number) for number, some in chunks for at in range(len(some))
+    ]
+    ranks = sorted(range(len(places)), key=places.__getitem__)
+    slow_first = sorted(docnames, key=lambda name: not name.startswith("notebooks/"))
+    for rank, name in zip(ranks, slow_first, strict=True):
+        docnames[rank] = name
+
+
+def setup(app) -> None:
+    """Connect what this file adds."""
+    app.connect("env-before-read-docs", spread_notebooks)
 
 
 write_reference(HERE / "reference" / "generated")
