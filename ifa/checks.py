@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import sys
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -40,6 +41,14 @@ def takes(function: Any, arguments: int) -> bool:
     except ValueError:  # one of C, which does not say
         return True
     return True
+
+
+def outside() -> int:
+    """Count the frames from the caller's up to the first outside of the library, for a warning."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("ifa."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def check_text(where: str, name: str, text: str) -> None:

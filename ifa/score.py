@@ -1,7 +1,9 @@
 r"""The scalar being explained: ``(output of one example, target) -> score``.
 
 Any callable of that signature can be given as `score`; it is lifted over samples by `vmap`. The
-output of one example is (output,), or () for a model with one unnamed output.
+output of one example is (output,), or () for a model with one unnamed output. `logit`,
+`probability`, `log_probability`, `sigmoid` and `contrast` read logits; `value`, `log_value` and
+`log_odds` read the outputs of a network that ends in a softmax or a sigmoid.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +16,23 @@ from torch import Tensor
 from ifa.checks import check_size
 from ifa.declared import declare
 
-__all__ = ["contrast", "log_probability", "logit", "probability", "region", "similarity"]
+__all__ = [
+    "contrast",
+    "log_odds",
+    "log_probability",
+    "log_value",
+    "logit",
+    "probability",
+    "region",
+    "sigmoid",
+    "similarity",
+    "value",
+]
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
 
-@declare(picks=True)
+@declare(picks=True, reads="logits")
 def logit(output: Tensor, target: Tensor) -> Tensor:
     r"""Take the target's own output: a class logit, or a regression's value.
 
@@ -54,12 +67,14 @@ def logit(output: Tensor, target: Tensor) -> Tensor:
     return output.index_select(0, target.reshape(1)).squeeze(0)
 
 
+@declare(reads="logits", exclusive=True)
 def probability(output: Tensor, target: Tensor) -> Tensor:
     r"""Take the target's softmax probability.
 
     .. math:: y = e^{z_t} / \sum_j e^{z_j}
 
-    The output must be logits: a network that ends in a softmax would be squashed twice.
+    The output must be logits of classes of which one is right: a network that ends in a softmax
+    would be squashed twice, for which take `value`; for one logit, or several labels, `sigmoid`.
 
     Parameters
     ----------
@@ -79,9 +94,10 @@ def probability(output: Tensor, target: Tensor) -> Tensor:
     >>> probability(torch.zeros(4), torch.tensor(2))
     tensor(0.2500)
     """
-    return log_probability(output, target).exp()
+    return _log_share("probability", output, target).exp()
 
 
+@declare(reads="logits", exclusive=True)
 def log_probability(output: Tensor, target: Tensor) -> Tensor:
     r"""Take the logarithm of the target's softmax probability, safe for extreme logits.
 
@@ -105,8 +121,141 @@ def log_probability(output: Tensor, target: Tensor) -> Tensor:
     >>> log_probability(torch.tensor([0.0, -1e6]), torch.tensor(1))
     tensor(-1000000.)
     """
-    _one_axis("log_probability", output)
+    return _log_share("log_probability", output, target)
+
+
+def _log_share(name: str, output: Tensor, target: Tensor) -> Tensor:
+    if output.numel() == 1 and output.ndim < 2:
+        raise ValueError(
+            f"ifa.score.{name}: expected the logits of at least 2 classes, got one output, whose "
+            "softmax is always 1. Take ifa.score.sigmoid, the probability of one logit, or "
+            "ifa.score.value, the output as it is."
+        )
+    _one_axis(name, output)
     return logit(torch.log_softmax(output, 0), target)
+
+
+@declare(reads="logits")
+def sigmoid(output: Tensor, target: Tensor) -> Tensor:
+    r"""Take the target's own probability, whatever the other outputs: of one logit, or of labels.
+
+    .. math:: y = 1 / (1 + e^{-z_t})
+
+    Parameters
+    ----------
+    output : (output,) or ()
+        Logits z of one example.
+    target : ()
+        Index t.
+
+    Returns
+    -------
+    ()
+        Probability in [0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> sigmoid(torch.tensor([0.0, 40.0]), torch.tensor(0))
+    tensor(0.5000)
+    """
+    return logit(output, target).sigmoid()
+
+
+@declare(picks=True, reads="probabilities")
+def value(output: Tensor, target: Tensor) -> Tensor:
+    r"""Take the target's own output as it is: the probability that a network ends in, or a value.
+
+    .. math:: y = p_t
+
+    What `probability` is of logits, for metrics and maps of a network that ends in a softmax or a
+    sigmoid. Its gradient vanishes where the network is sure: for maps take `log_value` or
+    `log_odds`.
+
+    Parameters
+    ----------
+    output : (output,) or ()
+        Outputs p of one example.
+    target : ()
+        Index t; ignored if there is one output only, of shape ().
+
+    Returns
+    -------
+    ()
+        The output, in its own unit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> value(torch.tensor([0.25, 0.75]), torch.tensor(1))
+    tensor(0.7500)
+    """
+    return logit(output, target)
+
+
+@declare(reads="probabilities")
+def log_value(output: Tensor, target: Tensor) -> Tensor:
+    r"""Take the logarithm of the target's own output, a probability that the network ends in.
+
+    .. math:: y = \ln p_t, \qquad \frac{\partial y}{\partial z_j} = [j = t] - p_j
+
+    For a network that ends in a softmax of logits z it is `log_probability` of these, with the same
+    gradient, also where the network is sure.
+
+    Parameters
+    ----------
+    output : (output,) or ()
+        Probabilities p of one example.
+    target : ()
+        Index t; ignored if there is one output only, of shape ().
+
+    Returns
+    -------
+    ()
+        Log probability, at most 0; -inf, and a map that is not finite, where the probability is too
+        small for its dtype: below 1e-45 in float32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits, target = torch.tensor([1.0, -2.0, 0.5]), torch.tensor(0)
+    >>> torch.allclose(log_value(logits.softmax(0), target), log_probability(logits, target))
+    True
+    """
+    return logit(output, target).log()
+
+
+@declare(reads="probabilities")
+def log_odds(output: Tensor, target: Tensor) -> Tensor:
+    r"""Take the log-odds of the target's own output, a probability that the network ends in.
+
+    .. math:: y = \ln \frac{p_t}{1 - p_t}
+
+    For a network that ends in a sigmoid it is the logit, with its gradient. For one that ends in a
+    softmax, the logit less the log-sum-exp of the others.
+
+    Parameters
+    ----------
+    output : (output,) or ()
+        Probabilities p of one example.
+    target : ()
+        Index t; ignored if there is one output only, of shape ().
+
+    Returns
+    -------
+    ()
+        Log-odds; infinite, and a map that is not finite, where the probability is rounded to 0 or
+        1: in float32 from odds of 2e7 to 1. As exact as the probability: at odds of 1e4 to 1 to
+        about 1e-3. Where the network can be asked for its logits, these are better.
+
+    Examples
+    --------
+    >>> import torch
+    >>> log_odds(torch.tensor([0.5, 0.9]).double(), torch.tensor(1))
+    tensor(2.1972, dtype=torch.float64)
+    """
+    chance = logit(output, target)
+    return chance.log() - (-chance).log1p()
 
 
 def contrast(*, gamma: float = 0.6, references: int | Sequence[int] = 3) -> Score:
@@ -173,6 +322,7 @@ def contrast(*, gamma: float = 0.6, references: int | Sequence[int] = 3) -> Scor
     return partial(_contrast, gamma=gamma, references=given)
 
 
+@declare(reads="logits")
 def _contrast(
     output: Tensor, target: Tensor, *, gamma: float, references: int | tuple[int, ...]
 ) -> Tensor:

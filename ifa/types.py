@@ -42,6 +42,10 @@ class LoaderTaken(UserWarning):
     """A DataLoader was given as data: its data set is taken, and not its batches."""
 
 
+class ProbabilityOutput(UserWarning):
+    """A network ends in a softmax or sigmoid, and its outputs are taken for logits."""
+
+
 class ZeroGradient(UserWarning):
     """The gradient of a score is exactly zero at every channel and position of a sample's layer."""
 

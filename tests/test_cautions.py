@@ -9,6 +9,7 @@ from test_default_layers import HUGGING_FACE, IMAGE, Vit, made
 from torch import Tensor, nn
 
 import ifa
+from ifa.network.probabilities import are_shares
 from ifa.stages import cancellation, cancels
 
 
@@ -210,3 +211,92 @@ def test_cancellation_of_one_example():
     half = opposed.clone()
     half[:, 1] = 1.0  # one position that does not cancel is enough
     assert not cancels(half * activations)
+
+
+# outputs that are no logits -----------------------------------------------------------------------
+
+
+class Ended(nn.Module):
+    """A network that ends in something else than logits."""
+
+    def __init__(self, end: Any):
+        super().__init__()
+        self.body, self.end = built(Tensor.tanh), end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.body(x) * 3)
+
+
+def softmaxed() -> nn.Module:
+    return Ended(nn.Softmax(1)).eval()
+
+
+CALLS: dict[str, tuple[str, Any]] = {
+    "tap": ("ifa.tap", lambda net, x, **o: ifa.tap(net, "body.conv", x, **o)(x)),
+    "explain": ("ifa.explain", lambda net, x, **o: ifa.explain(net, x, layer="body.conv", **o)),
+    "scorecam": (
+        "ifa.explain",
+        lambda net, x, **o: ifa.explain(
+            net, x, layer="body.conv", weight=ifa.perturb.scorecam, **o
+        ),
+    ),
+    "deletion": (
+        "ifa.evaluate.deletion",
+        lambda net, x, **o: ifa.evaluate.deletion(net, x, x[:, 0], 1, steps=2, **o),
+    ),
+    "saliency": ("ifa.attribute.saliency", lambda net, x, **o: ifa.attribute.saliency(net, **o)(x)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_network_that_ends_in_a_softmax_is_named_once(name):
+    where, call = CALLS[name]
+    with pytest.warns(ifa.ProbabilityOutput, match=rf"^{where}: .*ifa\.score\.log_value") as caught:
+        call(softmaxed(), INPUTS)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("score", ["value", "log_value", "log_odds"])
+def test_scores_of_probabilities_are_not_warned_of(name, score):
+    CALLS[name][1](softmaxed(), INPUTS, score=getattr(ifa.score, score))
+
+
+@pytest.mark.parametrize(
+    ("end", "samples"),
+    [
+        (nn.Identity(), 3),
+        (nn.Sigmoid(), 3),
+        (nn.LogSoftmax(1), 3),
+        (nn.Softmax(1), 1),  # by chance a row may sum to 1
+    ],
+    ids=["logits", "sigmoid", "log", "one row"],
+)
+@pytest.mark.parametrize("name", ["tap", "explain", "saliency"])
+def test_other_networks_are_not(name, end, samples):
+    CALLS[name][1](Ended(end).eval(), INPUTS[:samples])
+
+
+def test_shares_are_found_in_every_dtype_and_not_by_chance():
+    z = seeded(4, 7).double()
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        assert are_shares(z.to(dtype).softmax(1)), dtype
+    assert not are_shares(z)
+    assert not are_shares(z.softmax(1) + 1e-2)
+    nearly = z.softmax(1)
+    nearly[2] += 0.01  # one row that is none
+    assert not are_shares(nearly)
+    for unknown in (z.softmax(1)[:1], torch.ones(4, 1), z.softmax(1)[..., None], [z]):
+        assert are_shares(unknown) is None
+
+
+def test_maps_of_a_softmax_by_its_log_are_those_of_the_logits():
+    net = softmaxed()
+    bare = Ended(nn.Identity()).eval()
+    bare.load_state_dict(net.state_dict())
+    both = [
+        ifa.explain(one.double(), INPUTS.double(), 2, layer="body.conv", score=score)
+        for one, score in ((net, ifa.score.log_value), (bare, ifa.score.log_probability))
+    ]
+    torch.testing.assert_close(*both)

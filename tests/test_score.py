@@ -19,6 +19,10 @@ CHOICES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "contrast, one": (score.contrast(gamma=0.3, references=1), (6,)),
     "contrast, all": (score.contrast(references=99), (6,)),
     "contrast, given": (score.contrast(references=[4, 2]), (6,)),
+    "sigmoid": (score.sigmoid, (6,)),
+    "value": (score.value, (6,)),
+    "log_value": (score.log_value, (6,)),
+    "log_odds": (score.log_odds, (6,)),
     "region": (score.region(), (6, 4, 5)),
     "region, 3-D": (score.region(), (6, 2, 3, 4)),
     "region, mask": (score.region(mask=torch.arange(7) % 3 == 1), (6, 7)),
@@ -26,15 +30,23 @@ CHOICES: dict[str, tuple[Any, tuple[int, ...]]] = {
 }
 
 
-def outputs(shape: tuple[int, ...], samples: int = 5) -> Tensor:
+PROBABILITIES = ("value", "log_value", "log_odds")
+
+
+def outputs(shape: tuple[int, ...], samples: int = 5, name: str = "") -> Tensor:
     generator = torch.Generator().manual_seed(3)
-    return 3 * torch.randn(samples, *shape, generator=generator, dtype=torch.float64)
+    found = 3 * torch.randn(samples, *shape, generator=generator, dtype=torch.float64)
+    return found.sigmoid() if name in PROBABILITIES else found
 
 
 def reference(name: str, z: np.ndarray, t: int) -> float:
     """Write each score from its formula, in numpy."""
-    if name == "logit":
+    if name in ("logit", "value"):
         return z[t]
+    if name == "sigmoid":
+        return 1 / (1 + np.exp(-z[t]))
+    if name in ("log_value", "log_odds"):
+        return np.log(z[t] if name == "log_value" else z[t] / (1 - z[t]))
     if name in ("probability", "log_probability"):
         p = np.exp(z[t]) / np.exp(z).sum()
         return p if name == "probability" else np.log(p)
@@ -61,7 +73,7 @@ def test_every_public_score_is_in_the_table():
 @pytest.mark.parametrize("name", CHOICES)
 def test_equals_the_formula(name):
     function, shape = CHOICES[name]
-    for z in outputs(shape):
+    for z in outputs(shape, name=name):
         for t in range(6):
             found = function(z, torch.tensor(t))
             assert found.shape == ()
@@ -73,7 +85,7 @@ def test_equals_the_formula(name):
 @pytest.mark.parametrize("name", CHOICES)
 def test_mapped_equals_a_loop_and_gradients_equal_differences(name):
     function, shape = CHOICES[name]
-    z, targets = outputs(shape), torch.tensor([[0, 5, 2, 4, 1], [3, 3, 3, 0, 2]])
+    z, targets = outputs(shape, name=name), torch.tensor([[0, 5, 2, 4, 1], [3, 3, 3, 0, 2]])
     mapped = torch.func.vmap(torch.func.vmap(function), in_dims=(None, 0))(z, targets)
     loop = [[function(one, t) for one, t in zip(z, row, strict=True)] for row in targets]
     torch.testing.assert_close(mapped, torch.tensor(loop, dtype=torch.float64))
@@ -89,9 +101,29 @@ def test_mapped_equals_a_loop_and_gradients_equal_differences(name):
 def test_scores_pickle_and_print(name):
     function, shape = CHOICES[name]
     again = pickle.loads(pickle.dumps(function))
-    z, target = outputs(shape)[0], torch.tensor(1)
+    z, target = outputs(shape, name=name)[0], torch.tensor(1)
     assert torch.equal(again(z, target), function(z, target))
     assert ifa.chains.describe(function).startswith(name.split(",")[0])
+
+
+@pytest.mark.parametrize(("read", "whole"), [("log_value", "softmax"), ("log_odds", "sigmoid")])
+def test_scores_of_probabilities_have_the_gradients_of_scores_of_logits(read, whole):
+    z, target = outputs((6,))[0], torch.tensor(2)
+    end = getattr(torch, whole)
+    of_logits = {"softmax": score.log_probability, "sigmoid": score.logit}[whole]
+    function = getattr(score, read)
+    ends = (lambda z: end(z, 0)) if whole == "softmax" else end
+    found = torch.func.grad(lambda z: function(ends(z), target))(z)
+    torch.testing.assert_close(found, torch.func.grad(of_logits)(z, target))
+    torch.testing.assert_close(function(ends(z), target), of_logits(z, target))
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "value", "log_value", "log_odds"])
+def test_the_only_output_may_have_no_axis(name):
+    one = torch.tensor(0.25)
+    assert getattr(score, name)(one, torch.tensor(0)) == getattr(score, name)(
+        one[None], torch.tensor(0)
+    )
 
 
 def test_equal_distances_are_broken_by_index():
@@ -135,6 +167,8 @@ def test_similarity_of_extreme_embeddings():
         (lambda z, t: score.contrast(references=[6])(z, t), r"contrast: .*in 0\.\.5.*got 6"),
         (lambda z, t: score.contrast()(z[:1], t), "contrast: expected at least 2 outputs"),
         (lambda z, t: score.contrast()(z[:, None], t), r"contrast: expected an output of shape"),
+        (lambda z, t: score.probability(z[:1], t), "probability: .* at least 2 .*score.sigmoid"),
+        (lambda z, t: score.log_probability(z[0], t), "log_probability: .* at least 2 classes"),
         (lambda z, t: score.region()(z, t), r"region: expected .* \(class, \*space\).*\(6,\)"),
         (
             lambda z, t: score.region(mask=torch.ones(2).bool())(z[:, None], t),

@@ -28,6 +28,7 @@ from ifa.network.inputs import (
     tensors_of,
 )
 from ifa.network.outputs import map_tensors, pick
+from ifa.network.probabilities import heed_shares, reads
 from ifa.network.replicas import plain, replicas
 from ifa.network.sites import Site, examine
 from ifa.network.targets import as_targets, predicted
@@ -54,6 +55,7 @@ class Scorer:
         self.where, self.score, self.output = where, score, output
         self.model = plain(model)
         self._replicas = replicas(self.model, (), where=where)
+        self._looked = reads(score) != "logits"  # whether the outputs were, for what they are
 
     def __repr__(self) -> str:
         return f"{type(self.model).__name__}, score={describe(self.score)}"
@@ -64,7 +66,9 @@ class Scorer:
 
     def scores(self, inputs: Inputs, target: Tensor) -> Tensor:
         """Return the scores of targets (sample,) or (target, sample), in the same shape."""
-        return score_all(self.where, self.score, self.run(inputs), target)
+        output = self.run(inputs)
+        self._look(output)
+        return score_all(self.where, self.score, output, target)
 
     def targets(self, inputs: Inputs, target: Target) -> Tensor:
         """Return checked targets, (sample,) or (target, sample); None is the prediction."""
@@ -115,11 +119,17 @@ class Scorer:
             with torch.enable_grad():
                 leaves, output = run(*starts)
             pull, output = puller(leaves, starts), map_tensors(output, Tensor.detach)
+            self._look(output)
         size = sum(one.numel() * one.element_size() for one in given)
         parts = list(pulled(self.where, self.score, output, target, pull, size))
         scores = joined([part.scores for part in parts])
         gradients = joined([list(part.gradients) for part in parts])
         return filled(inputs, gradients, blank=True), scores
+
+    def _look(self, output: Any) -> None:
+        """Warn once of outputs that are no logits, though the score takes them for these."""
+        if not self._looked and not transformed():
+            self._looked = heed_shares(self.where, self.score, output)
 
 
 def _untouched(call: str, tensor: Tensor) -> Tensor:

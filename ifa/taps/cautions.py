@@ -1,6 +1,5 @@
-"""What can be seen of a pass to be no map: no gradient reached the layer, or the sum cancels."""
+"""What can be seen of a pass: no gradient reached a layer, a sum cancels, outputs are shares."""
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -8,8 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ifa.checks import outside
 from ifa.network.gradients import score_all, transformed
 from ifa.network.inputs import tensors_of
+from ifa.network.probabilities import are_shares, reads, warn_of_shares
 from ifa.types import Cancellation, Inputs, ZeroGradient
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def heed(
     cancelled: Sequence[Tensor] = (),
     warn: str | None = None,
 ) -> None:
-    """Raise where no path leads from a layer to the score; warn of zeros and of cancellation.
+    """Raise where no path leads from a layer to the score; warn of what else there is to be heeded.
 
     Looks at the flags once. `warn` is the public function that a warning names, None for no
     warning. Under a transform nothing is known yet.
@@ -53,7 +54,11 @@ def heed(
     flags = (*seen.zero, *cancelled)
     if torch.compiler.is_compiling() or transformed(*flags, *tensors_of(inputs)):
         return
-    zeros = torch.stack([flag.sum() for flag in flags]).tolist()
+    shares = are_shares(seen.output) if warn and reads(tap.score) == "logits" else None
+    looked = [flag.sum() for flag in (*flags, *([] if shares is None else [shares]))]
+    zeros = torch.stack(looked).tolist()
+    if warn and shares is not None and zeros.pop():
+        warn_of_shares(warn, tap.score)
     cancels = zeros[len(seen.zero) :]
     total = seen.zero[0].numel()
     for site, number in zip(tap.sites, zeros, strict=False):
@@ -72,7 +77,7 @@ def heed(
                 "Take a layer further below, such as an inner one of the block, or a score that is "
                 "not saturated, such as ifa.score.logit."
             )
-            warnings.warn(text, ZeroGradient, stacklevel=_outside())
+            warnings.warn(text, ZeroGradient, stacklevel=outside())
     for site, norm, number in zip(tap.sites, tap.norms, cancels, strict=False):
         if number and warn:
             instead = f"the output of the norm, {norm!r}" if norm else "the output of the norm"
@@ -82,7 +87,7 @@ def heed(
                 f"rounding left, as it is where a normalization reads the layer. Take {instead}, "
                 "or an inner layer of the block; see the page Cancellation of the documentation."
             )
-            warnings.warn(text, Cancellation, stacklevel=_outside())
+            warnings.warn(text, Cancellation, stacklevel=outside())
 
 
 def connected(
@@ -110,11 +115,3 @@ def connected(
 def _share(number: int, flags: Tensor) -> str:
     unit = "samples" if flags.ndim == 1 else "targets and samples"
     return f"{int(number)} of {flags.numel()} {unit}"
-
-
-def _outside() -> int:
-    """Count the frames up to the first outside of the library and of torch."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("ifa."):
-        level, frame = level + 1, frame.f_back
-    return level

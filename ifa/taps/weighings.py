@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ifa.chains import batched, chain
 from ifa.declared import declared
 from ifa.network.gradients import joined, spans
+from ifa.network.probabilities import heed_shares
 from ifa.score import logit
 from ifa.stages import cancels, check_method, product, reads_gradients, weighing
 from ifa.taps.cautions import heed
@@ -60,10 +61,12 @@ class Weighing:
             prepared = prepare(model, layers, example, **laid, compile=compile)
         self._where, self._prepared, self._grid_of = where, prepared, grid_of
         self._step: Step | None = None
+        self._score = score
         self._built: tuple[Any, ...] = ()
         if reads == "inputs":
             options = {"score": score, **laid}
             bound = weight.keywords if isinstance(weight, partial) else {}
+            self._score = bound.get("score", score)
             options = {name: value for name, value in options.items() if name not in bound}
             if grid_of is None:  # not every builder knows trees
                 options.pop("grid_of", None)
@@ -127,6 +130,8 @@ class Weighing:
             heed(self.tap, inputs, params, seen, cancelled, warn)
             return seen
         seen = self.tap.observe(inputs, target, step=_nothing)
+        if warn is not None:
+            heed_shares(warn, self._score, seen.output)
         made = (built(inputs, seen.target) for built in self._built)
         return seen._replace(result=tuple(map(_applied, steps, made)))
 
