@@ -1,0 +1,77 @@
+"""Every Python block of every page runs, in the page's order and one namespace."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ifa
+
+HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
+# these say more about what their page shows
+ELSEWHERE = {"own-data": "test_data", "own-network": "test_references", "maps": "test_write_maps"}
+
+
+def blocks(page: Path) -> str:
+    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+
+
+def given() -> dict:
+    """Return what pages take for granted: a network, images with labels, and statistics of them."""
+    stages = {
+        "layer3": nn.Conv2d(3, 6, 3, stride=4, padding=1),
+        "layer4": nn.Conv2d(6, 8, 3, stride=2, padding=1),
+    }
+    head = {"relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
+    net = nn.Sequential()
+    for name, module in {**stages, **head, "fc": nn.Linear(8, 43)}.items():
+        net.add_module(name, module)
+    net.layer4.bias.data += 1.0  # every channel is active
+    net.eval()
+    images = torch.rand(6, 3, 32, 32)
+    # enough samples of two classes for every diagnosis
+    coarse = torch.cat([torch.rand(30, 3, 4, 4), 1 + torch.rand(30, 3, 4, 4)])
+    some = nn.functional.interpolate(coarse, scale_factor=8, mode="bilinear")
+    dark, bright = some.split(30)
+    with torch.no_grad():  # the difference between the two decides
+        apart = net[:-1](bright).mean(0) - net[:-1](dark).mean(0)
+        net.fc.weight[:2] = torch.stack([-apart, apart])
+        net.fc.bias[:2] = 50.0 - net.fc.weight[:2] @ net[:-1](some).mean(0)
+    data = [
+        (image, label, f"image {n}")
+        for n, (image, label) in enumerate(zip(some, net(some).argmax(1).tolist(), strict=True))
+    ]
+    return {
+        "ifa": ifa,
+        "torch": torch,
+        "net": net,
+        "images": images,
+        "data": data,
+        "target": torch.arange(6),
+        "targets": torch.arange(12).reshape(2, 6),
+        "masks": images[:, 0] > 0.5,
+        "levels": (torch.rand(6, 32, 32) * 4).long() * 64,
+        "maps": torch.rand(6, 32, 32),
+        "statistics": ifa.analyze(net, data, layer="layer4", progress=False),
+    }
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        page.stem
+        for page in sorted(HOW_TO.glob("*.md"))
+        if blocks(page) and page.stem not in ELSEWHERE
+    ],
+)
+def test_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = blocks(HOW_TO / f"{page}.md")
+    exec(compile(code, f"{page}.md", "exec"), given() | {"__name__": "page"})
+
+
+def test_pages_tested_elsewhere_are():
+    for page, where in ELSEWHERE.items():
+        assert f'"{page}.md"' in (Path(__file__).parent / f"{where}.py").read_text()
