@@ -17,31 +17,34 @@ def axes():
     plt.close(figure)
 
 
+def raster(axes):
+    """Return the last picture that was drawn, as its array."""
+    return np.asarray(axes.images[-1].get_array())
+
+
 def test_overlay_draws_the_map_over_the_whole_image(axes):
-    assert ifa.plot.overlay(torch.rand(1, 6, 4), torch.rand(3, 2), axes=axes, high=2.0) is axes
-    image, values = axes.images
-    assert image.get_extent() == values.get_extent() == [0, 4, 6, 0]
-    assert values.get_clim() == (0.0, 2.0)
-
-
-def test_a_signed_overlay_is_centred_at_zero(axes):
-    ifa.plot.overlay(torch.rand(3, 6, 4), torch.randn(6, 4), signed=True, high=0.5, axes=axes)
-    assert axes.images[1].get_clim() == (-0.5, 0.5)
+    image, values = torch.rand(1, 6, 4), 2 * torch.rand(3, 2)
+    assert ifa.plot.overlay(image, values, axes=axes, high=2.0) is axes
+    assert axes.images[-1].get_extent() == [0, 4, 6, 0]
+    assert np.array_equal(raster(axes), ifa.plot.blend(image, values, high=2.0))
+    assert raster(axes).shape == (6, 4, 3)
 
 
 def test_of_a_volume_the_strongest_slice_is_drawn(axes):
     volume, values = torch.rand(1, 6, 4, 5), torch.zeros(3, 2, 5)
     values[2, 1, 1] = 1.0
     ifa.plot.overlay(volume, values, axes=axes)
-    image, drawn = axes.images
-    assert np.array_equal(image.get_array(), volume[0, 4])
-    assert np.array_equal(drawn.get_array(), values[2])
+    whole = ifa.plot.blend(volume, values)
+    assert whole.shape == (6, 4, 5, 3)
+    assert np.array_equal(raster(axes), whole[4])
 
 
 def test_a_signal_is_a_line_over_its_map(axes):
-    ifa.plot.overlay(torch.rand(1, 8), torch.rand(4), axes=axes)
+    values = torch.rand(4)
+    ifa.plot.overlay(torch.rand(1, 8), values, axes=axes)
     assert len(axes.lines[0].get_xdata()) == 8
-    assert axes.images[0].get_array().shape == (1, 4)
+    grey = np.full((1, 1, 4), 128, dtype=np.uint8)
+    assert np.array_equal(raster(axes), ifa.plot.blend(grey, values[None]))
     assert axes.images[0].get_extent()[:2] == [0, 8]
 
 
@@ -55,8 +58,15 @@ def test_signals_of_several_channels_have_a_line_each(axes):
 
 
 def test_overlay_refuses_what_does_not_fit(axes):
+    image = torch.rand(1, 6, 4)
     with pytest.raises(ValueError, match="as many axes of space"):
-        ifa.plot.overlay(torch.rand(2, 6, 4, 3), torch.rand(6, 4, 3), axes=axes)
+        ifa.plot.overlay(torch.rand(2, 1, 6, 4), torch.rand(6, 4), axes=axes)
+    with pytest.raises(ValueError, match=r"expected a map \(t\), \(y, x\) or \(z, y, x\), got"):
+        ifa.plot.overlay(image, torch.rand(2, 1, 6, 4), axes=axes)
+    with pytest.raises(ValueError, match="how to be one of"):
+        ifa.plot.overlay(image, torch.rand(6, 4), how="lines", axes=axes)
+    with pytest.raises(ValueError, match="expected low < high"):
+        ifa.plot.overlay(image, torch.rand(6, 4), low=1.0, axes=axes)
 
 
 def test_gallery_has_a_row_for_each_kind():
@@ -65,7 +75,7 @@ def test_gallery_has_a_row_for_each_kind():
     )
     assert grid.shape == (3, 3)
     assert [axes.get_title() for axes in grid[0]] == ["x", "y", "z"]
-    assert all(len(axes.images) == 2 for axes in grid[1:].flat)
+    assert all(raster(axes).shape == (4, 5, 3) for axes in grid.flat)
     plt.close(grid[0, 0].figure)
 
 

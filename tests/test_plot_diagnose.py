@@ -74,9 +74,11 @@ def test_outliers_are_drawn_strangest_first(run):
     assert grid.shape == (2, 5)
     first = grid[0, 0]
     assert first.get_title().startswith(str(found["id"].values[0]))
-    np.testing.assert_array_equal(
-        first.images[0].get_array(), data[int(found["position"][0])][0][0]
-    )
+    some = [data[index][0].numpy() for index in range(0, len(data), 3)]
+    low, high = (np.median([end(one) for one in some]) for end in (np.min, np.max))
+    lit = (data[int(found["position"][0])][0][0].numpy() - low) / (high - low)
+    drawn = np.asarray(first.images[0].get_array())[..., 0]
+    np.testing.assert_array_equal(drawn, (255 * lit.clip(0, 1)).round())
     plt.close("all")
 
 

@@ -269,18 +269,19 @@ def test_what_is_said_of_a_sample_and_its_scale(monkeypatch, tmp_path):
             assert f"0 = {low:.3g}, 1 = {high:.3g} logit" in said.replace("\n", " ")
         for column, layer in ((1, "conv1"), (2, "conv2")):
             below = figure.axes[3 + column]
-            assert below.images[-1].get_clim() == (0.0, 1.0)
-            assert below.images[-1].get_alpha() == 1.0  # in the colours of the bar
-            assert np.array_equal(below.images[-1].get_array(), tree[layer]["map"][index])
+            values = tree[layer]["map"][index].values
+            grey = np.full((1, *values.shape), 128, dtype=np.uint8)  # in the colors of the bar
+            drawn_array = np.asarray(below.images[-1].get_array())
+            assert np.array_equal(drawn_array, ifa.plot.blend(grey, values))
 
 
 def test_maps_without_a_scale_have_the_limits_of_their_population():
-    from ifa.plot.sheets import _colours
+    from ifa.plot.sheets import _shades
 
     model, data = population(2, 9)
     for rectify in (True, False):
         tree = ifa.maps(model, data, layer="conv2", rectify=rectify, shard=2, **QUIET)
-        found = _colours(tree, "conv2")
+        found = _shades(tree, "conv2")
         assert found.high == pytest.approx(float(abs(tree["conv2"]["map"]).max()))
         assert found.signed is not rectify
         assert found.label == "map (logit)"

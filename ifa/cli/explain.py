@@ -130,7 +130,8 @@ def _made(network: Any, inputs: Any, targets: Any, asked: _Asked, several: bool)
     from ifa.contest.methods import weighting
     from ifa.explanation import common_scale
     from ifa.network.identity import model_token, origin_of
-    from ifa.plot.sheets import Colours, Panel, on_scale
+    from ifa.plot.shades import Shades, on_scale
+    from ifa.plot.sheets import Panel
     from ifa.store.exports import ends_of
     from ifa.taps.weighings import Weighing
 
@@ -148,7 +149,7 @@ def _made(network: Any, inputs: Any, targets: Any, asked: _Asked, several: bool)
     title = f"{asked.weight}, {layer}" if several else layer
     if scale is None:
         most = float(maps.abs().nan_to_num(0.0).amax()) or 1.0
-        return _Made(maps, maps, Panel(title, Colours(0.0, most, True, "map (logit)")), said)
+        return _Made(maps, maps, Panel(title, Shades(0.0, most, True, "map (logit)")), said)
     said["limits"] = [limit.tolist() for limit in scale]
     shown = ifa.batched(ifa.rescale(scale))(ifa.Map(maps, targets)).values
     ends = ends_of(said)
@@ -221,7 +222,7 @@ def _write(
     panels = [one.panel for one in made]
     for place, name in enumerate(file_names(ids)):
         shown = [one.shown[place].numpy(force=True) for one in made]
-        drawn = drawn_of(inputs[place].numpy(force=True), shown, panels, lines[place])
+        drawn = drawn_of(inputs[place], shown, panels, lines[place])
         content = picture(drawn, panels)
         path = out / "overlays" / f"{name}.png"
         write_atomically(path, lambda file, content=content: file.write(content))

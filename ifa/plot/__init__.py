@@ -14,11 +14,13 @@ from ifa.plot.diagnoses import redundancy as redundancy
 from ifa.plot.diagnoses import shift as shift
 from ifa.plot.evaluations import methods as methods
 from ifa.plot.evaluations import relevance_curves as relevance_curves
+from ifa.plot.overlays import blend as blend
 from ifa.plot.overlays import gallery as gallery
 from ifa.plot.overlays import overlay as overlay
 from ifa.plot.populations import extremes as extremes
 from ifa.plot.populations import importance as importance
 from ifa.plot.randomizations import randomization as randomization
+from ifa.plot.shades import bar as bar
 from ifa.plot.sheets import write_overlays as write_overlays
 from ifa.plot.summaries import summary as summary
 
@@ -26,6 +28,8 @@ __all__ = [
     "agreement",
     "attribution",
     "attributions",
+    "bar",
+    "blend",
     "channel_card",
     "confounders",
     "diagnosis",

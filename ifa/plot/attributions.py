@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ifa.plot.overlays import overlay
+from ifa.plot.overlays import draw
+from ifa.plot.shades import Shades
 
 
 def attribution(
@@ -67,7 +68,7 @@ def attribution(
         _signed(image, part, limit, panel, f"{name}\n{_said(limit, quantile)}")
     for one in maps:
         two_sided, high = bool((one < 0).any()), _limit(one, 1.0)
-        overlay(image, one, high=high, signed=two_sided, axes=axes[4])
+        draw("ifa.plot", axes[4], image, one, Shades(high=high, signed=two_sided))
         axes[4].set_title(f"map\n{'±' if two_sided else '0 …'} {high:.2g}", fontsize=8)
         product = values * one
         own = _limit(product, quantile)
@@ -125,11 +126,13 @@ def _row(count: int, axes: Any, name: str) -> np.ndarray:
 
 def _only_image(image: np.ndarray, values: np.ndarray, axes: Any, title: str) -> None:
     axes.clear()
-    overlay(image, values, alpha=0.0, axes=axes).set_title(f"{title}\n", fontsize=8)
+    draw("ifa.plot", axes, image, values, None)
+    axes.set_title(f"{title}\n", fontsize=8)
 
 
-def _signed(image: np.ndarray, values: np.ndarray, limit: float, axes: Any, title: str) -> None:
-    overlay(image, values, signed=True, high=limit, alpha=1.0, axes=axes)
+def _signed(image: Any, values: np.ndarray, limit: float, axes: Any, title: str) -> None:
+    beneath = image if values.ndim == 1 else None
+    draw("ifa.plot", axes, beneath, values, Shades(high=limit, signed=True))
     axes.set_title(title, fontsize=8)
 
 

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ifa.plot.diagnoses import distributions
-from ifa.plot.overlays import overlay
+from ifa.plot.overlays import draw
+from ifa.plot.pictures import Look
 from ifa.plot.populations import BLUE, GREY, ORANGE
+from ifa.plot.shades import Shades, draw_bar
 from ifa.types import Statistics
 
 if TYPE_CHECKING:
@@ -56,9 +58,9 @@ def outliers(
     for index, (one, image) in enumerate(zip(axes.ravel(), flat, strict=False)):
         row = rows.isel(sample=index)
         values = np.zeros(image.shape[1:]) if maps is None else maps[int(row["position"])]
-        overlay(image, values, alpha=0.0 if maps is None else 0.5, axes=one)
-        if maps is None and image.ndim == 3 and len(image) == 1:
-            one.images[0].set_clim(low, high)
+        look = Look(window=(low, high) if maps is None and len(image) == 1 else None)
+        shades = None if maps is None else Shades()
+        draw("ifa.plot.outliers", one, image, np.asarray(values), shades, look)
         one.set_title(
             f"{row['id'].item()}\nas {row['target'].item()}, p = {float(row['p_adjusted']):.1g}",
             fontsize=7,
@@ -121,18 +123,16 @@ def channel_card(
         spare.set_axis_off()
     for axes, row in zip(pictures[0], top, strict=False):
         image = np.asarray(data[int(table.sample[row])][0])
-        overlay(image, np.zeros(image.shape[1:]), alpha=0.0, axes=axes)
+        draw("ifa.plot.channel_card", axes, image, np.zeros(image.shape[1:]), None)
         axes.set_title(f"{table.id[row]}\n{table.importance[row, channel]:.3g}", fontsize=7)
     if maps is not None:
         chosen = [np.asarray(maps[table.sample[row]]) for row in top]
         limit = max(float(np.abs(values).max()) for values in chosen) or 1.0
+        shades = Shades(high=limit, signed=True, label=f"map ({table.unit})")
         for axes, row, values in zip(pictures[1], top, chosen, strict=False):
             image = np.asarray(data[int(table.sample[row])][0])
-            overlay(image, values, signed=True, high=limit, alpha=0.8, axes=axes)
-        bar = upper.colorbar(
-            pictures[1, 0].images[-1], ax=list(pictures.ravel()), label=f"map ({table.unit})"
-        )
-        bar.solids.set_alpha(1.0)  # the colors of the scale, not of the scale over a picture
+            draw("ifa.plot.channel_card", axes, image, values, shades)
+        draw_bar(upper, shades, ax=list(pictures.ravel()))
     of_target = "" if target is None else f" of target {target}"
     upper.suptitle(f"channel {channel} of {table.layer}: its top samples{of_target}", fontsize=10)
     left, right = lower.subplots(1, 2)

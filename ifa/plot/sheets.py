@@ -15,10 +15,12 @@ import numpy as np
 from ifa.checks import check_choice, check_count
 from ifa.data.samples import known
 from ifa.network.inputs import at, grid_place
-from ifa.plot.overlays import overlay
+from ifa.plot.grids import Inches, laid_out
+from ifa.plot.overlays import draw, draw_flat
+from ifa.plot.pictures import PLAIN, Look, numbers, picture_of, said_of
+from ifa.plot.shades import Shades, draw_bar, on_scale
 from ifa.progress import Progress
 from ifa.store.exports import (
-    Ends,
     Export,
     check_id,
     check_ids,
@@ -34,28 +36,20 @@ _WHERE = "ifa.plot.write_overlays"
 _ACROSS = 8  # samples side by side on a sheet
 
 
-class Colours(NamedTuple):
-    """What colours of a map mean."""
-
-    low: float
-    high: float
-    signed: bool
-    label: str  # of the bar
-
-
 class Panel(NamedTuple):
     """One of the maps that are drawn of each sample."""
 
     title: str
-    colours: Colours
+    shades: Shades
 
 
 class Drawn(NamedTuple):
-    """What is drawn of a sample: an input of one or two axes, its maps alike, and words."""
+    """What is drawn of a sample: its input, its maps on one or two axes, and words."""
 
-    image: np.ndarray
+    image: np.ndarray  # a signal (channel, t), or a picture (y, x) or (y, x, 3) from 0 to 1
     maps: list[np.ndarray]
     lines: list[str]  # id, what was predicted, what was expected, …
+    gray: bool = True  # beneath a map
 
 
 def write_overlays(
@@ -155,7 +149,7 @@ def _panels(method: str, tree: Any, names: Sequence[str] | None) -> list[tuple[P
     """List what is drawn of each sample, and the maps of all, which are not read yet."""
     found = []
     for layer in tree.attrs["layers"]:
-        values, colours = tree[layer]["map"], _colours(tree, layer)
+        values, shades = tree[layer]["map"], _shades(tree, layer)
         some = {dim: range(values.sizes[dim]) for dim in ("target", "block") if dim in values.dims}
         for places in product(*some.values()):
             pick = dict(zip(some, places, strict=True))
@@ -163,11 +157,11 @@ def _panels(method: str, tree: Any, names: Sequence[str] | None) -> list[tuple[P
             if "target" in pick:
                 title.append(f"for {_named(tree['target'].values[pick['target']], names)}")
             title += [f"block {pick['block']}"] if "block" in pick else []
-            found.append((Panel(", ".join(filter(None, title)), colours), values.isel(pick)))
+            found.append((Panel(", ".join(filter(None, title)), shades), values.isel(pick)))
     return found
 
 
-def _colours(tree: Any, layer: str) -> Colours:
+def _shades(tree: Any, layer: str) -> Shades:
     attrs, unit = tree[layer].attrs, tree["score"].attrs.get("units", "score")
     ends = ends_of(attrs)
     if ends is not None:
@@ -177,14 +171,7 @@ def _colours(tree: Any, layer: str) -> Colours:
     for start in range(0, values.sizes["sample"], size):
         some = np.abs(values.isel(sample=slice(start, start + size)).values)
         most = max(most, float(some.max(initial=0.0, where=np.isfinite(some))))
-    return Colours(0.0, most or 1.0, not attrs["rectified"], f"map ({unit})")
-
-
-def on_scale(ends: Ends, unit: str) -> Colours:
-    """Take the colours of the common scale, and say what its ends are."""
-    low, high = (f"{one[0]:.3g}" if len(one) == 1 else "that of its target" for one in ends[:2])
-    first, last = ends.at
-    return Colours(0.0, 1.0, False, f"common scale: {first:g} = {low}, {last:g} = {high} {unit}")
+    return Shades(0.0, most or 1.0, not attrs["rectified"], f"map ({unit})")
 
 
 def _pictures(
@@ -247,36 +234,31 @@ def _sample(
     grid_of = grid_of if isinstance(grid_of, str | int) else None
     inputs = at(batch.inputs, grid_place(_WHERE, batch.inputs, grid_of))[0]
     lines = [str(batch.ids[0]), *_words(tree, index, names)]
-    return drawn_of(inputs.detach().cpu().float().numpy(), maps, panels, lines)
+    return drawn_of(inputs, maps, panels, lines)
 
 
 def drawn_of(
-    inputs: np.ndarray, maps: list[np.ndarray], panels: list[Panel], lines: list[str]
+    inputs: Any,
+    maps: list[np.ndarray],
+    panels: list[Panel],
+    lines: list[str],
+    look: Look = PLAIN,
 ) -> Drawn:
     r"""Bring an input (channel, \*space) and its maps to what can be drawn."""
-    image, said = _image(inputs, maps[0].ndim)
-    if maps[0].ndim < 3:
-        return Drawn(image, maps, [*lines, *said])
+    space = maps[0].ndim
+    if space == 1:
+        return Drawn(numbers(_WHERE, "an input", inputs), maps, lines)
+    picture = picture_of(_WHERE, inputs, space, look)
+    lines = [*lines, *said_of(1 if inputs.ndim == space else len(inputs), look, space)]
+    if space == 2:
+        return Drawn(picture, maps, lines, look.gray)
     reach = sum(
-        one.max((1, 2)) / panel.colours.high for one, panel in zip(maps, panels, strict=True)
+        one.max((1, 2)) / panel.shades.high for one, panel in zip(maps, panels, strict=True)
     )
     part = int(np.nan_to_num(reach, nan=-np.inf).argmax()) / len(maps[0])
-    place = round(part * len(image))
-    said.append(f"z = {place} of 0 … {len(image) - 1}")
-    return Drawn(image[place], [one[int(part * len(one))] for one in maps], [*lines, *said])
-
-
-def _image(values: np.ndarray, space: int) -> tuple[np.ndarray, list[str]]:
-    r"""Bring an input (channel, \*space) to one that is drawn; say where it is not all of it."""
-    values = values.reshape(-1, *values.shape[values.ndim - space :])
-    if space == 1:
-        return values, []
-    if len(values) == 3 and space == 2:
-        low, high = float(np.nanmin(values)), float(np.nanmax(values))
-        within = low >= 0 and high <= 1
-        return (values if within else (values - low) / (high - low or 1.0)), []
-    said = [f"mean of {len(values)} channels"] if len(values) > 1 else []
-    return values.mean(0), said
+    place = round(part * len(picture))
+    lines.append(f"z = {place} of 0 … {len(picture) - 1}")
+    return Drawn(picture[place], [one[int(part * len(one))] for one in maps], lines, look.gray)
 
 
 def _words(tree: Any, index: int, names: Sequence[str] | None) -> list[str]:
@@ -299,50 +281,59 @@ def _words(tree: Any, index: int, names: Sequence[str] | None) -> list[str]:
 
 def _card(drawn: Sequence[Drawn], panels: list[Panel]) -> Any:
     """Draw one sample: overlays above, maps below."""
+    from matplotlib.figure import Figure
+
     (one,) = drawn
     across = 1 + len(panels)
-    figure, axes = _grid(2, across, room=0.35, below=0.8, aspect=_aspect(one))
-    overlay(one.image, one.maps[0], alpha=0.0, axes=axes[0][0])
+    spaces = Inches(2.2, 2.2 * _aspect(one), above=0.35, below=0.8)
+    figure, axes = laid_out(Figure, 2, across, 1, spaces)
+    _draw(one, one.maps[0], None, axes[0][0])
     axes[1][0].set_axis_off()
     said = "\n".join(_wrapped(line, 38) for line in one.lines)
     axes[1][0].text(
         *(0, 1, said), va="top", fontsize=8, transform=axes[1][0].transAxes, parse_math=False
     )
     for column, (values, panel) in enumerate(zip(one.maps, panels, strict=True), start=1):
-        _overlay(one, values, panel, 0.5, axes[0][column])
-        _overlay(one, values, panel, 1.0, axes[1][column])
+        _draw(one, values, panel, axes[0][column])
+        _draw(one, values, panel, axes[1][column], alone=True)
         title = _wrapped(panel.title, 28)
         axes[0][column].set_title(title, fontsize=8, parse_math=False)
-        if panel.colours not in [before.colours for before in panels[: column - 1]]:
-            _bar(figure, axes[1][column], panel.colours.label)
+        if panel.shades not in [before.shades for before in panels[: column - 1]]:
+            _bar(figure, axes[1][column], panel)
     for each in (axes[0][0], *axes[0][1:], *axes[1][1:]):
         each.tick_params(labelsize=6, labelbottom=False, labeltop=each is axes[0][0])
     return figure
 
 
-def _overlay(one: Drawn, values: np.ndarray, panel: Panel, alpha: float, axes: Any) -> None:
-    low, high, signed, _ = panel.colours
-    overlay(one.image, values, low=low, high=high, signed=signed, alpha=alpha, axes=axes)
-    if alpha == 1.0:  # the map alone, without the line of a signal
-        for line in list(axes.lines):
-            line.remove()
+def _draw(
+    one: Drawn, values: np.ndarray, panel: Panel | None, axes: Any, alone: bool = False
+) -> None:
+    """Draw the input, the map over it, or the map alone over the gray of its bar."""
+    shades = None if panel is None else panel.shades
+    image = None if alone else one.image
+    if values.ndim == 1:
+        draw(_WHERE, axes, image, values, shades)
+    else:
+        draw_flat(axes, image, values, shades, one.gray)
 
 
 def _sheet(drawn: Sequence[Drawn], panels: list[Panel]) -> Any:
     """Draw many samples: below each input its maps alone."""
+    from matplotlib.figure import Figure
+
     across, high = min(_ACROSS, len(drawn)), 1 + len(panels)
     bands = -(-len(drawn) // across)
-    inches: dict[str, Any] = {"room": 0.5, "below": 0.8, "size": 1.4, "aspect": _aspect(drawn[0])}
-    figure, axes = _grid(bands * high, across, every=high, **inches)
+    spaces = Inches(1.4, 1.4 * _aspect(drawn[0]), above=0.5, below=0.8)
+    figure, axes = laid_out(Figure, high, across, bands, spaces)
     for place, one in enumerate(drawn):
         band, column = divmod(place, across)
         top = axes[band * high][column]
-        overlay(one.image, one.maps[0], alpha=0.0, axes=top)
+        _draw(one, one.maps[0], None, top)
         words = [_wrapped(one.lines[0], 20, most=2), *one.lines[1:3]]
         top.set_title("\n".join(words), fontsize=5, parse_math=False)
         for row, (values, panel) in enumerate(zip(one.maps, panels, strict=True), start=1):
             below = axes[band * high + row][column]
-            _overlay(one, values, panel, 1.0, below)
+            _draw(one, values, panel, below, alone=True)
             if len(panels) > 1 and column == 0:
                 middle = sum(below.get_position().intervaly) / 2
                 figure.text(
@@ -358,64 +349,31 @@ def _sheet(drawn: Sequence[Drawn], panels: list[Panel]) -> Any:
     return figure
 
 
-def _grid(
-    rows: int,
-    across: int,
-    *,
-    room: float,
-    below: float,
-    aspect: float,
-    size: float = 2.2,
-    every: int = 0,
-) -> tuple[Any, list[list[Any]]]:
-    """Lay out axes by inches, which takes a tenth of the time of a layout that is solved for."""
-    from matplotlib.figure import Figure
-
-    gap, side, tall = 0.12, 0.25, size * aspect
-    bands = rows // every if every else 1
-    width = side * 2 + across * size + (across - 1) * gap
-    height = room * bands + rows * (tall + gap) + below
-    figure = Figure(figsize=(width, height))
-
-    def at(row: int, column: int) -> tuple[float, float, float, float]:
-        titles = room * (1 + (row // every if every else 0))
-        bottom = height - titles - (row + 1) * tall - row * gap
-        left = side + column * (size + gap)
-        return left / width, bottom / height, size / width, tall / height
-
-    places = [[at(row, column) for column in range(across)] for row in range(rows)]
-    return figure, [[figure.add_axes(place) for place in row] for row in places]
-
-
 def _bars(figure: Any, axes: list[list[Any]], panels: list[Panel]) -> None:
     """Draw the bars of a sheet at its foot, each named where there are several."""
     first = [
         place
         for place, panel in enumerate(panels)
-        if panel.colours not in [before.colours for before in panels[:place]]
+        if panel.shades not in [before.shades for before in panels[:place]]
     ]
     for number, place in enumerate(first):
         panel = panels[place]
         name = f"{panel.title}: " if len(first) > 1 else ""
-        _bar(figure, axes[place][0], f"{name}{panel.colours.label}", at=number / len(first))
+        _bar(figure, axes[place][0], panel, at=number / len(first), name=name)
 
 
-def _bar(figure: Any, axes: Any, label: str, at: float | None = None) -> None:
+def _bar(figure: Any, axes: Any, panel: Panel, at: float | None = None, name: str = "") -> None:
     """Draw the bar of a map below it, or on a sheet at the foot."""
     place, (width, height) = axes.get_position(), figure.get_size_inches()
     left, wide = place.x0, place.width
     bottom = place.y0 - 0.2 / height
     if at is not None:
         left, wide, bottom = at + 0.25 / width, min(2.2 / width, 0.8), 0.5 / height
-    bar = figure.colorbar(
-        axes.images[-1],
-        cax=figure.add_axes((left, bottom, wide, 0.1 / height)),
-        orientation="horizontal",
-        extend="both",
-    )
-    bar.ax.tick_params(labelsize=6)
+    cax = figure.add_axes((left, bottom, wide, 0.1 / height))
+    shades = panel.shades._replace(label=f"{name}{panel.shades.label}")
+    options: Any = {"orientation": "horizontal", "extend": "both", "size": 6}
+    bar = draw_bar(figure, shades, cax=cax, **options)
     bar.ax.xaxis.get_offset_text().set_fontsize(6)
-    bar.set_label(_wrapped(label, 52), fontsize=6, parse_math=False)
 
 
 def _wrapped(text: str, width: int, most: int = 4) -> str:
