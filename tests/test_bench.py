@@ -33,4 +33,4 @@ def test_the_quick_benchmark_runs():
     command = [sys.executable, "-W", "ignore", "-m", "tests.bench", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n### ") == 14
+    assert done.stdout.count("\n### ") == 17

@@ -9,7 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-ROWS = ["taps", "perturbations", "attributions", "populations", "scaling", "options", "placing"]
+ROWS = [
+    "taps",
+    "perturbations",
+    "attributions",
+    "populations",
+    "scaling",
+    "options",
+    "placing",
+    "highres",
+]
 
 
 def main() -> None:

@@ -1,0 +1,131 @@
+"""High-resolution maps against planted truth: what is sharper, and what only looks so."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+import ifa
+from ifa import attribute, evaluate, weight
+from tests.bench.measure import table
+from tests.bench.planted import (
+    TASKS,
+    THRESHOLDS,
+    Data,
+    Task,
+    apart,
+    learned,
+    regions,
+    with_interval,
+)
+
+Explain = Callable[[Tensor, Tensor], Tensor]
+FIGURES = [
+    "ink energy",
+    "box energy",
+    "ink IoU, best",
+    "ink IoU at .5",
+    "box IoU, best",
+    "boundary, px",
+    "pointing, box",
+]
+
+
+def tables(quick: bool) -> Iterator[str]:
+    """Yield the table of each task."""
+    seeds = range(2 if quick else 5)
+    for task in TASKS:
+        rows: list[list[object]] = []
+        accuracies = []
+        for kind in ("pooled", "strided"):
+            found = [_seed(task, kind, seed, quick) for seed in seeds]
+            accuracies += [accuracy for accuracy, _ in found]
+            for method in found[0][1]:
+                cells = np.array([of[method] for _, of in found]).T
+                rows.append(
+                    [kind, method, *map(with_interval, cells[:-1]), f"{cells[-1].mean():.1f}"]
+                )
+        yield (
+            f"### {task.title}, accuracy {min(accuracies):.2f} to {max(accuracies):.2f}\n\n"
+            f"{table(['network', 'map', *FIGURES, 'time'], rows)}"
+        )
+
+
+def _seed(task: Task, kind: str, seed: int, quick: bool) -> tuple[float, dict[str, list[float]]]:
+    net, test, accuracy = learned(task, kind, seed, quick)
+    found = {}
+    plain = _seconds(lambda: net(test.inputs))
+    for name, explain in explains(net, task.layers(kind), test).items():
+        start = time.process_time()
+        maps = explain(test.inputs, test.labels).detach().clamp(min=0)
+        took = (time.process_time() - start) / plain
+        found[name] = [*_figures(maps, test), took]
+    return accuracy, found
+
+
+def explains(net: nn.Module, layers: list[str], data: Data) -> Mapping[str, Explain]:
+    """List what is compared, under the names of the table."""
+    last = layers[-1]
+    at = partial(ifa.explain, net, layer=last, rectify=True)
+    gradcam = partial(at, weight=weight.gradcam)
+    several = partial(_layercams, net, layers)
+    smooth = attribute.smooth(attribute.gradient(net), draws=16, stdev=0.15, seed=0)
+    detailed = attribute.collapse(attribute.times_input(smooth), how="sum")
+    return {
+        "Grad-CAM, even": partial(gradcam, placing="even"),
+        "Grad-CAM": gradcam,
+        "fullcam": partial(at, weight=weight.fullcam),
+        "LayerCAM": partial(at, weight=weight.layercam),
+        "LayerCAM, all layers, mean": partial(several, how="mean"),
+        "LayerCAM, all layers, product": partial(several, how="product"),
+        "SmoothGrad × input": lambda inputs, target: detailed(inputs, target),
+        "SmoothGrad × input × Grad-CAM": lambda inputs, target: (
+            detailed(inputs, target).clamp(min=0) * gradcam(inputs, target)
+        ),
+        "the input itself": lambda inputs, target: inputs[:, 0],
+    }
+
+
+def _layercams(
+    net: nn.Module, layers: list[str], inputs: Tensor, target: Tensor, *, how: str
+) -> Tensor:
+    each = [
+        ifa.explain(net, inputs, target, layer=layer, weight=weight.layercam) for layer in layers
+    ]
+    scaled = torch.stack([vmap(_to_one)(maps) for maps in each])
+    return scaled.mean(0) if how == "mean" else scaled.prod(0)
+
+
+def _to_one(values: Tensor) -> Tensor:
+    return values / values.amax().clamp(min=1e-12)
+
+
+def _figures(maps: Tensor, data: Data) -> list[float]:
+    def shares(masks: Tensor) -> Tensor:
+        return vmap(lambda map, mask: evaluate.iou(map, mask, THRESHOLDS))(maps, masks).nanmean(0)
+
+    mass = vmap(evaluate.relevance_mass)
+    inks, boxes = shares(data.inks), shares(data.boxes)
+    cut = regions(maps, float(THRESHOLDS[int(inks.argmax())]))
+    pairs = zip(cut, data.inks.numpy(), strict=True)
+    away = [apart(region, mask) for region, mask in pairs if region.any()]
+    return [
+        float(mass(maps, data.inks).nanmean()),
+        float(mass(maps, data.boxes).nanmean()),
+        float(inks.max()),
+        float(inks[THRESHOLDS.sub(0.5).abs().argmin()]),
+        float(boxes.max()),
+        float(np.mean(away)),
+        float(vmap(evaluate.pointing_game)(maps, data.boxes).nanmean()),
+    ]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    work()
+    start = time.process_time()
+    work()
+    return time.process_time() - start
