@@ -8,6 +8,7 @@ import captum.metrics
 import numpy as np
 import pytest
 import torch
+from test_baseline import NEIGHBOURS, neighbours, solved
 from torch import nn
 
 import ifa
@@ -22,6 +23,7 @@ MASKING = {
     "deletion": partial(evaluate.deletion, steps=4),
     "insertion": partial(evaluate.insertion, steps=4),
     "retention": partial(evaluate.retention, fraction=(0.3, 0.6)),
+    "road": partial(evaluate.road, fraction=(0.3, 0.6)),
     "infidelity": partial(evaluate.infidelity, draws=4),
     "faithfulness_correlation": partial(evaluate.faithfulness_correlation, draws=5),
 }
@@ -242,6 +244,106 @@ def test_retention_refuses_shares_out_of_order(shares):
         evaluate.retention(network(), *case(), fraction=shares)
 
 
+# ---- remove and debias
+
+
+def gradcams_road(model, inputs, cams, target, percentiles):
+    """ROADMostRelevantFirst, ROADLeastRelevantFirst and ROADCombined as pytorch-grad-cam has them.
+
+    Without noise, by its thresholds on percentiles and its system for the neighbours of a pixel.
+    """
+
+    def removed(percentile, cams):
+        scores = []
+        for x, cam in zip(inputs.numpy(), cams, strict=True):
+            shown = cam < np.percentile(cam, percentile)
+            filled = torch.from_numpy(solved(x, shown, NEIGHBOURS))
+            before, after = (probability(model, one, target) for one in (torch.tensor(x), filled))
+            scores.append(after - before)
+        return np.array(scores)
+
+    most = np.stack([removed(percentile, cams) for percentile in percentiles])
+    least = np.stack([removed(percentile, 1 - cams) for percentile in percentiles])
+    return most, least, (least.mean(0) - most.mean(0)) / 2
+
+
+def test_road_equals_that_of_pytorch_grad_cam():
+    model, (inputs, _) = network(), case()
+    maps = torch.rand(3, 5, 4, dtype=torch.float64)  # 20 positions: whole shares of them
+    found = evaluate.road(model, inputs, maps, 1, baseline=ifa.baseline.linear(noise=0.0), chunk=4)
+    most, least, combined = gradcams_road(model, inputs, maps.numpy(), 1, [80, 60, 40, 20])
+    assert found.fraction.tolist() == [[0, 0.2, 0.4, 0.6, 0.8]] * 3
+    before = found.most[:, :1]
+    np.testing.assert_allclose(before, [[probability(model, x, 1)] for x in inputs], rtol=1e-12)
+    np.testing.assert_allclose((found.most - before)[:, 1:].T, most, atol=1e-9)
+    np.testing.assert_allclose((found.least - before)[:, 1:].T, least, atol=1e-9)
+    np.testing.assert_allclose(found.combined, combined, atol=1e-9)
+    assert np.abs(combined).min() > 1e-5
+
+
+@pytest.mark.parametrize(("space", "groups"), [(1, None), (1, 4), (2, 2), (3, None), (3, 2)])
+def test_road_equals_brute_force(space, groups):
+    model, (inputs, maps) = network(space), case(space, groups)
+    shares = (0.25, 0.7)
+    found = evaluate.road(
+        model, inputs, maps, 2, fraction=shares, baseline=ifa.baseline.linear(noise=0.0), chunk=4
+    )
+    for sample, (x, h) in enumerate(zip(inputs, maps, strict=True)):
+        grouped = h[None] if groups is None else h
+        flat = grouped.flatten().tolist()
+        order = sorted(range(len(flat)), key=lambda index: (-flat[index], index))
+        for way, ranking in (("most", order), ("least", order[::-1])):
+            want = [probability(model, x, 2)]
+            for share in shares:
+                mask = torch.ones(len(flat), dtype=torch.bool)
+                mask[ranking[: math.ceil(share * len(flat))]] = False
+                mask = mask.reshape(grouped.shape).repeat_interleave(4 // len(grouped), 0)
+                filled = [
+                    solved(c[None], m, neighbours(space))[0] if m.any() else np.zeros(c.shape)
+                    for c, m in zip(x.numpy(), mask.numpy(), strict=True)
+                ]
+                want.append(probability(model, torch.from_numpy(np.stack(filled)), 2))
+            np.testing.assert_allclose(getattr(found, way)[sample], want, rtol=1e-7)
+    combined = ((found.least - found.most) / 2)[:, 1:].mean(1)
+    torch.testing.assert_close(found.combined, combined)
+
+
+def test_road_of_a_turned_map_is_turned():
+    model, (inputs, maps) = network(), case()
+    maps = maps + torch.linspace(0, 1e-3, 20).reshape(5, 4)  # no two alike
+    found, turned = (evaluate.road(model, inputs, m, 1) for m in (maps, -maps))
+    torch.testing.assert_close(turned.combined, -found.combined)
+    torch.testing.assert_close(turned.most, found.least)
+
+
+def test_road_removes_the_best_first_of_the_best_map():
+    inputs, every = torch.ones(120, 5), torch.tensor(list(itertools.permutations(range(5))))
+    options = {"score": ifa.score.logit, "baseline": 0.0}
+    found = evaluate.road(additive(), inputs.double(), every.double(), 0, **options)
+    assert every[found.combined.argmax()].tolist() == [0, 1, 2, 3, 4]
+    assert every[found.combined.argmin()].tolist() == [4, 3, 2, 1, 0]
+    # 15 less the first of 5, 4, 3, 2, 1 against those of 1, 2, 3, 4, 5
+    assert float(found.combined.max()) == pytest.approx((4 + 6 + 6 + 4) / 2 / 4)
+    assert float(found.combined.mean()) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [((), "to rise"), ((0.5, 0.2), "to rise"), ((0.5, 1.0), r"in \(0, 1\), of at least 2")],
+)
+def test_road_refuses_shares_that_leave_nothing(shares, text):
+    with pytest.raises(ValueError, match=rf"ifa\.evaluate\.road: expected fraction {text}"):
+        evaluate.road(network(), *case(), fraction=shares)
+
+
+def test_road_leaves_one_position():
+    found = evaluate.road(
+        additive(), torch.ones(1, 5).double(), torch.arange(5.0)[None], 0, fraction=(0.9,),
+        score=ifa.score.logit, baseline=0.0,
+    )  # fmt: skip
+    assert (found.most.tolist(), found.least.tolist()) == ([[15.0, 1.0]], [[15.0, 5.0]])
+
+
 # ---- confidence
 
 
@@ -270,9 +372,40 @@ def test_confidence_equals_brute_force(space, groups, threshold, of, scaled, kee
             mask = mask[None] if groups is None else mask
             mask = mask.repeat_interleave(4 // len(mask), 0)
         before, after = (probability(model, i, 2) for i in (x, mask * x + (1 - mask) * 0.3))
+        choice = model((mask * x + (1 - mask) * 0.3)[None]).argmax(1)
         want = (before, after, max(0, before - after) / before, float(after > before),
-                max(0, after - before) / (1 - before))  # fmt: skip
+                max(0, after - before) / (1 - before), float(choice == 2))  # fmt: skip
         np.testing.assert_allclose([part[sample] for part in found], want, rtol=1e-9, atol=1e-12)
+
+
+def test_confidence_counts_predictions_that_stay_and_accuracy_after_masking():
+    model, (inputs, maps) = network(), case(samples=40)
+    label = torch.arange(40) % 3
+    masked = (maps >= 0.5 * maps.amax((1, 2), keepdim=True))[:, None] * inputs
+    with torch.no_grad():
+        before, after = model(inputs).argmax(1), model(masked).argmax(1)
+    stays = evaluate.confidence(model, inputs, maps, threshold=0.5).predicted
+    right = evaluate.confidence(model, inputs, maps, label, threshold=0.5).predicted
+    assert stays.tolist() == (before == after).double().tolist()
+    assert right.tolist() == (after == label).double().tolist()
+    assert 0 < float(right.mean()) < 1
+    many = evaluate.confidence(
+        model, inputs, maps.expand(2, -1, -1, -1), torch.stack([label, before]), threshold=0.5
+    )
+    assert torch.equal(many.predicted, torch.stack([right, stays]))
+
+
+def test_a_network_of_one_output_predicts_no_target():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(80, 1)).double()
+    found = evaluate.confidence(model, *case(), score=ifa.score.logit)
+    assert found.predicted.isnan().all()
+    assert found.after.isfinite().all()
+    assert (
+        found.after.tolist()
+        == evaluate.confidence(
+            nn.Sequential(model, nn.Flatten(0)), *case(), score=lambda output, target: output
+        ).after.tolist()
+    )
 
 
 def test_confidence_is_nan_where_a_score_has_no_share():
@@ -488,7 +621,8 @@ def test_maps_that_say_nothing_have_no_value_and_do_not_spoil_others(name):
     spoilt = MASKING[name](model, inputs, spoilt, 1)
     whole = MASKING[name](model, inputs, maps, 1)
     kind = {
-        "confidence": "after drop increase gain",
+        "confidence": "after drop increase gain predicted",
+        "road": "most least combined",
         "infidelity": "",
         "faithfulness_correlation": "",
     }

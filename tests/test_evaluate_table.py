@@ -97,7 +97,7 @@ def test_maps_that_say_nothing_are_counted(found):
 
 def test_which_way_is_better_is_known_of_ours_and_can_be_said():
     assert table()["better"].values.tolist() == [
-        "lower", "", "", "lower", "higher", "higher", "lower", "lower", "lower"
+        "lower", "", "", "lower", "higher", "higher", "higher", "lower", "lower", "lower"
     ]  # fmt: skip
     named = contest.table(
         MODEL, DATA, METHODS, {"mine": evaluate.complexity}, better={"mine": "higher"},
@@ -413,7 +413,7 @@ def test_one_command_tells_every_map_from_noise(home, capsys, monkeypatch):
     ifa.verify(place)
     ifa.verify(home / "run")
     found = ifa.open(place).to_dataset()
-    assert found.sizes == {"method": 7, "metric": 7, "sample": 60}
+    assert found.sizes == {"method": 7, "metric": 8, "sample": 60}
     value = found["value"].sel(metric=["deletion", "insertion"])
     behind = value.sel({"method": "noise"}) - value.drop_sel(method="noise")
     behind = behind.transpose("method", "metric", "sample").values

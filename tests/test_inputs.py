@@ -526,6 +526,7 @@ MASKING = {
     "infidelity": partial(evaluate.infidelity, draws=5),
     "insertion": lambda *a, **k: evaluate.insertion(*a, steps=3, **k).score,
     "retention": lambda *a, **k: evaluate.retention(*a, fraction=(0.3,), **k).score,
+    "road": lambda *a, **k: evaluate.road(*a, fraction=(0.3,), **k).least,
 }
 
 

@@ -556,6 +556,7 @@ METRICS = {
     "deletion": (lambda *a, **k: evaluate.deletion(*a, steps=4, **k)[1:], ()),
     "insertion": (lambda *a, **k: evaluate.insertion(*a, steps=4, window=3, **k)[1:], ()),
     "retention": (lambda *a, **k: evaluate.retention(*a, fraction=(0.2, 0.5), **k)[1:], ()),
+    "road": (lambda *a, **k: evaluate.road(*a, fraction=(0.3, 0.6), **k)[1:], ()),
     "infidelity": (partial(evaluate.infidelity, draws=3), ()),
     "faithfulness_correlation": (partial(evaluate.faithfulness_correlation, draws=4), ()),
     "sensitivity": (gradients_sensitivity, (laws.a_silent_map_has_no_value,)),

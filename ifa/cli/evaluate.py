@@ -39,7 +39,9 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="Names with commas; all but sensitivity, randomization if left out"),
+        typer.Option(
+            help="Names with commas; all but road, sensitivity, randomization if left out"
+        ),
     ] = None,
     samples: Annotated[
         int | None, typer.Option(help="How many samples, evenly spaced; all if left out")

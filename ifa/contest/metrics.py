@@ -16,6 +16,7 @@ from ifa.evaluate.faithfulness_correlation import faithfulness_correlation
 from ifa.evaluate.infidelity import infidelity
 from ifa.evaluate.insertion import insertion
 from ifa.evaluate.randomization import randomization
+from ifa.evaluate.road import road
 from ifa.evaluate.sensitivity import sensitivity
 from ifa.evaluate.sparseness import sparseness
 from ifa.types import Inputs
@@ -26,11 +27,13 @@ BETTER = {
     "confidence.drop": "lower",
     "confidence.gain": "higher",
     "confidence.increase": "higher",
+    "confidence.predicted": "higher",
     "deletion": "lower",
     "faithfulness_correlation": "higher",
     "infidelity": "lower",
     "insertion": "higher",
     "randomization": "lower",
+    "road": "higher",
     "sensitivity.max": "lower",
     "sensitivity.mean": "lower",
     "sparseness": "higher",
@@ -56,8 +59,10 @@ def default_metrics(*, slow: bool = False) -> dict[str, Callable[..., Any]]:
     Parameters
     ----------
     slow
-        Also those that explain anew, dozens of times: `sensitivity`, and `randomization`, which is
-        the rank correlation with the maps of a network all of whose weights are random.
+        Also those that take long. Two explain anew, dozens of times: `sensitivity`, and
+        `randomization`, which is the rank correlation with the maps of a network all of whose
+        weights are random. `road` runs the network 9 times, where deletion and insertion do 42
+        times, and solves 8 linear systems of as many unknowns as a sample has positions.
 
     Returns
     -------
@@ -78,7 +83,8 @@ def default_metrics(*, slow: bool = False) -> dict[str, Callable[..., Any]]:
         "sparseness": sparseness,
         "complexity": complexity,
     }
-    return fast | ({"sensitivity": sensitivity, "randomization": _randomized} if slow else {})
+    rest = {"road": road, "sensitivity": sensitivity, "randomization": _randomized}
+    return fast | (rest if slow else {})
 
 
 def metric(*, takes: Literal["maps", "map", "attribution", "explain"]) -> Callable[[F], F]:

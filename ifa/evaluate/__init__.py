@@ -30,6 +30,8 @@ from ifa.evaluate.relevance_mass import relevance_mass as relevance_mass
 from ifa.evaluate.relevance_rank import relevance_rank as relevance_rank
 from ifa.evaluate.reports import classification_report as classification_report
 from ifa.evaluate.retention import retention as retention
+from ifa.evaluate.road import Road as Road
+from ifa.evaluate.road import road as road
 from ifa.evaluate.sensitivity import Sensitivity as Sensitivity
 from ifa.evaluate.sensitivity import sensitivity as sensitivity
 from ifa.evaluate.similarity import pearson as pearson
@@ -45,6 +47,7 @@ __all__ = [
     "Curve",
     "FeatureCurve",
     "Randomization",
+    "Road",
     "Sensitivity",
     "auroc",
     "classification_report",
@@ -69,6 +72,7 @@ __all__ = [
     "relevance_mass",
     "relevance_rank",
     "retention",
+    "road",
     "sensitivity",
     "sparseness",
     "spearman",

@@ -16,13 +16,14 @@ from ifa.types import Inputs, Output, Score, Target
 
 
 class Confidence(NamedTuple):
-    """Scores before and after masking, and what they say; (sample,), float64."""
+    """Scores before and after masking, and what these say; (sample,), float64."""
 
     before: Tensor
     after: Tensor
     drop: Tensor  # share of the score that is lost, 0 where it rose
     increase: Tensor  # 1 where the score rose, else 0
     gain: Tensor  # share of what was missing to 1 that is gained, 0 where the score fell
+    predicted: Tensor  # 1 where the network then predicts the target, else 0
 
 
 @declare(takes="maps")
@@ -74,7 +75,7 @@ def confidence(
         relative figures are for scores in [0, 1].
     baseline
         What is masked becomes this: a number, a tensor like the inputs, or a function of them, such
-        as those of `ifa.baseline`.
+        as those of `ifa.baseline`; for a hard mask also an imputation, ``ifa.baseline.linear()``.
 
     Returns
     -------
@@ -83,7 +84,9 @@ def confidence(
         not finite, or, for a threshold of the maximum, nowhere positive. `drop` is also NaN where
         the score fell from 0 or less, and `gain` where it rose from 1 or more: such scores, e.g.
         logits, have no share. The mean of `drop`, in percent, is the average drop of Grad-CAM++;
-        the means of `increase` and `gain` are increase in confidence and average gain.
+        the means of `increase` and `gain` are increase in confidence and average gain. The mean of
+        `predicted` is the share of predictions that stay where `target` is the prediction, and the
+        accuracy after masking where it is the label; it is NaN for a network of one output.
 
     Raises
     ------
@@ -120,11 +123,11 @@ def confidence(
     silent = case.silent
     if threshold is not None and of == "maximum":
         silent = silent | (case.maps.flatten(1).amax(1) <= 0)
-    before, after = case.before(), case.shown(1, lambda rows, _: mask[rows])[:, 0]
+    before, (after, predicted) = case.before(), case.answered(mask)
     fell, rose = (before - after).clamp(min=0), (after - before).clamp(min=0)
     drop = torch.where(fell > 0, torch.where(before > 0, fell / before, torch.nan), fell)
     gain = torch.where(rose > 0, torch.where(before < 1, rose / (1 - before), torch.nan), rose)
-    found = (after, drop, (rose > 0).double(), gain)
+    found = (after, drop, (rose > 0).double(), gain, predicted)
     return Confidence(case.lifted(before), *(case.known(part, silent) for part in found))
 
 

@@ -1,6 +1,7 @@
 """Curves of the score as ranked positions are hidden or shown."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -71,6 +72,23 @@ def curve(case: Case, fraction: Tensor, score: Tensor, silent: Tensor) -> Curve:
 def counts(pieces: int, steps: int) -> Tensor:
     """Return the numbers of pieces at which a curve of so many steps is taken, with both ends."""
     return (torch.arange(steps + 1) * pieces + steps - 1) // steps
+
+
+def fractions_of(where: str, fraction: Sequence[float]) -> list[float]:
+    """Return checked shares of the positions, rising, in (0, 1]."""
+    points = [float(point) for point in fraction]
+    rising = all(a < b for a, b in pairwise(points))
+    if not points or not rising or not 0 < points[0] <= points[-1] <= 1:
+        raise ValueError(
+            f"{where}: expected fraction to rise, in (0, 1], at least one, got {points}."
+        )
+    return points
+
+
+def positions_of(fraction: Tensor, count: int) -> Tensor:
+    """Return how many positions of so many a share is, at least: int64."""
+    # rounded first: 0.1 * 30 is a little more than 3
+    return (fraction * count).round(decimals=6).ceil().long()
 
 
 def _pieces(shape: tuple[int, ...], window: tuple[int, ...]) -> tuple[Tensor, int]:

@@ -52,7 +52,7 @@ def deletion(
         ``(output of one example, target) -> scalar``; the softmax probability by default.
     baseline
         What hidden positions are set to: a number, a tensor like the inputs, or a function of them,
-        such as those of `ifa.baseline`.
+        such as those of `ifa.baseline`; or an imputation, such as ``ifa.baseline.linear()``.
     steps
         In how many equal shares of the ranking positions are hidden: the curve has one point more.
     window

@@ -4,14 +4,16 @@ A row is one sample with one of its targets. Rows are scored alone: neither thei
 portions in which they run can change a result by more than the network's own rounding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ifa.baseline import Baseline
+from ifa.baseline import Baseline, baseline_of, imputes
+from ifa.chains import describe
 from ifa.checks import check_count
+from ifa.network.gradients import score_all
 from ifa.network.inputs import (
     at,
     baselines_of,
@@ -52,7 +54,7 @@ class Case:
     target
         As a metric gets it; None is the prediction.
     baseline
-        What stands for "nothing there".
+        What stands for "nothing there": also an imputation, where positions are hidden.
     chunk
         How many inputs run at once; None for a default by their size.
     grid_of
@@ -84,7 +86,10 @@ class Case:
         maps = maps if isinstance(maps, Tensor) else at(maps, self.place)
         self.maps = _rows_of(where, self.inputs, maps, self.shape)  # (row, block, *space)
         self.silent = says_nothing(self.maps)  # (row,)
-        self._baseline = at(baselines_of(where, baseline, self.every), self.place)
+        own: Any = at(baseline, self.place) if isinstance(baseline, Mapping | tuple) else baseline
+        self._imputation: Any = own if imputes(own) else None
+        if self._imputation is None:
+            self._baseline = at(baselines_of(where, baseline, self.every), self.place)
 
     @property
     def target(self) -> Tensor:
@@ -108,6 +113,26 @@ class Case:
         ]
         return self.gathered(parts, variants)
 
+    def answered(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Score inputs of which only what a mask (row, ...) shows is left: (row,).
+
+        And tell where the target is what the network then predicts, as 0 and 1; NaN where an output
+        is no choice of one among several.
+        """
+        scores, hits = [], []
+        for rows, _ in self.spans(1):
+            shown = put(
+                take(self.every, self.samples(rows)), self.place, self.composed(rows, mask[rows])
+            )
+            with torch.no_grad():
+                output = self._scorer.run(shown)
+            target = self._target[rows]
+            scores.append(score_all(self.where, self._scorer.score, output, target).double())
+            choice = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
+            hit = (output.argmax(1) == target).double() if choice else torch.nan
+            hits.append(torch.where(scores[-1].isnan(), torch.nan, hit))
+        return torch.cat(scores), torch.cat(hits)
+
     def spans(self, variants: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield portions of all rows' variants, by rows and variants; all rows of one first."""
         rows = len(self.maps)
@@ -122,10 +147,29 @@ class Case:
     def composed(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Return inputs where the mask is one, and the baseline where it is zero."""
         sample, large = self.samples(rows), self.expanded(mask)
-        inputs, baseline = self.inputs[sample], self._baseline[sample]
+        inputs = self.inputs[sample]
+        if self._imputation is not None:
+            return self._imputed(inputs, large)
+        baseline = self._baseline[sample]
         if large.dtype == torch.bool:
             return torch.where(large, inputs, baseline)
         return torch.lerp(baseline, inputs, large.to(inputs))
+
+    def _imputed(self, inputs: Tensor, shown: Tensor) -> Tensor:
+        if shown.dtype != torch.bool:
+            raise ValueError(
+                f"{self.where}: expected positions that are shown or hidden with the imputation "
+                f"{describe(self._imputation)}, got a soft mask. Give a threshold, or a baseline "
+                "such as ifa.baseline.blur(4.0)."
+            )
+        made = self._imputation(inputs, shown)
+        if not isinstance(made, Tensor) or made.shape != inputs.shape:
+            came = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            raise ValueError(
+                f"{self.where}: expected the imputation {describe(self._imputation)} to return "
+                f"inputs {tuple(inputs.shape)}, got {came}."
+            )
+        return torch.where(shown, inputs, made.to(inputs))
 
     def expanded(self, values: Tensor) -> Tensor:
         """Give every channel the values of its group: (n, block, *space) to (n, *input)."""
@@ -137,6 +181,8 @@ class Case:
 
     def baselines(self, rows: Tensor) -> Tensor:
         """Return the baseline of each row's sample."""
+        if self._imputation is not None:  # which there is refused
+            return baseline_of(self.where, self._imputation, self.inputs)
         return self._baseline[self.samples(rows)]
 
     def score(self, inputs: Tensor, rows: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Retention: what is left of the score when only a share of one sign's evidence is kept."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import nn
 from ifa.baseline import Baseline
 from ifa.checks import check_choice
 from ifa.declared import declare
-from ifa.evaluate.curves import Curve, curve, ranked
+from ifa.evaluate.curves import Curve, curve, fractions_of, positions_of, ranked
 from ifa.evaluate.masking import Case
 from ifa.score import probability
 from ifa.types import Inputs, Output, Score, Target
@@ -97,14 +96,14 @@ def retention(
     """
     where = "ifa.evaluate.retention"
     check_choice(where, "by", by, (*_SIGNS, "absolute"))
-    points = _points(where, fraction)
+    points = fractions_of(where, fraction)
+    points = [0.0, *points, *([1.0] if points[-1] < 1 else [])]
     case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
     values = case.maps.abs() if by == "absolute" else _SIGNS[by] * case.maps
     usable = torch.ones_like(values, dtype=torch.bool) if by == "absolute" else values > 0
     rank, share = ranked(where, values, None)
     at = torch.tensor(points, dtype=torch.float64, device=rank.device)
-    # rounded first: 0.1 * 30 is a little more than 3
-    taken = (at * (share.shape[1] - 1)).round(decimals=6).ceil().long()
+    taken = positions_of(at, share.shape[1] - 1)
     lead = (-1, *(1,) * (rank.ndim - 1))
     scores = case.shown(
         len(points),
@@ -112,13 +111,3 @@ def retention(
     )
     silent = case.silent | ~usable.flatten(1).any(1)
     return curve(case, at.expand(len(rank), -1), scores, silent)
-
-
-def _points(where: str, fraction: Sequence[float]) -> list[float]:
-    points = [float(point) for point in fraction]
-    rising = all(a < b for a, b in pairwise(points))
-    if not points or not rising or not 0 < points[0] <= points[-1] <= 1:
-        raise ValueError(
-            f"{where}: expected fraction to rise, in (0, 1], at least one, got {points}."
-        )
-    return [0.0, *points, *([1.0] if points[-1] < 1 else [])]
