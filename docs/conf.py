@@ -50,6 +50,7 @@ NAMESPACES = {
     "ifa.weight": "CAM weightings, pure functions of one example's activations and gradients.",
     "ifa.perturb": "Weightings that run the model again: masked, ablated or noisy.",
     "ifa.attribute": "Attributions to the input, and transforms over them.",
+    "ifa.refine": "A map made sharper, with the help of the image.",
     "ifa.select": "Selection rules, from importance to a mask.",
     "ifa.score": "The scalar being explained.",
     "ifa.baseline": "What stands for nothing there, in metrics and attributions.",

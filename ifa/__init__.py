@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         perturb,
         plot,
         population,
+        refine,
         store,
         testing,
     )
@@ -61,6 +62,7 @@ _LATER = {
     "perturb": None,
     "plot": None,
     "population": None,
+    "refine": None,
     "store": None,
     "testing": None,
     "verify": "ifa.store",
@@ -118,6 +120,7 @@ __all__ = [
     "population",
     "positions",
     "reduce",
+    "refine",
     "relu",
     "rescale",
     "resize",

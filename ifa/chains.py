@@ -72,7 +72,8 @@ def batched(step: Step) -> Step:
     ----------
     step
         A function of one record (`Features`, `Weighted` or `Map`) of one example, or of a tuple of
-        records, such as the features of several layers.
+        records, such as the features of several layers, and of tensors after the first, such as
+        the example's image.
 
     Returns
     -------
@@ -116,7 +117,9 @@ def _batched(record: Any, *, step: Step) -> Any:
 
 
 def _target_dims(record: Any) -> Any:
-    """Where each field of a record has its target axis: a tap's activations have none."""
+    """Where each field of a record has its target axis: activations and images have none."""
+    if isinstance(record, Tensor):
+        return None
     if isinstance(record, Features) and record.gradients.ndim > record.activations.ndim:
         return Features(None, 0, 0)  # pyright: ignore[reportArgumentType]
     return type(record)(*(0 for _ in record))  # pyright: ignore[reportArgumentType]

@@ -177,6 +177,39 @@ def next_target(value):
     return value._replace(target=value.target + 1)
 
 
+# ---- filters and masks
+
+
+def over_values(change):
+    return lambda image: lambda value: value._replace(values=change(value.values))
+
+
+def summed_pairs(values):
+    return torch.cat([values, torch.zeros_like(values[..., :1])], -1).unfold(-1, 2, 1).sum(-1)
+
+
+def edged(mask):
+    return mask.roll(1, -1) | mask
+
+
+def emptied(mask):
+    return mask & False
+
+
+def grown_by_one(mask):
+    return mask if mask.all() or not mask.any() else edged(mask)
+
+
+def cumulated(values):
+    count = torch.arange(1, values.shape[-1] + 1)
+    return values.cumsum(-1) / count
+
+
+zero_padded = over_values(lambda values: summed_pairs(values) / 2)
+filtering_sizes = over_values(torch.abs)
+looking_back = over_values(cumulated)
+
+
 # ---- scales
 
 
@@ -546,6 +579,11 @@ RED = [
     (laws.a_step_leaves_its_input, relu_in_place),
     (laws.a_step_leaves_its_input, next_target),
     (laws.a_step_refuses_a_batch, lambda value: value),
+    (laws.a_filter_keeps_a_constant, zero_padded),
+    (laws.a_filter_is_linear_in_the_map, filtering_sizes),
+    (laws.flipping_space_flips_what_is_filtered, looking_back),
+    (laws.filling_only_adds, emptied),
+    (laws.filling_twice_is_filling_once, grown_by_one),
     (laws.low_and_high_go_to_the_limits, without_low, affine[1]),
     (laws.low_and_high_go_to_the_limits, affine[0], unchanged),
     (laws.a_limit_of_zero_is_honoured, step_of(zero_is_missing), affine[1]),

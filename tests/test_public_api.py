@@ -30,6 +30,7 @@ NAMESPACES = [
     "ifa.plot",
     "ifa.population",
     "ifa.reduce",
+    "ifa.refine",
     "ifa.score",
     "ifa.select",
     "ifa.store",

@@ -3,9 +3,9 @@
 A law is a function of the thing under test. It draws its own inputs, and raises an
 `AssertionError` with the smallest counterexample if it does not hold. `examples` says how many are
 drawn; by default as many as the hypothesis profile in force says. The tuples `WEIGHTING`,
-`REDUCTION`, `CHAIN`, `STEP`, `RESCALE`, `SELECT`, `TAP`, `STORE`, `MAP_METRIC`, `METRIC` and
-`ATTRIBUTION` hold the laws of one kind of thing, which take the same positional arguments, so that
-a test is one line::
+`REDUCTION`, `CHAIN`, `STEP`, `FILTER`, `FILL`, `RESCALE`, `SELECT`, `TAP`, `STORE`, `MAP_METRIC`,
+`METRIC` and `ATTRIBUTION` hold the laws of one kind of thing, which take the same positional
+arguments, so that a test is one line::
 
     @pytest.mark.parametrize("law", ifa.testing.laws.WEIGHTING)
     def test_my_weighting(law):
@@ -109,6 +109,15 @@ from ifa.testing.reduction_laws import (
 from ifa.testing.reduction_laws import merging_is_associative as merging_is_associative
 from ifa.testing.reduction_laws import order_does_not_matter as order_does_not_matter
 from ifa.testing.reduction_laws import splits_do_not_matter as splits_do_not_matter
+from ifa.testing.refine_laws import FILL as FILL
+from ifa.testing.refine_laws import FILTER as FILTER
+from ifa.testing.refine_laws import a_filter_is_linear_in_the_map as a_filter_is_linear_in_the_map
+from ifa.testing.refine_laws import a_filter_keeps_a_constant as a_filter_keeps_a_constant
+from ifa.testing.refine_laws import filling_only_adds as filling_only_adds
+from ifa.testing.refine_laws import filling_twice_is_filling_once as filling_twice_is_filling_once
+from ifa.testing.refine_laws import (
+    flipping_space_flips_what_is_filtered as flipping_space_flips_what_is_filtered,
+)
 from ifa.testing.scale_laws import RESCALE as RESCALE
 from ifa.testing.scale_laws import a_limit_of_zero_is_honoured as a_limit_of_zero_is_honoured
 from ifa.testing.scale_laws import each_target_has_its_own_scale as each_target_has_its_own_scale
@@ -174,6 +183,8 @@ LAWS: Sequence[Callable[..., None]] = (
     a_variance_survives_far_from_zero,
     *CHAIN,
     *STEP,
+    *FILTER,
+    *FILL,
     *RESCALE,
     *SELECT,
     a_selection_is_the_complement_of,
