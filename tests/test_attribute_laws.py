@@ -64,6 +64,11 @@ ATTRIBUTIONS = {
         partial(attribute.gradient_shap, baselines=[0.0, 1.0], draws=3),
         chunk=True,
     ),
+    "gradient_shap-mean_gradient": Case(
+        partial(attribute.gradient_shap, draws=3, stdev=0.1, times_input=False),
+        chunk=True,
+        linear=lambda row, inputs: row.expand_as(inputs),
+    ),
     "gradient_shap-one": Case(
         partial(attribute.gradient_shap, baselines=0.5, draws=3),
         linear=lambda row, inputs: row * (inputs - 0.5),
@@ -87,6 +92,17 @@ ATTRIBUTIONS = {
             baseline=[ifa.baseline.white, ifa.baseline.blur(1.5), 0.5],
         ),
         chunk=True,
+    ),
+    "integrated_gradients-mean_gradient": Case(
+        partial(
+            attribute.integrated_gradients,
+            steps=4,
+            rule="riemann-left",
+            baseline=[ifa.baseline.white, 0.5],
+            times_input=False,
+        ),
+        chunk=True,
+        linear=lambda row, inputs: row.expand_as(inputs),
     ),
     "integrated_gradients-trapezoid": Case(
         partial(attribute.integrated_gradients, steps=4, rule="trapezoid", baseline=0.25),

@@ -66,23 +66,54 @@ def test_gradient_saliency_and_product(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(
-    ("rule", "theirs"), [("gauss-legendre", "gausslegendre"), ("riemann", "riemann_right")]
+    ("rule", "theirs", "times_input"),
+    [
+        ("gauss-legendre", "gausslegendre", True),
+        ("riemann", "riemann_right", True),
+        ("riemann-left", "riemann_left", False),
+    ],
 )
-def test_integrated_gradients(name, rule, theirs):
+def test_integrated_gradients(name, rule, theirs, times_input):
     net, inputs = network(name)
+    peers_agree(net, inputs, rule, theirs, times_input)
+
+
+@pytest.mark.parametrize("times_input", [True, False])
+@pytest.mark.parametrize(
+    ("rule", "theirs"),
+    [
+        ("gauss-legendre", "gausslegendre"),
+        ("riemann", "riemann_right"),
+        ("riemann-left", "riemann_left"),
+        ("riemann-middle", "riemann_middle"),
+    ],
+)
+def test_every_rule_with_and_without_the_input(rule, theirs, times_input):
+    net, inputs = network("sleep staging")
+    peers_agree(net, inputs, rule, theirs, times_input)
+
+
+def peers_agree(net, inputs, rule, theirs, times_input):
+    peer = attr.IntegratedGradients(net, multiply_by_inputs=times_input)
     options = {"baselines": 0.25, "n_steps": 10, "method": theirs}
-    expected = attr.IntegratedGradients(net).attribute(inputs, target=ONE, **options)
-    ours = ifa.attribute.integrated_gradients(net, steps=10, rule=rule, baseline=0.25, chunk=7)
+    expected = peer.attribute(inputs, target=ONE, **options)
+    ours = ifa.attribute.integrated_gradients(
+        net, steps=10, rule=rule, baseline=0.25, chunk=7, times_input=times_input
+    )
     close(ours(inputs, ONE), expected)
 
 
-def test_captums_trapezoid_loses_a_step():
+@pytest.mark.parametrize("times_input", [True, False])
+def test_captums_trapezoid_loses_a_step(times_input):
     """Its weights sum to (n − 1) / n; ours are the trapezoid rule, and sum to 1."""
     net, inputs = network("ResNet")
     options = {"n_steps": 10, "method": "riemann_trapezoid"}
-    theirs = attr.IntegratedGradients(net).attribute(inputs, target=ONE, **options)
-    ours = ifa.attribute.integrated_gradients(net, steps=10, rule="trapezoid")(inputs, ONE)
-    close(ours * 9 / 10, theirs)
+    peer = attr.IntegratedGradients(net, multiply_by_inputs=times_input)
+    theirs = peer.attribute(inputs, target=ONE, **options)
+    ours = ifa.attribute.integrated_gradients(
+        net, steps=10, rule="trapezoid", times_input=times_input
+    )
+    close(ours(inputs, ONE) * 9 / 10, theirs)
 
 
 @pytest.mark.parametrize("name", WITH_MODULES_OF_RELU)

@@ -235,7 +235,9 @@ def test_a_model_that_writes_to_its_inputs_gets_copies():
 PERTURBATIONS = {
     "ablationcam": {},
     "iscam": {"draws": 2},
+    "reciprocam": {},
     "scorecam": {},
+    "shapleycam": {},
     "smooth_gradcam_plus_plus": {"draws": 2},
     "sscam": {"draws": 2},
 }
@@ -282,9 +284,10 @@ def test_a_perturbation_of_several_tensors_is_that_of_the_others_held(name, buil
         one = inputs[key][sample : sample + 1]
         alone = make(Held(held).eval(), f"model.{layer}", one)(one, 1)
         assert_trees_close(found.weights[sample], alone.weights[0])
-    assert found.weights.shape == (3, 5)
+    assert found.weights.shape[:2] == (3, 5)
     assert found.weights.isfinite().all()
-    exactly(make(model, layer, inputs)(take(inputs, slice(1)), 1).weights, found.weights[:1])
+    first = make(model, layer, inputs)(take(inputs, slice(1)), 1)
+    assert_trees_close(first.weights, found.weights[:1])
 
 
 def take(inputs: Any, index: Any) -> Any:

@@ -43,6 +43,8 @@ METHODS = {
     "sscam": partial(ifa.perturb.sscam, draws=2),
     "iscam": partial(ifa.perturb.iscam, draws=2),
     "ablationcam": ifa.perturb.ablationcam,
+    "reciprocam": ifa.perturb.reciprocam,
+    "shapleycam": ifa.perturb.shapleycam,
     "smooth_gradcam_plus_plus": partial(ifa.perturb.smooth_gradcam_plus_plus, draws=2),
 }
 

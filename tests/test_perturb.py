@@ -155,10 +155,45 @@ def smooth(net, layer, image, target, *, score, draws=4, stdev=0.3, seed=0, nume
     return torch.tensor(weights, dtype=torch.float64)
 
 
+def reciprocam(net, layer, image, target, *, score, gaussian=False):
+    """Follow the authors' mosaics: one for each position, with its features at it and beside it."""
+    activations, head = layer_output(net, layer, image), net[int(layer) + 1 :]
+    nothing = score_of(head, 0 * activations, target, score)
+    weights = torch.zeros_like(activations)
+    for place in np.ndindex(*activations.shape[1:]):
+        mosaic = torch.zeros_like(activations)
+        for step in itertools.product((-1, 0, 1), repeat=len(place)):
+            at = tuple(np.add(place, step))
+            inside = all(0 <= p < n for p, n in zip(at, activations.shape[1:], strict=True))
+            share = np.prod([0.25 if s else 0.5 for s in step]) if gaussian else not any(step)
+            if inside:
+                mosaic[(slice(None), *at)] = share * activations[(slice(None), *place)]
+        here = activations[(slice(None), *place)]
+        if here.any():
+            gained = score_of(head, mosaic, target, score) - nothing
+            weights[(slice(None), *place)] = gained * here / here.square().sum()
+    return weights
+
+
+def shapleycam(net, layer, image, target, *, score):
+    """By the Hessian itself."""
+    activations, head = layer_output(net, layer, image), net[int(layer) + 1 :]
+
+    def y(flat):
+        return score(head(flat.reshape(1, *activations.shape))[0], target)
+
+    flat = activations.flatten()
+    slope = torch.autograd.functional.jacobian(y, flat)
+    bent = torch.autograd.functional.hessian(y, flat) @ flat
+    return (slope - bent / 2).reshape(len(activations), -1).mean(1)
+
+
 REFERENCES = {
     "ablationcam": ablationcam,
     "iscam": iscam,
+    "reciprocam": reciprocam,
     "scorecam": scorecam,
+    "shapleycam": shapleycam,
     "smooth_gradcam_plus_plus": smooth,
     "sscam": sscam,
 }
@@ -181,6 +216,9 @@ OPTIONS = [
     ("sscam", {"draws": 2, "top": 2, "softmax": False}),
     ("iscam", {"draws": 4, "schedule": "paper", "softmax": False}),
     ("iscam", {"draws": 4, "schedule": "torchcam", "softmax": False, "top": 3}),
+    ("reciprocam", {"gaussian": True}),
+    ("reciprocam", {"score": ifa.score.probability}),
+    ("shapleycam", {"score": ifa.score.probability}),
     ("ablationcam", {"normalize": False}),
     ("ablationcam", {"baseline": "mean"}),
     ("smooth_gradcam_plus_plus", {"numerator": "first", "seed": 5}),
@@ -244,7 +282,9 @@ def test_groups_of_channels(name, space):
     net, inputs = network(space), images(space)
     weighted = build(name, net, "1", inputs)(inputs, MANY)
     maps = ifa.batched(ifa.combine_blocks(2))(weighted).values
-    spread = weighted.weights.reshape(*weighted.weights.shape, *(1,) * len(SPACES[space]))
+    spatial = weighted.weights.ndim == weighted.activations.ndim
+    spread = weighted.weights
+    spread = spread if spatial else spread.reshape(*spread.shape, *(1,) * len(SPACES[space]))
     product = spread * weighted.activations
     expected = torch.stack([product[:, :, :2].sum(2), product[:, :, 2:].sum(2)], 2)
     torch.testing.assert_close(maps, expected)
@@ -261,13 +301,14 @@ def test_two_layers(name, space):
 
 @SPACE
 @ALL
-def test_a_batch_is_the_stack_of_its_singles_bit_for_bit(name, space):
-    net, inputs = network(space).float(), images(space).float()
+def test_a_batch_is_the_stack_of_its_singles(name, space):
+    net, inputs = network(space), images(space)
     explain = build(name, net, "1", inputs)
-    whole = explain(inputs, TARGET)
-    parts = [explain(inputs[i : i + 1], TARGET[i : i + 1]) for i in range(SAMPLES)]
+    order = torch.tensor([2, 0, 1, 2])
+    whole = explain(inputs[order], TARGET[order])
+    parts = [explain(inputs[i : i + 1], TARGET[i : i + 1]) for i in order]
     expected = ifa.Weighted(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    assert_trees_close(whole, expected, rtol=0, atol=0)
+    assert_trees_close(whole, expected, rtol=1e-10, atol=1e-12)
 
 
 @ALL
@@ -279,20 +320,38 @@ def test_the_chunk_changes_nothing(name, chunk):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(REFERENCES) - {"ablationcam"}))
+class Counting(nn.Sequential):
+    """Notes how many inputs run at once."""
+
+    sizes: list[int] = []  # noqa: RUF012
+
+    def forward(self, inputs):
+        Counting.sizes.append(len(inputs))
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize("name", sorted(set(REFERENCES) - {"ablationcam", "reciprocam"}))
 def test_the_chunk_bounds_how_many_inputs_run_at_once(name):
-    class Counting(nn.Sequential):
-        most = 0
-
-        def forward(self, inputs):
-            Counting.most = max(Counting.most, len(inputs))
-            return super().forward(inputs)
-
     net, inputs = Counting(*network("non-square")), images("non-square")
     explain = build(name, net, "1", inputs[:1], chunk=2)
-    Counting.most = 0
+    Counting.sizes.clear()
     explain(inputs, TARGET)
-    assert Counting.most == 2
+    assert max(Counting.sizes) == 2
+
+
+@pytest.mark.parametrize("chunk", [3, 6, 7, 24, 1000])
+def test_samples_and_variants_fill_the_chunk_together(chunk):
+    """They went sample by sample: of 3 samples of 4 channels no forward had more than 4."""
+    net, inputs = Counting(*network("non-square")), images("non-square")
+    explain = build("scorecam", net, "1", inputs[:1], chunk=chunk)
+    Counting.sizes.clear()
+    explain(inputs, TARGET)
+    at_once = min(4, chunk // SAMPLES)  # channels of all three
+    last = SAMPLES * (4 % at_once or at_once)
+    masked = Counting.sizes[-(4 // at_once + (4 % at_once > 0)) :]
+    assert sum(masked) == SAMPLES * 4
+    assert masked[0] == SAMPLES * at_once
+    assert masked[-1] == last
 
 
 @ALL
@@ -334,7 +393,10 @@ def test_the_model_and_the_random_state_are_left_alone(name):
     assert not any(part.requires_grad for part in found)
 
 
-@pytest.mark.parametrize("name", sorted(set(REFERENCES) - {"smooth_gradcam_plus_plus"}))
+DIFFERENTIATING = {"shapleycam", "smooth_gradcam_plus_plus"}
+
+
+@pytest.mark.parametrize("name", sorted(set(REFERENCES) - DIFFERENTIATING))
 def test_no_gradient_is_computed_where_none_is_needed(name):
     class NoGradient(nn.Module):
         def forward(self, inputs):
@@ -357,6 +419,83 @@ def test_ablation_is_known_in_closed_form_under_pooling_and_a_linear_layer(space
     expected = model.linear.weight[:, None] * pooled / model(inputs).T.abs()[..., None]
     expected = expected if baseline == 0.0 else torch.zeros_like(expected)
     torch.testing.assert_close(found.weights, expected, rtol=1e-10, atol=1e-10)
+
+
+@SPACE
+def test_under_pooling_and_a_linear_layer_one_position_alone_is_grad_cam(space):
+    model = models.pooled_linear(len(SPACES[space])).double()
+    inputs = models.inputs(model, SAMPLES)
+    every = torch.arange(4)[:, None].expand(-1, SAMPLES)
+    features = ifa.tap(model, "relu2", inputs)(inputs, every)
+    gradcam = ifa.batched(ifa.weigh(ifa.weight.gradcam))(features)
+    maps = ifa.batched(ifa.combine)
+    alone = ifa.perturb.reciprocam(model, "relu2", inputs)(inputs, every)
+    torch.testing.assert_close(maps(alone).values, maps(gradcam).values)
+    # what is spread inside of the grid has the same mean
+    spread = ifa.perturb.reciprocam(model, "relu2", inputs, gaussian=True)(inputs, every)
+    inner = (..., *(slice(1, -1),) * len(SPACES[space]))
+    torch.testing.assert_close(maps(spread).values[inner], maps(gradcam).values[inner])
+    bent = ifa.perturb.shapleycam(model, "relu2", inputs)(inputs, every)
+    torch.testing.assert_close(bent.weights, gradcam.weights)
+
+
+def test_of_a_quadratic_score_the_second_order_is_all_there_is():
+    """Values of Shapley in closed form: over all subsets of six activations."""
+
+    class Quadratic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Identity()
+            self.bent, self.straight = nn.Bilinear(6, 6, 2), nn.Linear(6, 2)
+
+        def forward(self, inputs):
+            inner = self.first(inputs)
+            return self.bent(inner, inner) + self.straight(inner)
+
+    net, inputs = seeded(Quadratic), torch.linspace(-1, 2, 12).double().reshape(2, 6)
+    found = ifa.perturb.shapleycam(net, "first", inputs)(inputs, 1)
+    values = torch.zeros(2, 6).double()
+    with torch.no_grad():
+        for order in itertools.permutations(range(6)):
+            kept, before = torch.zeros_like(inputs), net(torch.zeros_like(inputs))[:, 1]
+            for place in order:
+                kept[:, place] = inputs[:, place]
+                after = net(kept)[:, 1]
+                values[:, place] += (after - before) / 720
+                before = after
+        whole = net(inputs)[:, 1] - net(torch.zeros_like(inputs))[:, 1]
+    torch.testing.assert_close(found.weights * found.activations, values)
+    torch.testing.assert_close(values.sum(1), whole)
+
+
+def test_a_bend_of_fused_attention_is_seen():
+    """It has a first derivative only; written out it has all."""
+    model = models.small_vit().double()
+    inputs, grid = models.inputs(model), ifa.tokens(prefix=1, grid=(2, 3))
+    found = ifa.perturb.shapleycam(model, "blocks.0", inputs, grid=grid)(inputs, 1).weights
+    raw, head = ifa.cut(model, "blocks.0", inputs)(inputs)
+    raw.requires_grad_()
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        (slope,) = torch.autograd.grad(head(raw)[:, 1].sum(), raw, create_graph=True)
+        (bent,) = torch.autograd.grad(slope, raw, raw)
+    expected = (slope - bent / 2)[:, 1:].mean(1)
+    torch.testing.assert_close(found, expected)
+    plain = ifa.tap(model, "blocks.0", inputs, grid=grid)(inputs, 1).gradients.flatten(2).mean(2)
+    assert (found - plain).abs().amax() > 0.1 * plain.abs().amax()
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_score_without_first_or_second_derivative_is_named(detached):
+    class Head(nn.Module):
+        def forward(self, inputs):
+            inner = inputs.detach() if detached else inputs
+            return torch.cdist(inner, inner.flip(1)).mean(2)
+
+    net, inputs = nn.Sequential(nn.Conv1d(1, 3, 3), Head()).eval(), torch.rand(2, 1, 9)
+    explain = ifa.perturb.shapleycam(net, "0", inputs)
+    message = "score that depends on layer '0'" if detached else "second derivatives above layer"
+    with pytest.raises((ValueError, RuntimeError), match=f"^ifa.perturb.shapleycam: .*{message}"):
+        explain(inputs, 1)
 
 
 def test_a_negative_score_turns_no_sign():
@@ -424,7 +563,7 @@ def test_tokens_are_laid_out_on_their_grid(name):
     model = models.small_vit()
     inputs, grid = models.inputs(model), ifa.tokens(prefix=1, grid=(2, 3))
     weighted = build(name, model, "blocks.0", inputs, grid=grid)(inputs)
-    assert weighted.weights.shape == (2, 8)
+    assert weighted.weights.shape[:2] == (2, 8)
     assert weighted.activations.shape == (2, 8, 2, 3)
     assert weighted.weights.isfinite().all()
 
@@ -494,7 +633,7 @@ def test_an_input_without_a_channel_axis(name):
 
     inputs = torch.linspace(-1, 1, 18).reshape(2, 9)
     net = seeded(Signal).float()
-    assert build(name, net, "conv", inputs)(inputs, 1).weights.shape == (2, 3)
+    assert build(name, net, "conv", inputs)(inputs, 1).weights.shape[:2] == (2, 3)
 
 
 # --- options and errors ---------------------------------------------------------------------------
@@ -508,7 +647,8 @@ def test_progress_counts_to_the_total(name):
         name, net, "1", inputs, chunk=3, progress=lambda done, total: seen.append((done, total))
     )
     explain(inputs, TARGET)
-    total = SAMPLES * 4  # 4 channels, or 4 noisy inputs
+    # 4 channels, or 4 noisy inputs
+    total = SAMPLES * {"reciprocam": 3 * 5, "shapleycam": 1}.get(name, 4)
     assert seen[-1] == (total, total)
     assert all(a <= b for (a, _), (b, _) in itertools.pairwise(seen))
 
@@ -517,7 +657,8 @@ def test_progress_counts_to_the_total(name):
 def test_the_description_names_the_options(name):
     net, inputs = network("non-square"), images("non-square")
     text = repr(build(name, net, "1", inputs, chunk=7))
-    assert text.startswith(f"{name}(Sequential, '1', score=logit, chunk=7, ")
+    assert text.startswith(f"{name}(Sequential, '1', score=logit, chunk=7")
+    assert text.endswith("chunk=7)") == (name == "shapleycam")  # which has no other
 
 
 REFUSED = [
@@ -528,6 +669,7 @@ REFUSED = [
     ("scorecam", {"layer": "9"}, LookupError, "can be tapped, got '9'"),
     ("scorecam", {"layer": ()}, ValueError, "distinct layers"),
     ("scorecam", {"layer": "4"}, ValueError, r"Choose a layer with a grid"),
+    ("reciprocam", {"layer": "4"}, ValueError, "45 channels and no space. Choose a layer with"),
     ("sscam", {"draws": 0}, ValueError, "draws to be a whole number"),
     ("sscam", {"stdev": -1.0}, ValueError, "stdev to be finite and not negative, got -1.0"),
     ("sscam", {"seed": -1}, ValueError, "seed to be a whole number"),
@@ -568,10 +710,10 @@ def test_token_ids_cannot_be_masked():
     net = nn.Sequential(nn.Embedding(7, 3), nn.Flatten(), nn.Linear(12, 2))
     ids = torch.tensor([[1, 2, 3, 4]])
     for name in REFERENCES:
-        if name == "ablationcam":
+        if name in ("ablationcam", "reciprocam", "shapleycam"):
             grid = ifa.channels_last()
-            weighted = ifa.perturb.ablationcam(net, "0", ids, grid=grid)(ids, 0)
-            assert weighted.weights.shape == (1, 3)
+            weighted = getattr(ifa.perturb, name)(net, "0", ids, grid=grid)(ids, 0)
+            assert weighted.weights.shape[:2] == (1, 3)
         else:
             with pytest.raises(TypeError, match=f"ifa.perturb.{name}: .*floating dtype"):
                 build(name, net, "0", ids)
@@ -587,8 +729,10 @@ def test_a_model_that_drops_the_axis_of_one_sample_is_refused():
             return self.conv(inputs).mean(2).squeeze()
 
     inputs = torch.zeros(2, 1, 9)
+    explain = ifa.perturb.scorecam(Dropping().eval(), "conv", inputs)
+    assert explain(inputs, 1).weights.isfinite().all()
     with pytest.raises(ValueError, match=r"one row for each of 1 inputs, got .*squeeze a dim"):
-        ifa.perturb.scorecam(Dropping().eval(), "conv", inputs)(inputs, 1)
+        explain(inputs[:1], 1)
 
 
 def test_inference_mode_is_refused():

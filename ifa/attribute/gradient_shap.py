@@ -7,8 +7,15 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ifa.attribute.attributions import Complete, scorer_of
-from ifa.attribute.paths import Path, Quadrature, between, path_attribution, several
+from ifa.attribute.attributions import scorer_of
+from ifa.attribute.paths import (
+    Path,
+    Quadrature,
+    between,
+    mean_gradient,
+    path_attribution,
+    several,
+)
 from ifa.chains import describe
 from ifa.checks import check_noise
 from ifa.network.inputs import count, noise_like, over, take, tensors_of
@@ -25,8 +32,9 @@ def gradient_shap(
     draws: int = 50,
     stdev: float = 0.0,
     seed: int = 0,
+    times_input: bool = True,
     chunk: int | None = None,
-) -> Complete:
+) -> Any:
     r"""Average the gradient over random points between random baselines and the noisy input.
 
     .. math::
@@ -53,6 +61,9 @@ def gradient_shap(
         Standard deviation s of the noise, in the input's own unit.
     seed
         Of the draws.
+    times_input
+        Multiply by :math:`\tilde x_j - x'_j`; without it the mean gradient, as in
+        `ifa.attribute.integrated_gradients`.
     chunk
         How many points run at once: bounds the memory and changes no result. None: as many as are
         fast.
@@ -91,8 +102,9 @@ def gradient_shap(
     nodes = Quadrature(places.random(draws).tolist(), [1 / draws] * draws)
     starts = rng.integers(len(listed), size=draws).tolist()
     make = partial(_random, starts=starts, stdev=stdev, seed=seed)
-    options = f"baselines={describe(baselines)}, {draws=}, {stdev=}, {seed=}"
-    return path_attribution(scorer, make, nodes, listed, chunk, options)
+    options = f"baselines={describe(baselines)}, {draws=}, {stdev=}, {seed=}, {times_input=}"
+    integrate = path_attribution if times_input else mean_gradient
+    return integrate(scorer, make, nodes, listed, chunk, options)
 
 
 def _listed(where: str, baselines: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ifa.attribute.attributions import (
     Attributed,
+    Attribution,
     Complete,
     at_once,
     slopes,
@@ -28,8 +29,10 @@ from ifa.network.scorers import Scorer
 from ifa.noise import chunks
 
 Baselines = Baseline | Sequence[Baseline]
-Rule = Literal["gauss-legendre", "trapezoid", "riemann"]
-RULES = ("gauss-legendre", "trapezoid", "riemann")
+Rule = Literal["gauss-legendre", "trapezoid", "riemann", "riemann-left", "riemann-middle"]
+# Where in each of n equal parts a Riemann sum looks.
+_RIEMANN = {"riemann": 1.0, "riemann-left": 0.0, "riemann-middle": 0.5}
+RULES = ("gauss-legendre", "trapezoid", *_RIEMANN)
 
 
 class Quadrature(NamedTuple):
@@ -67,7 +70,7 @@ def quadrature(where: str, rule: str, steps: int, curves: int = 1) -> Quadrature
         nodes, weights = np.linspace(0, 1, steps), np.full(steps, 1 / (steps - 1))
         weights[[0, -1]] /= 2
     else:
-        nodes, weights = np.arange(1, steps + 1) / steps, np.full(steps, 1 / steps)
+        nodes, weights = (np.arange(steps) + _RIEMANN[rule]) / steps, np.full(steps, 1 / steps)
     return Quadrature(nodes.tolist() * curves, (weights / curves).tolist() * curves)
 
 
@@ -91,6 +94,31 @@ def path_attribution(
     method = partial(_integrated, make=make, rule=rule, baselines=baselines, chunk=chunk)
     observe = partial(_observed, method=method, make=make, baselines=baselines, chunk=chunk)
     return Complete(scorer, method, observe, options, chunked=True, chunk=chunk)
+
+
+def mean_gradient(
+    scorer: Scorer,
+    make: MakePath,
+    rule: Quadrature,
+    baselines: Sequence[Baseline],
+    chunk: int | None,
+    options: str,
+) -> Attribution:
+    """Make the attribution that averages the gradient on a path, whatever the path's velocity."""
+    still = partial(_still, make=make)
+    method = partial(_integrated, make=still, rule=rule, baselines=baselines, chunk=chunk)
+    return Attribution(scorer, method, options, chunked=True, chunk=chunk)
+
+
+def _still(inputs: Any, baselines: Sequence[Any], *, make: MakePath) -> Path:
+    """Go along a path as if every element moved by one."""
+    path = make(inputs, baselines)
+
+    def at(step: int, node: float) -> tuple[Any, Any]:
+        point, velocity = path.at(step, node)
+        return point, over(torch.ones_like, velocity)
+
+    return Path(at, path.ends)
 
 
 def straight(inputs: Any, baselines: Sequence[Any], *, steps: int) -> Path:

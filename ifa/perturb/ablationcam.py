@@ -1,17 +1,21 @@
 """Ablation-CAM: a channel's weight is what the score loses without that channel."""
 
-import warnings
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from ifa.checks import check_choice
-from ifa.network.inputs import device_of, take
-from ifa.noise import chunks
-from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
+from ifa.perturb.perturbation import (
+    Advance,
+    Network,
+    Perturbation,
+    Samples,
+    can_be_mapped,
+    each_layer,
+    score_variants,
+)
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
@@ -47,7 +51,7 @@ def ablationcam(
         As in `ifa.tap`. Several layers are run one after the other and give a tuple. Tokens that
         the grid leaves out, such as a class token, are not replaced.
     chunk
-        How many ablated versions of a sample run at once: bounds the memory and changes no result.
+        How many ablated versions of samples run at once: bounds the memory and changes no result.
         None takes what fits in the cache, on a GPU what fits in 1 GiB.
     normalize
         Divide by the size of the score. Without it :math:`w_k = y - y_{\setminus k}`, which is
@@ -99,7 +103,7 @@ def ablationcam(
         )
         if isinstance(baseline, str):
             check_choice(network.where, "baseline", baseline, ("mean",))
-        mapped = _can_be_mapped(network, take(example, slice(1)))
+        mapped = can_be_mapped(network, example)
         options = f"{normalize=}, {baseline=}" + ("" if mapped else ", one ablation at a time")
         weigh = partial(
             _ablated, network=network, normalize=normalize, baseline=baseline, mapped=mapped
@@ -110,7 +114,7 @@ def ablationcam(
 
 
 def _ablated(
-    sample: Sample,
+    samples: Samples,
     advance: Advance,
     *,
     network: Network,
@@ -118,48 +122,23 @@ def _ablated(
     baseline: float | str,
     mapped: bool,
 ) -> Tensor:
-    places = network.positions(sample.raw)
-    places = places.reshape(len(places), -1)  # (channel, place)
-    flat = sample.raw.flatten()
+    places = network.positions(samples.raw)
+    # (channel, sample, place)
+    places = places.reshape(*places.shape[:2], -1).transpose(0, 1)
+    flat = samples.raw.flatten()
     if isinstance(baseline, str):
-        new = flat[places].mean(1)
+        new = flat[places].mean(2, keepdim=True)
     else:
-        new = flat.new_full((len(places),), baseline)
+        new = flat.new_full((len(places), 1, 1), baseline)
     scores: list[Tensor] = []
-    for span in chunks(len(places), network.chunk):
+    for span in network.spans(samples, len(places)):
         part = slice(span.start, span.stop)
-        value = new[part, None].expand_as(places[part])
-        variants = flat.repeat(len(span), 1).scatter_(1, places[part], value)
-        variants = variants.reshape(len(span), *sample.raw.shape)
-        scores.append(_scores(network, sample, variants, mapped))
-        advance(len(span))
-    lost = sample.scores[:, None] - torch.cat(scores, 1)
+        value = new[part].expand_as(places[part]).flatten(1)
+        variants = flat.repeat(len(span), 1).scatter_(1, places[part].flatten(1), value)
+        variants = variants.reshape(len(span), *samples.raw.shape)
+        scores.append(score_variants(network, samples, variants, mapped))
+        advance(len(span) * len(samples.raw))
+    lost = samples.scores[..., None] - torch.cat(scores, 1).transpose(1, 2)
     if not normalize:
         return lost
-    return lost / (sample.scores.abs() + torch.finfo(lost.dtype).eps)[:, None]
-
-
-def _scores(network: Network, sample: Sample, variants: Tensor, mapped: bool) -> Tensor:
-    """Score variants (variant, 1, ...) of the layer's output: (target, variant)."""
-
-    def one(raw: Tensor) -> Tensor:
-        return network.scores_of(sample.head(raw), sample.targets, 1)[:, 0]
-
-    if not mapped:
-        return torch.stack([one(raw) for raw in variants], 1)
-    with warnings.catch_warnings():
-        # operations that vmap must loop over, such as fused attention, are right as well
-        warnings.filterwarnings("ignore", message="There is a performance drop")
-        return vmap(one, out_dims=1)(variants)
-
-
-def _can_be_mapped(network: Network, example: Inputs) -> bool:
-    """Find out whether vmap knows all that lies above the layer: it has no rule for an LSTM."""
-    with torch.no_grad():
-        target = torch.zeros(1, 1, dtype=torch.int64, device=device_of(example))
-        (sample,) = network.samples(example, target)
-        try:
-            _scores(network, sample, sample.raw[None], mapped=True)
-        except RuntimeError:
-            return False
-    return True
+    return lost / (samples.scores.abs() + torch.finfo(lost.dtype).eps)[..., None]

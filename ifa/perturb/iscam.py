@@ -114,4 +114,4 @@ def iscam(
 
 def _stronger(masks: Tensor, channels: Tensor, draws: Tensor, *, strengths: Tensor) -> Tensor:
     strength = strengths[draws.cpu()].to(masks)
-    return masks * strength.reshape(-1, *(1,) * (masks.ndim - 1))
+    return masks * strength.reshape(-1, *(1,) * (masks.ndim - 2))

@@ -1,13 +1,15 @@
-"""Run a network on variants of one sample at a time, in chunks, and score them.
+"""Run a network on variants of some samples at a time, in chunks, and score them.
 
-A sample is explained alone: neither its neighbours nor their number can change its result.
+Every variant is of one sample, and scored as such: no result is a function of other samples.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
 from ifa.chains import describe
 from ifa.checks import check_count
@@ -23,11 +25,13 @@ from ifa.network.inputs import (
     grid_place,
     shapes_of,
     split,
+    take,
 )
 from ifa.network.outputs import pick
 from ifa.network.replicas import plain, replicas
 from ifa.network.sites import Sites, examine
 from ifa.network.targets import as_targets, predicted
+from ifa.noise import chunks
 from ifa.progress import Progress, reporting
 from ifa.taps.defaults import choose
 from ifa.taps.grids import check_grid
@@ -38,16 +42,16 @@ from ifa.types import Grid, Inputs, Layer, Output, Score, Target, Weighted
 Advance = Callable[[int], None]
 
 
-class Sample(NamedTuple):
-    """One sample, and what the network makes of it."""
+class Samples(NamedTuple):
+    """Samples that run together, and what the network makes of them."""
 
-    inputs: Inputs  # (1, *input)
+    inputs: Inputs  # (sample, *input)
     image: Tensor  # the one of them with the grid
-    raw: Tensor  # (1, ...), the layer's output as the network has it
-    activations: Tensor  # (channel, *space), the same as the grid lays it out
+    raw: Tensor  # (sample, ...), the layer's output as the network has it
+    activations: Tensor  # (sample, channel, *space), the same as the grid lays it out
     head: Head  # raw -> output
-    targets: Tensor  # (target,)
-    scores: Tensor  # (target,), of the untouched sample
+    targets: Tensor  # (target, sample)
+    scores: Tensor  # (target, sample), of the untouched samples
 
 
 class Network:
@@ -80,6 +84,8 @@ class Network:
         self.layer = choose(self._model, traced, layer, example, self.where, **options)
         self.score = score
         self.chunk = chunk or _fitting(traced.sites, self.layer if above else None, gridded.device)
+        # what is above a layer may fit more often than the whole network does
+        self._together = min(self.chunk, _fitting(traced.sites, None, gridded.device))
         self._output = output
         self._outputs = None if traced.output is None else (*traced.output, 1)[0]
         self._like, self._input_shape = shapes_of(example), tuple(gridded.shape[1:])
@@ -90,7 +96,7 @@ class Network:
         self._split = cut(self._model, self.layer, example, output=output, grid_of=grid_of)
         self._replicas = replicas(self._model, ())
         blank = torch.empty(1, *site.shape, device="meta")
-        self.channels, *self.space = self._laid_out(blank).shape[1:]
+        self.channels, *self.space = self.laid_out(blank).shape[1:]
 
     def describe(self) -> str:
         """Write the network's part of a perturbation's description."""
@@ -101,29 +107,36 @@ class Network:
         """Return the output for inputs that may be written to."""
         return pick(self._replicas.get().run(inputs, lambda call, tensor: tensor), self._output)
 
-    def scores_of(self, output: Any, targets: Tensor, rows: int) -> Tensor:
-        """Score every row of an output for every target: (target, row)."""
+    def scores_of(self, output: Any, targets: Tensor) -> Tensor:
+        """Score every row of an output for its targets (target, row), in the same shape."""
+        rows = targets.shape[1]
         if isinstance(output, Tensor) and output.shape[:1] != (rows,):
             raise ValueError(
                 f"{self.where}: expected an output with one row for each of {rows} inputs, got "
                 f"{tuple(output.shape)}. Where the model drops the axis of a batch of one, give "
                 "its squeeze a dim; or pick another output with output=."
             )
-        return score_all(self.where, self.score, output, targets[:, None].expand(-1, rows))
+        return score_all(self.where, self.score, output, targets)
 
-    def samples(self, inputs: Inputs, target: Tensor | None) -> Iterator[Sample]:
-        """Run each sample of a batch alone. `target` is (target, sample), or None."""
-        for number, one in enumerate(split(inputs, 1)):
-            raw, head = self._split(one)
+    def samples(self, inputs: Inputs, target: Tensor | None) -> Iterator[Samples]:
+        """Run as many samples as fit at a time. `target` is (target, sample), or None."""
+        start = 0
+        for some in split(inputs, self._together):
+            here = slice(start, start := start + count(some))
+            raw, head = self._split(some)
             output = head(raw)
-            targets = predicted(self.where, output) if target is None else target[:, number]
-            scores = self.scores_of(output, targets, 1)[:, 0]
-            image = at(one, self.place)
-            yield Sample(one, image, raw, self._laid_out(raw)[0], head, targets, scores)
+            targets = predicted(self.where, output)[None] if target is None else target[:, here]
+            scores = self.scores_of(output, targets)
+            image = at(some, self.place)
+            yield Samples(some, image, raw, self.laid_out(raw), head, targets, scores)
+
+    def spans(self, samples: Samples, variants: int) -> Iterator[range]:
+        """Cut the variants of every sample into what runs at once."""
+        return chunks(variants, max(1, self.chunk // len(samples.raw)))
 
     def positions(self, raw: Tensor) -> Tensor:
         """Return where in the layer's flat output each place of the laid-out one is."""
-        return self._laid_out(torch.arange(raw.numel(), device=raw.device).reshape(raw.shape))[0]
+        return self.laid_out(torch.arange(raw.numel(), device=raw.device).reshape(raw.shape))
 
     def check(self, inputs: Inputs, target: Target) -> Tensor | None:
         """Raise unless inputs are like the example; return the targets, as integers."""
@@ -150,12 +163,13 @@ class Network:
                 "grid=, e.g. ifa.tokens(prefix=1, grid=(14, 14))."
             )
 
-    def _laid_out(self, raw: Tensor) -> Tensor:
+    def laid_out(self, raw: Tensor) -> Tensor:
+        """Return the layer's output as (sample, channel, *space)."""
         return raw if self.grid is None else self.grid(raw)
 
 
-# (one sample, how to say so many units are done) -> weights (target, channel)
-Weigh = Callable[[Sample, Advance], Tensor]
+# (samples, how to say so many units are done) -> weights (target, sample, channel), or with *space
+Weigh = Callable[[Samples, Advance], Tensor]
 
 
 @declare(kind="built")
@@ -169,7 +183,8 @@ class Perturbation:
         self._progress, self._options = progress, options
 
     def __repr__(self) -> str:
-        return f"{self._network.method}({self._network.describe()}, {self._options})"
+        parts = (self._network.describe(), self._options)
+        return f"{self._network.method}({', '.join(filter(None, parts))})"
 
     def __call__(self, inputs: Inputs, target: Target = None) -> Weighted:
         """Return the weights and the activations of every sample."""
@@ -180,15 +195,42 @@ class Perturbation:
         total = count(inputs) * self._units
         found: list[Weighted] = []
         with reporting(self._progress, network.method, total) as advance, torch.no_grad():
-            for sample in network.samples(inputs, asked):
-                weights = self._weigh(sample, advance).to(sample.activations.dtype)
-                found.append(Weighted(weights, sample.activations, sample.targets))
-        weights, activations, targets = (torch.stack(part) for part in zip(*found, strict=True))
-        weights, targets = weights.movedim(1, 0), targets.movedim(1, 0)
+            for samples in network.samples(inputs, asked):
+                weights = self._weigh(samples, advance).to(samples.activations.dtype)
+                found.append(Weighted(weights, samples.activations, samples.targets))
+        parts = zip(*found, (1, 0, 1), strict=True)  # each with its axis of samples
+        weights, activations, targets = (torch.cat(each, axis) for *each, axis in parts)
         if not many:
             return Weighted(weights[0], activations, targets[0])
         # a view: `ifa.batched` maps every field over the targets
         return Weighted(weights, activations.expand(len(targets), *activations.shape), targets)
+
+
+def score_variants(network: Network, samples: Samples, variants: Tensor, mapped: bool) -> Tensor:
+    """Score variants (variant, sample, ...) of the layer's output: (target, variant, sample)."""
+
+    def one(raw: Tensor) -> Tensor:
+        return network.scores_of(samples.head(raw), samples.targets)
+
+    if not mapped:
+        return torch.stack([one(raw) for raw in variants], 1)
+    with warnings.catch_warnings():
+        # operations that vmap must loop over, such as fused attention, are right as well
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        return vmap(one, out_dims=1)(variants)
+
+
+def can_be_mapped(network: Network, example: Inputs) -> bool:
+    """Find out whether vmap knows all that lies above the layer: it has no rule for an LSTM."""
+    one = take(example, slice(1))
+    with torch.no_grad():
+        target = torch.zeros(1, 1, dtype=torch.int64, device=device_of(one))
+        (samples,) = network.samples(one, target)
+        try:
+            score_variants(network, samples, samples.raw[None], mapped=True)
+        except RuntimeError:
+            return False
+    return True
 
 
 class Layers:

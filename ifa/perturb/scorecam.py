@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from ifa.checks import check_count
 from ifa.network.inputs import varied
-from ifa.noise import chunks
-from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
+from ifa.perturb.perturbation import Advance, Network, Perturbation, Samples, each_layer
 from ifa.progress import Progress
 from ifa.resizing import resized
 from ifa.score import logit
 from ifa.stages import builder
 from ifa.types import Grid, Inputs, Layer, Output, Score
 
-# (masks (variant, *space), their channels, their draws) -> the masks to use
+# (masks (sample, variant, *space), their channels (sample, variant), their draws (variant,)) -> the
+# masks to use
 Alter = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -134,7 +134,7 @@ def _same(masks: Tensor, channels: Tensor, draws: Tensor) -> Tensor:
 
 
 def _masked(
-    sample: Sample,
+    samples: Samples,
     advance: Advance,
     *,
     network: Network,
@@ -143,39 +143,43 @@ def _masked(
     softmax: bool,
     channels: int,
 ) -> Tensor:
-    activations = sample.activations.to(sample.image)
+    activations = samples.activations.to(samples.image)
+    together = len(activations)
     chosen = _of_largest_variance(activations, channels)
-    masks = _unit_range(activations[chosen])
-    size = tuple(sample.image.shape[-len(network.space) :])
-    lead = (1,) * (sample.image.ndim - 1 - len(size))
+    masks = _unit_range(activations[torch.arange(together)[:, None], chosen])
+    size = tuple(samples.image.shape[-len(network.space) :])
+    lead = (1,) * (samples.image.ndim - 1 - len(size))
     scores: list[Tensor] = []
-    for span in chunks(channels * draws, network.chunk):
+    for span in network.spans(samples, channels * draws):
         variants = torch.arange(span.start, span.stop, device=chosen.device)
         first, last = span.start // draws, (span.stop - 1) // draws
-        large = resized(masks[first : last + 1], size)[variants // draws - first]
-        factor = alter(large, chosen[variants // draws], variants % draws)
-        behind = sample.image * factor.reshape(len(span), *lead, *size)
-        output = network.run(varied(sample.inputs, network.place, behind))
-        scores.append(network.scores_of(output, sample.targets, len(span)))
-        advance(span.stop // draws - span.start // draws)
-    means = torch.cat(scores, 1).unflatten(1, (channels, draws)).mean(2)
-    gained = means - sample.scores[:, None]
-    found = gained.softmax(1) if softmax else gained
-    weights = found.new_zeros(len(found), len(activations))
-    return weights.index_copy(1, chosen.to(found.device), found)
+        large = resized(masks[:, first : last + 1], size)[:, variants // draws - first]
+        factor = alter(large, chosen[:, variants // draws], variants % draws).transpose(0, 1)
+        behind = samples.image * factor.reshape(len(span), together, *lead, *size)
+        output = network.run(varied(samples.inputs, network.place, behind.flatten(0, 1)))
+        found = network.scores_of(output, samples.targets.repeat(1, len(span)))
+        scores.append(found.unflatten(1, (len(span), together)))
+        advance((span.stop // draws - span.start // draws) * together)
+    # (target, sample, channel)
+    means = torch.cat(scores, 1).unflatten(1, (channels, draws)).mean(2).transpose(1, 2)
+    gained = means - samples.scores[..., None]
+    found = gained.softmax(2) if softmax else gained
+    weights = found.new_zeros(*found.shape[:2], activations.shape[1])
+    return weights.scatter(2, chosen.to(found.device).expand_as(found), found)
 
 
 def _of_largest_variance(activations: Tensor, channels: int) -> Tensor:
     """Return the indices of the channels that vary most over space, ties to the lower."""
-    if channels == len(activations):
-        return torch.arange(channels, device=activations.device)
-    variance = activations.flatten(1).var(1, correction=0)
-    return variance.argsort(descending=True, stable=True)[:channels]
+    samples, every = activations.shape[:2]
+    if channels == every:
+        return torch.arange(channels, device=activations.device).expand(samples, -1)
+    variance = activations.flatten(2).var(2, correction=0)
+    return variance.argsort(dim=1, descending=True, stable=True)[:, :channels]
 
 
 def _unit_range(activations: Tensor) -> Tensor:
     """Scale each channel to [0, 1] by its own extremes, and one without contrast to 0."""
-    space = tuple(range(1, activations.ndim))
+    space = tuple(range(2, activations.ndim))
     low, high = activations.amin(space, keepdim=True), activations.amax(space, keepdim=True)
     width = torch.where(high > low, high - low, torch.ones_like(high))
     return (activations - low) / width

@@ -8,9 +8,8 @@ from einops import reduce
 from torch import Tensor, nn
 
 from ifa.checks import check_choice, check_noise
-from ifa.network.inputs import joined, noise_like, over, repeated
-from ifa.noise import chunks
-from ifa.perturb.perturbation import Advance, Network, Perturbation, Sample, each_layer
+from ifa.network.inputs import count, joined, noise_like, over, repeated
+from ifa.perturb.perturbation import Advance, Network, Perturbation, Samples, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
@@ -125,7 +124,7 @@ def smooth_gradcam_plus_plus(
             tapped=tapped,
             noisy=noisy,
             draws=draws,
-            chunk=network.chunk,
+            network=network,
             first=numerator == "first",
         )
         options = f"{draws=}, {stdev=}, {seed=}, {numerator=}"
@@ -135,37 +134,44 @@ def smooth_gradcam_plus_plus(
 
 
 def _noisy(inputs: Inputs, draws: range, *, stdev: float, seed: int) -> Inputs:
-    drawn = joined([noise_like(inputs, seed, draw) for draw in draws])
-    return over(lambda one, added: one + stdev * added, repeated(inputs, len(draws)), drawn)
+    drawn = joined([noise_like(inputs, seed, draw) for draw in draws])  # (draw, *input)
+    every = len(draws), count(inputs)
+
+    def noisy(one: Tensor, added: Tensor) -> Tensor:
+        return (one.unflatten(0, every) + stdev * added[:, None]).flatten(0, 1)
+
+    return over(noisy, repeated(inputs, len(draws)), drawn)
 
 
 def _smooth(
-    sample: Sample,
+    samples: Samples,
     advance: Advance,
     *,
     tapped: Tap,
     noisy: Any,
     draws: int,
-    chunk: int,
+    network: Network,
     first: bool,
 ) -> Tensor:
+    together = len(samples.activations)
     sums: Any = (0, 0, 0)
-    for span in chunks(draws, chunk):
-        targets = sample.targets[:, None].expand(-1, len(span))
-        gradients = _wide(tapped(noisy(sample.inputs, span), targets).gradients)
+    for span in network.spans(samples, draws):
+        targets = samples.targets.repeat(1, len(span))
+        gradients = _wide(tapped(noisy(samples.inputs, span), targets).gradients)
+        gradients = gradients.unflatten(1, (len(span), together))
         powers = (gradients, gradients.square(), gradients.pow(3))
         sums = [total + power.sum(1) for total, power in zip(sums, powers, strict=True)]
-        advance(len(span))
-    d1, d2, d3 = (total / draws for total in sums)  # each (target, channel, *space)
+        advance(len(span) * together)
+    d1, d2, d3 = (total / draws for total in sums)  # each (target, sample, channel, *space)
     some = d2 > 0
     square = torch.where(some, d2, torch.ones_like(d2))
-    area = reduce(_wide(sample.activations), "channel ... -> channel", "sum")
-    denominator = 2 + d3 / square * area.reshape(-1, *(1,) * (d3.ndim - 2))
+    area = reduce(_wide(samples.activations), "sample channel ... -> sample channel", "sum")
+    denominator = 2 + d3 / square * area.reshape(*area.shape, *(1,) * (d3.ndim - 3))
     # signed activations can bring the denominator to zero; keep its sign and a least size
-    least = torch.finfo(sample.activations.dtype).eps
+    least = torch.finfo(samples.activations.dtype).eps
     safe = torch.where(denominator < 0, denominator.clamp(max=-least), denominator.clamp(min=least))
     positive = d1.relu() * (d1 / square if first else some)
-    return reduce(positive / safe, "target channel ... -> target channel", "sum")
+    return reduce(positive / safe, "target sample channel ... -> target sample channel", "sum")
 
 
 def _wide(values: Tensor) -> Tensor:

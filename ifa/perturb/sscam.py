@@ -1,6 +1,6 @@
 """SS-CAM: Score-CAM, smoothed over noise on its masks."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -108,6 +108,12 @@ def sscam(
 
 def _noisy(masks: Tensor, channels: Tensor, draws: Tensor, *, stdev: float, seed: int) -> Tensor:
     # by channel and draw, so that neither the chunk nor the choice of channels moves it
-    places = zip(channels.tolist(), draws.tolist(), strict=True)
-    drawn = [noise(masks.shape[1:], masks, seed, *place) for place in places]
-    return masks + stdev * torch.stack(drawn)
+    @cache
+    def drawn(channel: int, draw: int) -> Tensor:
+        return noise(masks.shape[2:], masks, seed, channel, draw)
+
+    rows = [
+        torch.stack([drawn(*place) for place in zip(row, draws.tolist(), strict=True)])
+        for row in channels.tolist()
+    ]
+    return masks + stdev * torch.stack(rows)
