@@ -77,6 +77,21 @@ def measured(model, samples=13):
     ]
 
 
+def flagged(model, samples=23, *, right=0.7, never=(), named=False):
+    """Make a population with a label of 0 or 1 for each output; those in `never` are never 1."""
+    inputs = noise(model, samples)
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        predicted = (model(inputs).reshape(samples, -1) > 0).numpy()
+    labels = np.where(rng.random(predicted.shape) > right, ~predicted, predicted).astype(int)
+    labels[:, list(never)] = 0
+    data = []
+    for index, (values, row) in enumerate(zip(inputs, labels, strict=True)):
+        label = int(row[0]) if len(row) == 1 else row
+        data.append((values, label, f"case {index:02d}") if named else (values, label))
+    return data
+
+
 def weights_of(kernel, gradients):
     """Weights (channel, position), by the method's formula."""
     if kernel == "gradcam":
@@ -110,16 +125,20 @@ def brute(
         output = model(torch.as_tensor(item[0])[None]).reshape(-1)
         outputs = len(output)
         prediction = int(output.argmax())
+        flags = task in ("binary", "multilabel")
+        if flags:
+            prediction = [int(value > 0) for value in output]
+            truth = np.reshape(item[1], -1)
         if not isinstance(targets, str):
             explained = list(targets)
-        elif task == "regression":
+        elif task == "regression" or flags:
             explained = list(range(outputs))
         else:
             explained = [prediction if targets == "predicted" else int(item[1])]
         table.append(
             {
                 "label": item[1],
-                "prediction": prediction if task == "classification" else output.detach().numpy(),
+                "prediction": output.detach().numpy() if task == "regression" else prediction,
                 "score": [output[t].item() for t in explained],
             }
         )
@@ -131,8 +150,12 @@ def brute(
                     weights_of(kernel, slope) * seen[name].detach()[0].flatten(1).double().numpy()
                 )
                 whole = product.sum(0)
-                correct = task == "regression" or int(item[1]) == prediction
-                right = task == "regression" or int(item[1]) == prediction == target
+                if flags:
+                    correct = truth[target] == prediction[target]
+                    right = truth[target] == prediction[target] == 1
+                else:
+                    correct = task == "regression" or int(item[1]) == prediction
+                    right = task == "regression" or int(item[1]) == prediction == target
                 rows.append(
                     {
                         "sample": len(table) - 1,
@@ -158,7 +181,7 @@ def brute(
             listed,
             groups,
             quantiles,
-            task == "classification" and not isinstance(targets, str),
+            flags or (task == "classification" and not isinstance(targets, str)),
         )
         for name in layers
     }, (table, rows)

@@ -39,7 +39,7 @@ OPTIONS = [
     ({"targets": [-1]}, "distinct targets in 0..3, at least one, got [-1]."),
     ({"keep_samples": "all"}, "keep_samples to be one of 'summary', 'full', 'none', got 'all'."),
     ({"keep_samples": None}, "keep_samples to be one of"),
-    ({"task": "ranking"}, "task to be one of 'classification', 'regression', got 'ranking'."),
+    ({"task": "ranking"}, "task to be one of 'classification', 'binary', 'multilabel', 'regr"),
     ({"reduction": "max"}, "reduction to be one of 'sum', 'mean', got 'max'."),
     ({"task": "regression", "targets": "label"}, "its labels are values, not outputs."),
     ({"shard": 0}, "shard to be a whole number, at least 1, got 0."),
@@ -240,8 +240,13 @@ def test_a_label_that_is_no_output_names_the_sample(label, shown, targets, model
     items = [*data[:5], (data[0][0], label, "the odd one"), *data[5:]]
     text = (
         "ifa.analyze: expected labels in 0..3, the model's outputs, got "
-        f"{shown} for sample 5 (id 'the odd one'). Map the labels to outputs; "
-        "if they are real values, ask for a regression."
+        f"{shown} for sample 5 (id 'the odd one'). "
+    )
+    text += (
+        "Of several labels for each sample, 0 or 1 for each output, say task='multilabel'; of real "
+        "values task='regression'."
+        if isinstance(label, list)
+        else "Map the labels to outputs; if they are real values, ask for a regression."
     )
     refused(ValueError, text, model, items, tmp_path, targets=targets)
     # what was begun can go on once the data are mended, and is no finished run

@@ -232,7 +232,7 @@ def test_a_reference_is_loaded_once_in_each_worker_process(tmp_path, monkeypatch
         ({"workers": -1}, "workers to be None or 0 or more, got -1."),
         (
             {"probability_weighted": True, "task": "regression"},
-            "probability_weighted=True for classification only",
+            "probability_weighted=True for outputs that are probabilities",
         ),
     ],
     ids=plain,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ifa.reduce.statistics import one_layer
+from ifa.reduce.verdicts import FLAGS, verdict
 from ifa.types import Statistics
 
 
@@ -20,7 +21,7 @@ class Table(NamedTuple):
     importance: np.ndarray  # (row, channel), float64
     level: np.ndarray  # (row,): sum of the map
     score: np.ndarray  # (row,)
-    right: np.ndarray | None  # (row,): whether the prediction is the label; None for regression
+    right: np.ndarray | None  # (row,): whether the prediction is right; None for regression
     samples: int  # of the run
 
     @property
@@ -55,7 +56,11 @@ def table_of(statistics: Statistics, layer: str | None, where: str) -> Table:
     else:
         target = label if spec["targets"] == "label" else prediction
         sample = np.arange(count)
-    right = (prediction == label)[sample] if spec["task"] == "classification" else None
+    right, task = None, spec["task"]
+    if task in FLAGS:
+        right = verdict(task, label, prediction, rows["target"].values).correct.reshape(-1)
+    elif task == "classification":
+        right = (prediction == label)[sample]
     good = finite.reshape(-1)
     return Table(
         layer=layer,

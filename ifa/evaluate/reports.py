@@ -24,7 +24,7 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
     Parameters
     ----------
     statistics
-        A run of a classification, from `ifa.analyze` or `ifa.open`, with its samples.
+        A run of a classification or binary task, from `ifa.analyze` or `ifa.open`, with its samples.
 
     Returns
     -------
@@ -32,12 +32,12 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
         `accuracy`; `precision`, `recall`, `f1` (average) with the averages ``"macro"`` and
         ``"weighted"``; the same of each target, `precision_of`, `recall_of`, `f1_of` and `count`
         (target); `confusion` (target, predicted). All in [0, 1], but for counts. Targets are the
-        labels and predictions that occur; one that is never predicted has the precision 0.
+        labels and predictions that occur, of a binary task 0 and 1; one that is never predicted has the precision 0.
 
     Raises
     ------
     ValueError
-        If the run kept no samples, or is of a regression.
+        If the run kept no samples, or is of a regression or several labels.
 
     References
     ----------
@@ -50,10 +50,16 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
             f"{_WHERE}: expected a run with its samples, from ifa.analyze or ifa.open, got "
             f"{type(statistics).__name__} without. Run ifa.analyze(..., keep_samples='summary')."
         )
-    if json.loads(statistics.attrs["spec"])["task"] != "classification":
-        raise ValueError(
-            f"{_WHERE}: expected a run of a classification, got a regression. "
+    task = json.loads(statistics.attrs["spec"])["task"]
+    if task not in ("classification", "binary"):
+        cure = (
             "Use ifa.evaluate.consistency of level and score."
+            if task == "regression"
+            else "Of each label ifa.population.summary says how often it is found."
+        )
+        raise ValueError(
+            f"{_WHERE}: expected a run of a classification or a binary task, got task={task!r}. "
+            f"{cure}"
         )
     table = statistics["samples"].to_dataset()
     label, prediction = (table[name].values for name in ("label", "prediction"))

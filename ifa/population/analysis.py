@@ -18,7 +18,6 @@ from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
     Analysis,
     Keep,
-    Task,
     which_outputs,
 )
 from ifa.population.passes import Engine, Question, question_of, ready, spec_of
@@ -26,6 +25,7 @@ from ifa.progress import Progress
 from ifa.reduce.extras import asked, tokens
 from ifa.reduce.kept import Observed, finite
 from ifa.reduce.population import Summary, summarize
+from ifa.reduce.verdicts import FLAGS, Task, verdict
 from ifa.score import logit
 from ifa.store.datasets import Axes, array_of, joined, statistics_tree
 from ifa.store.items import Batch, data_set
@@ -258,7 +258,8 @@ def _job(
     engine, label, like = ready(_WHERE, model, data, options, example, device)
     group_names, group = _groups(groups, len(data))
     axes = _axes(engine, options, group_names)
-    listed = options.task == "classification" and not isinstance(options.targets, str)
+    listed = options.task != "regression" and not isinstance(options.targets, str)
+    listed = listed or options.task in FLAGS
     extras = asked(_WHERE, options.reductions)
     measures = Measures(engine.layers, engine.channels, axes, extras, listed)
     measures.check(_WHERE)
@@ -277,7 +278,8 @@ def _job(
     }
     plan = Plan(question, measures, group, options, schema)
     origins = {layer: origin.written() for layer, origin in engine.origins.items()}
-    finish = partial(_finished, measures=measures, spec=spec, origins=origins, unit=engine.tap.unit)
+    finish = partial(_finished, measures=measures, spec=spec, origins=origins, unit=question.unit)
+    question.heed(items)
     return Job(
         probe=partial(engine.behaviour, items, question.rows[0]),
         where=_WHERE,
@@ -353,13 +355,13 @@ def _cells(
     question, explained = plan.question, seen.target
     device = explained.device
     accepted = correct = torch.ones_like(explained, dtype=torch.bool)
-    if question.task == "classification":
-        correct = prediction == label.to(device)
-        accepted = correct & (explained == prediction)
+    if question.task != "regression":
+        target = list(question.rows) if question.task in FLAGS else explained
+        accepted, correct = verdict(question.task, label.to(device), prediction, target)
     number = torch.arange(indices.start, indices.stop, device=device)
     weight = torch.ones_like(number, dtype=torch.float64)
     if plan.options.probability_weighted:
-        weight = seen.output.double().softmax(1).amax(1)
+        weight = question.certainty(seen.output)
     row = explained
     if question.many:
         row = torch.arange(len(question.rows), device=device)[:, None]
@@ -379,7 +381,7 @@ def _schema(question: Question, keep: Keep, samples: int) -> Schema:
     if keep == "none":
         return {}
     schema, tap = question.schema(samples), question.engine.tap
-    each, unit = question.each(samples), tap.unit
+    each, unit = question.each(samples), question.unit
     for site, channels in zip(tap.sites, question.engine.channels, strict=True):
         real = "<f8" if site.dtype == torch.float64 else "<f4"
         schema[site.layer] = {

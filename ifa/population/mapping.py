@@ -20,7 +20,6 @@ from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
     FREE,
     Options,
-    Task,
     above_zero,
     count_or_none,
     one_of,
@@ -28,6 +27,7 @@ from ifa.population.options import (
 )
 from ifa.population.passes import Engine, Question, question_of, ready, spec_of
 from ifa.progress import Progress
+from ifa.reduce.verdicts import Task
 from ifa.scaling import How, Scale
 from ifa.score import logit
 from ifa.stages import by_output
@@ -217,6 +217,7 @@ def _job(
         "space": [list(space) for space in spaces],
     }
     target = np.array(rows, dtype=np.int64)
+    question.heed(items)
     return Job(
         probe=partial(engine.behaviour, items, question.rows[0]),
         where=_WHERE,
@@ -286,7 +287,7 @@ def _schema(
                 (*each[1], *space),
                 "<f8" if site.dtype == torch.float64 else "<f4",
                 "map on the common scale" if scaled else "map",
-                "1" if scaled else tap.unit,
+                "1" if scaled else question.unit,
             ),
             "zero_gradient": Column(*each, "|b1", "whether no gradient reaches the layer"),
             "cancelled": Column(*each, "|b1", "whether the map is what rounding left"),

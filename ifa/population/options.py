@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 
+from ifa.chains import describe
 from ifa.checks import check_choice, check_count, check_text
+from ifa.declared import declared
 from ifa.network.tokens import callable_token
+from ifa.reduce.verdicts import FLAGS, TASKS, Task
 from ifa.stages import check_method
 from ifa.types import Grid, Method, Output, Score
 
-Task = Literal["classification", "regression"]
 Keep = Literal["summary", "full", "none"]
 
 Check = Callable[[str, str, Any], None]  # (where, name of the option, value)
@@ -90,7 +92,7 @@ class Options:
     output: Output
     grid_of: str | int | None
     targets: Annotated[Any, FREE, which_targets]  # a spec has the outputs meant
-    task: Annotated[Task, one_of("classification", "regression")]
+    task: Annotated[Task, one_of(*TASKS)]
     shard: Annotated[int, check_count]
     batch_size: Annotated[int, check_count]
     compile: bool
@@ -106,6 +108,12 @@ class Options:
             raise ValueError(
                 f"{where}: expected targets='predicted' (every output) or a list of outputs for "
                 "regression, got 'label': its labels are values, not outputs."
+            )
+        if self.task in FLAGS and declared(self.score, "exclusive", False):
+            raise ValueError(
+                f"{where}: expected a score of each output by itself for task={self.task!r}, got "
+                f"{describe(self.score)}, the softmax over outputs of which one is right. Take "
+                "ifa.score.logit, or ifa.score.sigmoid, the probability of one label."
             )
 
     def spec(self, where: str) -> dict[str, Any]:
@@ -135,8 +143,8 @@ class Analysis(Options):
         super().check(where)
         if self.probability_weighted and self.task == "regression":
             raise ValueError(
-                f"{where}: expected probability_weighted=True for classification only, got "
-                "task='regression', whose outputs are no probabilities."
+                f"{where}: expected probability_weighted=True for outputs that are probabilities "
+                "or their logits, got task='regression'. Leave it out."
             )
 
 

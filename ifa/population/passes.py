@@ -14,22 +14,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ifa.chains import describe
 from ifa.checks import check_device
 from ifa.declared import declared
 from ifa.network.behaviour import Sketch, behaviour_of
 from ifa.network.identity import model_token, network_difference, origin_of
 from ifa.network.inputs import count, joined, moved, take
+from ifa.network.probabilities import are_chances, heed_shares, reads, warn_of_chances
 from ifa.network.replicas import check_module, device_of, plain
 from ifa.network.tokens import callable_token
 from ifa.population.options import Options, check_layers
+from ifa.reduce.verdicts import FLAGS, Task
 from ifa.store.datasets import SCHEMA, array_of
-from ifa.store.items import Batch, class_labels, collate, numbers_of, real_labels
+from ifa.store.items import (
+    Batch,
+    class_labels,
+    collate,
+    flag_labels,
+    numbers_of,
+    real_labels,
+)
 from ifa.store.references import ModelRef
 from ifa.store.specs import Spaced, data_token, versions
 from ifa.store.tables import Column, Schema
 from ifa.taps.features import Observation
 from ifa.taps.weighings import Weighing
-from ifa.types import Inputs, Step, Weighted
+from ifa.types import Inputs, Score, Step, Weighted
 
 Steps = Step | tuple[Step, ...]
 
@@ -99,6 +109,13 @@ class Engine:
     def observe(self, inputs: Inputs, target: Tensor | int | None, step: Steps) -> Observation:
         """Run one batch; the result is what `step` makes of each layer's `Weighted`."""
         return self.made.observe(moved(inputs, self.device), target, step=step)
+
+    def outputs_of(self, inputs: Inputs) -> Tensor:
+        """Run one batch for its outputs alone."""
+        inputs = moved(inputs, self.device)
+        target = torch.zeros(count(inputs), dtype=torch.int64, device=self.device)
+        with torch.no_grad():
+            return self.tap.output_of(inputs, target, None, lambda call, tensor: tensor)
 
     def behaviour(self, items: Iterable[Batch], target: int) -> dict[str, Any]:
         """Sketch what the network computes on some samples, for `network_difference`.
@@ -195,13 +212,27 @@ class Question:
     engine: Engine
     targets: str | tuple[int, ...]
     rows: tuple[int, ...]  # the output of each row of the statistics
-    task: str
+    task: Task
     numbers: int  # how many a label has
 
     @property
     def many(self) -> bool:
         """Whether all rows are explained for every sample."""
-        return self.targets not in ("predicted", "label") or self.task == "regression"
+        return self.targets not in ("predicted", "label") or self.task != "classification"
+
+    @property
+    def score(self) -> Score:
+        """What is explained of an output."""
+        return self.engine.recipe.options.score
+
+    @property
+    def unit(self) -> str:
+        """What the score is measured in, for labels: its name, or of an output as it is its own."""
+        if not declared(self.score, "picks", False):
+            return self.engine.tap.unit
+        if self.task == "regression":
+            return "output"
+        return "logit" if reads(self.score) == "logits" else "probability"
 
     def look(self, indices: range, batch: Batch, step: Steps) -> Looked:
         """Run a batch."""
@@ -210,8 +241,7 @@ class Question:
         target = every if self.many else label if self.targets == "label" else None
         seen = self.engine.observe(batch.inputs, target, step)
         output = seen.output.detach().reshape(len(indices), -1)
-        classes = self.task == "classification"
-        prediction = output.argmax(1) if classes else output.squeeze(1)
+        prediction = self.predictions(output)
         row = {
             "id": np.array(batch.ids, dtype=object),
             "label": label.numpy(),
@@ -222,10 +252,54 @@ class Question:
 
     def labels(self, indices: range, batch: Batch) -> Tensor:
         """Return what a batch's labels are; an error for one that is none."""
-        where = self.engine.recipe.where
+        where, outputs = self.engine.recipe.where, self.engine.outputs
         if self.task == "classification":
-            return class_labels(where, batch, indices.start, self.engine.outputs)
+            return class_labels(where, batch, indices.start, outputs)
+        if self.task in FLAGS:
+            return flag_labels(where, batch, indices.start, outputs)
         return real_labels(where, batch, indices.start, self.numbers)
+
+    def predictions(self, output: Tensor) -> Tensor:
+        """Return what is predicted of each sample, (sample,), or of each output as well."""
+        if self.task == "classification":
+            return output.argmax(1)
+        if self.task in FLAGS:
+            # a probability above .5, or its logit above 0
+            output = (output > (0.5 if self._ends_in_chances(output) else 0.0)).long()
+        return output.squeeze(1)
+
+    def certainty(self, output: Tensor) -> Tensor:
+        """Return the probability of what is predicted, (sample,) or (target, sample), float64."""
+        chances, output = self._ends_in_chances(output), output.double()
+        if self.task == "classification":
+            return (output if chances else output.softmax(1)).amax(1)
+        output = output if chances else output.sigmoid()
+        return torch.maximum(output, 1 - output).T[list(self.rows)]
+
+    def _ends_in_chances(self, output: Tensor) -> bool:
+        """Tell whether outputs are probabilities, as the score takes them; raise if they cannot."""
+        if reads(self.score) != "probabilities":
+            return False
+        if ((output < 0) | (output > 1)).any():
+            raise ValueError(
+                f"{self.engine.recipe.where}: expected outputs from 0 to 1, which the score "
+                f"{describe(self.score)} takes for probabilities, got {float(output.min()):.4g} … "
+                f"{float(output.max()):.4g}. Of a network that ends in logits take ifa.score.logit."
+            )
+        return True
+
+    def heed(self, items: Iterable[Batch]) -> None:
+        """Warn of outputs that are no logits, seen on some samples, where they are taken so."""
+        flags = self.task in FLAGS
+        if reads(self.score) == "probabilities" or not (flags or reads(self.score)):
+            return
+        where, size = self.engine.recipe.where, self.engine.recipe.options.batch_size
+        parts = [self.engine.outputs_of(inputs) for inputs in probed(items, size)]
+        output = torch.cat([part.reshape(len(part), -1) for part in parts])
+        if flags and are_chances(output):
+            warn_of_chances(where, self.score, len(output))
+        elif not flags and self.task != "regression":
+            heed_shares(where, self.score, output)
 
     def each(self, samples: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Return dimensions and extents of one value for each sample and explained target."""
@@ -237,15 +311,16 @@ class Question:
         """Lay out what the sample table holds whatever the layer."""
         outputs = self.engine.outputs
         one, wide = (("sample",), (samples,)), (("sample", "output"), (samples, outputs))
-        kind = "<i8" if self.task == "classification" else "<f8"
-        several = self.task == "regression" and outputs > 1
-        unit = self.engine.tap.unit
+        kind = "<f8" if self.task == "regression" else "<i8"
+        several = self.task != "classification" and outputs > 1
         return {
             "": {
                 "id": Column(*one, "str", "identity of the sample"),
                 "label": Column(*(wide if self.numbers > 1 else one), kind, "ground truth"),
                 "prediction": Column(*(wide if several else one), kind, "prediction"),
-                "score": Column(*self.each(samples), "<f8", "score of the explained target", unit),
+                "score": Column(
+                    *self.each(samples), "<f8", "score of the explained target", self.unit
+                ),
             }
         }
 
@@ -253,14 +328,26 @@ class Question:
 def question_of(engine: Engine, options: Options, rows: tuple[int, ...], first: Any) -> Question:
     """Make a question of options; `first` is the first sample's label."""
     targets = options.targets if isinstance(options.targets, str) else rows
-    numbers, outputs = len(numbers_of(first)), engine.outputs
-    if options.task == "regression" and numbers not in (1, outputs):
+    where, task, outputs = engine.recipe.where, options.task, engine.outputs
+    numbers = {"classification": 1, "regression": len(numbers_of(first))}.get(task, outputs)
+    if task == "regression" and numbers not in (1, outputs):
         raise ValueError(
-            f"{engine.recipe.where}: expected one real label, or one for each of {outputs} "
-            f"outputs, got {first!r} for sample 0."
+            f"{where}: expected one real label, or one for each of {outputs} outputs, got "
+            f"{first!r} for sample 0."
         )
-    numbers = numbers if options.task == "regression" else 1
-    return Question(engine, targets, rows, options.task, numbers)
+    if task == "classification" and outputs == 1:
+        raise ValueError(
+            f"{where}: expected at least 2 outputs for task='classification', of which the largest "
+            "is predicted, got a network with one output. If it is a logit, above 0 for label 1 "
+            "and not for 0, say task='binary'; if it is a real value, task='regression'."
+        )
+    if task == "binary" and outputs != 1:
+        raise ValueError(
+            f"{where}: expected one output for task='binary', got {outputs}. Say "
+            "task='classification' of classes of which one is right, task='multilabel' of labels "
+            "that do not exclude each other, or pick one output with output=."
+        )
+    return Question(engine, targets, rows, task, numbers)
 
 
 def ready(

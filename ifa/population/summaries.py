@@ -8,6 +8,7 @@ import numpy as np
 
 from ifa.evaluate.coefficients import share_interval
 from ifa.reduce.statistics import difference, over_groups, tells_apart
+from ifa.reduce.verdicts import FLAGS
 from ifa.scaling import scale_from
 from ifa.types import Statistics
 
@@ -39,7 +40,9 @@ def summary(statistics: Statistics, *, channels: int = 5, targets: int = 12) -> 
     -------
     str
         Several lines. The accuracies are those of the sample table, over all samples and over those
-        of each label, with Wilson's 95 % intervals; for regression, Pearson's r of each output.
+        of each label, with Wilson's 95 % intervals; of several labels that of each, and how many of
+        those with it and of those without it are predicted so; for regression, Pearson's r of each
+        output.
 
     Raises
     ------
@@ -98,6 +101,9 @@ def _right(statistics: Any, task: str, names: dict[int, str], most: int) -> Iter
         for output, (truth, found) in enumerate(pairs):
             yield f"output {names.get(output, output)}: r = {_correlation(truth, found):.3f}"
         return
+    if task in FLAGS:
+        yield from _flags(label, prediction, names, most)
+        return
     right = label == prediction
     yield f"accuracy: {_share(right)}"
     classes, counts = np.unique(label, return_counts=True)
@@ -108,6 +114,27 @@ def _right(statistics: Any, task: str, names: dict[int, str], most: int) -> Iter
         yield f"  {name:{wide}}  {_share(right[label == of])}"
     if len(classes) > most:
         yield f"  and {len(classes) - most} classes more"
+
+
+def _flags(
+    label: np.ndarray, prediction: np.ndarray, names: dict[int, str], most: int
+) -> Iterator[str]:
+    """Say of each output how often its label is predicted rightly."""
+    label, prediction = (values.reshape(len(values), -1) for values in (label, prediction))
+    right = label == prediction
+    if label.shape[1] > 1:
+        yield f"all labels of a sample: {_share(right.all(1))}"
+    for output in range(min(label.shape[1], most)):
+        there, hit = label[:, output] == 1, right[:, output]
+        each = f"with it {_part(hit[there])}, without it {_part(hit[~there])}"
+        name = f" of {names.get(output, output)}" if len(names) > 1 or label.shape[1] > 1 else ""
+        yield f"accuracy{name}: {_share(hit)}; {each}"
+    if label.shape[1] > most:
+        yield f"  and {label.shape[1] - most} outputs more"
+
+
+def _part(right: np.ndarray) -> str:
+    return f"{int(right.sum())} of {len(right)}"
 
 
 def _share(right: np.ndarray) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ifa.reduce.statistics import difference, one_layer
+from ifa.reduce.verdicts import verdict
 from ifa.types import Statistics
 
 # So many draws are made at once: bounds the memory and changes no result.
@@ -263,21 +264,23 @@ def _accepted(
             "probability_weighted=True, whose weights are not in the sample table. "
             "Analyze without it."
         )
+    task = json.loads(statistics.attrs.get("spec", "{}")).get("task", "classification")
     like = statistics[name]["importance"]
     like = like.isel(group=0, drop=True) if "group" in like.dims else like
     good, values = table["finite"].values, table["importance"]
     label, prediction = (children["samples"][part].values for part in ("label", "prediction"))
     rows: list[np.ndarray] = []
-    many, classes = "target" in values.dims, label.dtype.kind == "i"
-    others: list[np.ndarray] | None = [] if many and classes else None
-    correct = label == prediction if classes else np.True_
+    many, every = "target" in values.dims, np.ones(len(label), dtype=bool)
+    others: list[np.ndarray] | None = [] if many and task != "regression" else None
     for position, target in enumerate(like["target"].values):
-        taken = (good[position] if many else good) & correct
+        finite = good[position] if many else good
         chosen = (values.isel(target=position) if many else values).values
-        own = label == target if classes else np.ones(len(chosen), dtype=bool)
-        rows.append(chosen[taken & own].astype(np.float64))
+        accepted, correct = every, every
+        if task != "regression":
+            accepted, correct = verdict(task, label, prediction, target)
+        rows.append(chosen[finite & accepted].astype(np.float64))
         if others is not None:
-            others.append(chosen[taken & ~own].astype(np.float64))
+            others.append(chosen[finite & correct & ~accepted].astype(np.float64))
     return like, rows, others
 
 

@@ -199,13 +199,34 @@ def class_labels(where: str, batch: Batch, first: int, outputs: int) -> Tensor:
     for index, (label, name) in enumerate(zip(batch.labels, batch.ids, strict=True), first):
         values = numbers_of(label)
         if len(values) != 1 or not 0 <= values[0] < outputs or values[0] % 1:
+            cure = (
+                "Map the labels to outputs; if they are real values, ask for a regression."
+                if len(values) < 2
+                else "Of several labels for each sample, 0 or 1 for each output, say "
+                "task='multilabel'; of real values task='regression'."
+            )
             raise ValueError(
                 f"{where}: expected labels in 0..{outputs - 1}, the model's outputs, got "
-                f"{label!r} for sample {index} (id {name!r}). "
-                "Map the labels to outputs; if they are real values, ask for a regression."
+                f"{label!r} for sample {index} (id {name!r}). {cure}"
             )
         indices.append(int(values[0]))
     return torch.tensor(indices)
+
+
+def flag_labels(where: str, batch: Batch, first: int, outputs: int) -> Tensor:
+    """Labels of 0 or 1 for each output, (sample,) or (sample, output) int64."""
+    labels = []
+    for index, (label, name) in enumerate(zip(batch.labels, batch.ids, strict=True), first):
+        values = numbers_of(label)
+        if len(values) != outputs or not np.isin(values, (0, 1)).all():
+            each = "" if outputs == 1 else f" for each of the model's {outputs} outputs"
+            raise ValueError(
+                f"{where}: expected labels that are 0 or 1{each}, got {label!r} for sample {index} "
+                f"(id {name!r}). Write what is there as 1 and what is not as 0, and leave out "
+                "samples of which it is not known."
+            )
+        labels.append(torch.from_numpy(values.astype(np.int64)))
+    return torch.stack(labels).squeeze(1)
 
 
 def real_labels(where: str, batch: Batch, first: int, numbers: int) -> Tensor:

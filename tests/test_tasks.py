@@ -1,0 +1,290 @@
+"""Binary networks of one logit, several labels, networks that end in a sigmoid, several heads."""
+
+import numpy as np
+import pytest
+import torch
+from populations import brute, contents, digits_like, flagged, measured, net, noise
+from test_analysis import F32, F64, assert_same, assert_statistics, table_of
+from test_extras import EXTRAS, check
+from torch import nn
+
+import ifa
+
+QUIET = {"progress": False, "batch_size": 5, "shard": 9}
+
+# task, options of the network, which outputs are explained
+FLAGGED = [
+    ("binary", {"outputs": 1, "squeeze": True}, "predicted"),
+    ("binary", {"outputs": 1}, "label"),
+    ("multilabel", {"outputs": 4}, "predicted"),
+    ("multilabel", {"outputs": 4}, "label"),
+    ("multilabel", {"outputs": 4}, (3, 0)),
+    ("multilabel", {"outputs": 1}, (0,)),
+]
+IDS = [f"{task}-{made['outputs']}-{targets}" for task, made, targets in FLAGGED]
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["all", "grouped"])
+@pytest.mark.parametrize(("task", "made", "targets"), FLAGGED, ids=IDS)
+def test_statistics_equal_their_definition(task, made, targets, grouped):
+    model = net(dtype=torch.float64, **made)
+    data, layers = flagged(model), ["conv1", "conv2"]
+    groups = ["b", "a", "b"] * 7 + ["a", "b"] if grouped else None
+    options = {"targets": targets, "task": task, "groups": groups}
+    tree = ifa.analyze(model, data, layer=layers, **options, **QUIET)
+    expected, _ = brute(model, data, layers, **options)
+    for name in layers:
+        assert_statistics(tree[name].to_dataset(), expected[name], F64)
+        listed = range(made["outputs"]) if isinstance(targets, str) else targets
+        assert tree[name]["target"].values.tolist() == list(listed)
+        lead = ("group",) if grouped else ()
+        assert tree[name]["importance_overall"].dims == (*lead, "target", "channel")
+
+
+@pytest.mark.parametrize(("task", "made", "targets"), FLAGGED, ids=IDS)
+def test_the_sample_table_equals_its_definition(task, made, targets):
+    model = net(1, dtype=torch.float64, **made)
+    data = flagged(model, named=True)
+    options = {"targets": targets, "task": task}
+    tree = ifa.analyze(model, data, layer="conv2", keep_samples="full", **options, **QUIET)
+    _, (table, rows) = brute(model, data, ["conv2"], **options)
+    samples = tree["samples"]
+    assert samples["id"].values.tolist() == [name for _, _, name in data]
+    dims = ("sample",) if made["outputs"] == 1 else ("sample", "output")
+    for name in ("label", "prediction"):
+        values = np.array([row[name] for row in table]).reshape(samples[name].shape)
+        np.testing.assert_array_equal(samples[name].values, values)
+        assert (samples[name].dims, samples[name].dtype) == (dims, np.int64)
+    expected = table_of(table, rows, "conv2", True)
+    np.testing.assert_allclose(samples["score"], expected.pop("score"), **F64)
+    for name, values in expected.items():
+        tolerance = F32 if name == "importance" else F64
+        np.testing.assert_allclose(samples["conv2"][name].values, values, **tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 4)])
+def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(task, outputs, tmp_path):
+    model = net(outputs=outputs)
+    data = flagged(model)
+    options = {"layer": "conv2", "task": task, "keep_samples": "full", "reductions": EXTRAS}
+    whole = ifa.analyze(model, data, store=tmp_path / "whole", **options, **QUIET)
+
+    class Killed(list):
+        def __getitem__(self, index):
+            if index == 21 and killed:
+                raise KeyError("killed")
+            return super().__getitem__(index)
+
+    killed = True
+    broken = Killed(data)
+    places = set(np.linspace(0, 22, 16).astype(int).tolist())
+    assert 21 not in places  # which identify the data, and are read first
+    with pytest.raises(RuntimeError, match="killed"):
+        ifa.analyze(model, broken, store=tmp_path / "half", **options, **QUIET)
+    assert (tmp_path / "half/shards/00000.npz").exists()
+    assert not (tmp_path / "half/COMMIT.json").exists()
+    killed = False
+    found = ifa.analyze(model, broken, store=tmp_path / "half", **options, **QUIET)
+    runs = [contents(tmp_path / name) for name in ("half", "whole")]
+    assert len({run.pop("COMMIT.json") for run in runs}) == 2  # which has the time
+    assert runs[0] == runs[1]
+    assert_same(found, whole, rtol=0)
+    assert_same(found, ifa.analyze(model, data, **options, **QUIET), rtol=0)
+
+
+def chances(model, data):
+    """Sigmoid of every output, (sample, output), in float64."""
+    with torch.no_grad():
+        outputs = model(torch.stack([values for values, *_ in data]))
+    return 1 / (1 + np.exp(-outputs.reshape(len(data), -1).double().numpy()))
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 4)])
+def test_extra_reductions_and_weights_equal_their_definition(task, outputs):
+    model = net(outputs=outputs, dtype=torch.float64)
+    data = flagged(model, 60)
+    options = {"layer": "conv2", "task": task, "probability_weighted": True}
+    tree = ifa.analyze(model, data, reductions=EXTRAS, **options, **QUIET)
+    _, (_, rows) = brute(model, data, ["conv2"], task=task)
+    dataset = tree["conv2"].to_dataset()
+    check(dataset, rows, range(outputs))
+    p = chances(model, data)
+    for target in range(outputs):
+        for name, flag in (("importance", "accepted"), ("importance_overall", "correct")):
+            mine = [row for row in rows if row["target"] == target and row[flag]]
+            values = np.array([row["importance"] for row in mine])
+            # of the predicted value, 1 or 0: that it is 1 among the accepted
+            weight = np.array([max(q, 1 - q) for q in p[[row["sample"] for row in mine], target]])
+            mean = (weight[:, None] * values).sum(0) / weight.sum()
+            np.testing.assert_allclose(dataset[name][target], mean, **F64)
+        assert (p[[r["sample"] for r in mine if r["accepted"]], target] > 0.5).all()
+
+
+def test_a_label_that_nobody_has_is_nan_and_its_extremes_still_count():
+    model = net(outputs=3)
+    data = flagged(model, never=[1])
+    tree = ifa.analyze(model, data, layer="conv2", task="multilabel", **QUIET)
+    dataset = tree["conv2"].to_dataset()
+    assert dataset["count"][1] == 0
+    assert dataset["importance"][1].isnull().all()
+    assert dataset["importance_overall"][1].notnull().all()  # of those that rightly lack it
+    assert dataset["map_max"][1].notnull().all()
+    assert ifa.difference(dataset)[1].isnull().all()
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 4)])
+def test_what_sets_an_output_apart_does_not_depend_on_the_others(task, outputs):
+    model = net(outputs=outputs)
+    data = flagged(model)
+    options = {"layer": "conv2", "task": task, **QUIET}
+    every, one = (
+        ifa.difference(ifa.analyze(model, data, targets=which, **options))
+        for which in ("predicted", [0])
+    )
+    assert one.notnull().all()
+    np.testing.assert_array_equal(every[0], one[0])
+
+
+class Ended(nn.Module):
+    def __init__(self, body, end):
+        super().__init__()
+        self.body, self.end = body, end
+        self.input_shape = body.input_shape
+
+    def forward(self, inputs):
+        return self.end(self.body(inputs))
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 4)])
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_log_odds_of_a_sigmoid_are_the_logits(task, outputs, weighted):
+    model = net(outputs=outputs, dtype=torch.float64)
+    data = flagged(model)
+    options = {"task": task, "probability_weighted": weighted, "keep_samples": "full", **QUIET}
+    of_logits = ifa.analyze(model, data, layer="conv2", **options)
+    options["score"] = ifa.score.log_odds
+    found = ifa.analyze(Ended(model, nn.Sigmoid()), data, layer="body.conv2", **options)
+    for name, want in of_logits["conv2"].data_vars.items():
+        np.testing.assert_allclose(found["body.conv2"][name], want, rtol=1e-9, err_msg=name)
+    np.testing.assert_array_equal(
+        found["samples"]["prediction"], of_logits["samples"]["prediction"]
+    )
+    assert found["body.conv2"]["importance"].attrs["units"] == "log_odds"
+
+
+ANALYSES = [
+    lambda model, data, **o: ifa.analyze(model, data, progress=False, **o),
+    lambda model, data, **o: ifa.maps(model, data, progress=False, **o),
+]
+
+
+@pytest.mark.parametrize("call", ANALYSES, ids=["analyze", "maps"])
+@pytest.mark.parametrize(
+    ("end", "task", "outputs", "cure"),
+    [
+        (nn.Softmax(1), "classification", 4, "log_value"),
+        (nn.Sigmoid(), "binary", 1, "log_odds"),
+        (nn.Sigmoid(), "multilabel", 4, "log_odds"),
+    ],
+    ids=["classification", "binary", "multilabel"],
+)
+def test_a_network_that_ends_in_probabilities_is_named_once(call, end, task, outputs, cure):
+    body = net(outputs=outputs)
+    data = digits_like(body) if task == "classification" else flagged(body)
+    model = Ended(body, end)
+    options = {"layer": "body.conv2", "task": task}
+    with pytest.warns(ifa.ProbabilityOutput, match=rf"^ifa\.\w+: .*score=ifa\.score\.{cure}") as w:
+        call(model, data, **options)
+    assert len(w) == 1
+    assert w[0].filename == __file__
+    call(model, data, score=getattr(ifa.score, cure), **options)
+    call(body, data, **{**options, "layer": "conv2"})
+
+
+def test_a_regression_from_zero_to_one_is_not_warned_of():
+    body = net(1, 3)
+    for end in (nn.Sigmoid(), nn.Softmax(1)):
+        model = Ended(body, end)
+        ifa.analyze(model, measured(model), layer="body.conv2", task="regression", progress=False)
+
+
+def test_outputs_that_are_no_probabilities_are_refused_under_a_score_of_these():
+    model = net(outputs=4)
+    options = {"layer": "conv2", "score": ifa.score.log_odds, "progress": False}
+    text = r"expected outputs from 0 to 1, which the score log_odds takes for probabilities, got -"
+    with pytest.raises(ValueError, match=text):
+        ifa.analyze(model, flagged(model), task="multilabel", **options)
+    with pytest.raises(ValueError, match=text):
+        ifa.analyze(model, digits_like(model), probability_weighted=True, **options)
+
+
+REFUSED = [
+    (1, 0, {}, "2 outputs for task='classification', .* If it is a logit, .* say task='binary'"),
+    (4, 1, {"task": "binary"}, "one output for task='binary', got 4. Say task='classification'"),
+    (4, [1, 0, 0, 1], {}, r"labels in 0\.\.3, .*0 or 1 for each output, say task='multilabel'"),
+    (4, 2, {"task": "multilabel"}, "0 or 1 for each of the model's 4 outputs, got 2 for sample 0"),
+    (4, [0, 1], {"task": "multilabel"}, r"each of the model's 4 outputs, got \[0, 1\] for sample"),
+    (1, 2, {"task": "binary"}, "labels that are 0 or 1, got 2 for sample 0 .* Write what is there"),
+    (1, np.nan, {"task": "binary"}, "labels that are 0 or 1, got nan for sample 0"),
+    (
+        1,
+        1,
+        {"task": "binary", "score": ifa.score.probability},
+        "score of each output by itself for task='binary', got probability, .*ifa.score.sigmoid",
+    ),
+]
+
+
+@pytest.mark.parametrize(("outputs", "label", "options", "text"), REFUSED)
+@pytest.mark.parametrize("call", ANALYSES, ids=["analyze", "maps"])
+def test_what_is_refused(call, outputs, label, options, text):
+    model = net(1, outputs)
+    data = [(values, label) for values in noise(model, 3)]
+    with pytest.raises(ValueError, match=text):
+        call(model, data, layer="conv2", **options)
+
+
+@pytest.mark.parametrize("kind", [bool, float, torch.tensor, lambda n: torch.tensor([n]), np.bool_])
+def test_labels_of_any_kind_are_flags(kind):
+    model = net(1, 1)
+    data = flagged(model)
+    options = {"layer": "conv2", "task": "binary", **QUIET}
+    want = ifa.analyze(model, data, **options)["conv2"].to_dataset()
+    items = [(values, kind(label)) for values, label in data]
+    assert ifa.analyze(model, items, **options)["conv2"].to_dataset().identical(want)
+
+
+def test_vectors_of_labels_of_any_kind_are_flags():
+    model = net(1, 3)
+    data = flagged(model)
+    options = {"layer": "conv2", "task": "multilabel", **QUIET}
+    want = ifa.analyze(model, data, **options)["conv2"].to_dataset()
+    for kind in (list, tuple, torch.tensor, lambda row: row.astype(bool), np.float32):
+        items = [(values, kind(label)) for values, label in data]
+        assert ifa.analyze(model, items, **options)["conv2"].to_dataset().identical(want)
+
+
+def test_the_unit_of_an_output_is_its_own():
+    model = net(1, 3)
+    options = {"layer": "conv2", "progress": False}
+    tree = ifa.analyze(model, measured(model), task="regression", **options)
+    assert tree["conv2"]["importance"].attrs["units"] == "output"
+    assert tree["conv2"]["importance_variance"].attrs["units"] == "output**2"
+    assert tree["samples"]["score"].attrs["units"] == "output"
+    found = ifa.maps(model, measured(model), task="regression", **options)
+    assert found["conv2"]["map"].attrs["units"] == "output"
+    flags = ifa.analyze(model, flagged(model), task="multilabel", **options)
+    assert flags["conv2"]["importance"].attrs["units"] == "logit"
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 4)])
+def test_maps_are_those_of_every_output(task, outputs):
+    model = net(outputs=outputs, dtype=torch.float64)
+    data = flagged(model)
+    statistics = ifa.analyze(model, data, layer="conv2", task=task, **QUIET)
+    found = ifa.maps(model, data, layer="conv2", task=task, scale=statistics, progress=False)
+    inputs = torch.stack([values for values, *_ in data])
+    every = torch.arange(outputs)[:, None].expand(-1, len(data))
+    want = ifa.explain(model, inputs, every, layer="conv2", scale=statistics)
+    np.testing.assert_allclose(found["conv2"]["map"], want, **F64)
+    assert found["target"].values.tolist() == list(range(outputs))
