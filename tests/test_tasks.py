@@ -9,6 +9,9 @@ from test_extras import EXTRAS, check
 from torch import nn
 
 import ifa
+from ifa.diagnose.rows import table_of as table_of_run
+from ifa.plot.sheets import _words
+from ifa.population.proposals import propose
 
 QUIET = {"progress": False, "batch_size": 5, "shard": 9}
 
@@ -288,3 +291,111 @@ def test_maps_are_those_of_every_output(task, outputs):
     want = ifa.explain(model, inputs, every, layer="conv2", scale=statistics)
     np.testing.assert_allclose(found["conv2"]["map"], want, **F64)
     assert found["target"].values.tolist() == list(range(outputs))
+
+
+def full(task, outputs, samples=60, **options):
+    """A run with all importances, and the rows of its definition."""
+    model = net(outputs=outputs, dtype=torch.float64)
+    data = flagged(model, samples)
+    options = {"layer": "conv2", "task": task, "keep_samples": "full", **QUIET, **options}
+    return ifa.analyze(model, data, **options), brute(model, data, ["conv2"], task=task)[1][1]
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 4)])
+def test_what_reads_the_sample_table_reads_each_output(task, outputs):
+    tree, rows = full(task, outputs)
+    interval = ifa.population.bootstrap(tree, draws=50)
+    assert (interval.low <= tree["conv2"]["importance"]).all()
+    assert (interval.high >= tree["conv2"]["importance"]).all()
+    stable = ifa.population.stability(tree, ifa.select.strongest, of="difference", draws=5)
+    assert stable.notnull().all()
+    table = table_of_run(tree, None, "test")
+    right = {(row["sample"], row["target"]): row["correct"] for row in rows}
+    pairs = zip(table.sample.tolist(), table.target.tolist(), strict=True)
+    assert [right[pair] for pair in pairs] == table.right.tolist()
+    shifted = ifa.diagnose.shift(tree, tree)
+    samples = [all(right[n, t] for t in range(outputs)) for n in range(60)]
+    assert shifted["right_a"] == np.mean(samples)
+    found = ifa.diagnose.outliers(tree)
+    assert set(found["target"].values.tolist()) <= set(range(outputs))
+    assert ifa.diagnose.redundancy(tree).attrs["diagnosis"] == "redundancy"
+    assert ifa.plot.summary(tree).axes
+
+
+def test_the_summary_counts_each_label():
+    tree, rows = full("multilabel", 3, target_names=["a", "b", "c"])
+    said = ifa.population.summary(tree).splitlines()
+    assert said[0] == "60 samples, multilabel"
+    assert said[1].startswith("all labels of a sample: 0.")
+    for target, name in enumerate("abc"):
+        mine = [row for row in rows if row["target"] == target]
+        correct = sum(row["correct"] for row in mine)
+        found = sum(row["accepted"] for row in mine)
+        (line,) = [line for line in said if line.startswith(f"accuracy of {name}: ")]
+        assert f", {correct} of 60; with it {found} of " in line
+    one, rows = full("binary", 1)
+    line = ifa.population.summary(one).splitlines()[1]
+    assert line.startswith(f"accuracy: {sum(row['correct'] for row in rows) / 60:.3f} (95 % ")
+
+
+def test_reports_are_of_one_label():
+    tree, rows = full("binary", 1)
+    report = ifa.evaluate.classification_report(tree)
+    assert report["target"].values.tolist() == [0, 1]
+    assert report["confusion"][1, 1] == sum(row["accepted"] for row in rows)
+    several, _ = full("multilabel", 3)
+    with pytest.raises(ValueError, match=r"got task='multilabel'\. Of each label ifa\.population"):
+        ifa.evaluate.classification_report(several)
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 3)])
+def test_merged_runs_equal_one_run(task, outputs, tmp_path):
+    model = net(outputs=outputs)
+    data = flagged(model, 30, named=True)
+    options = {"layer": "conv2", "task": task, "keep_samples": "full", **QUIET}
+    whole = ifa.analyze(model, data, **options)
+    for name, part in (("a", data[:17]), ("b", data[17:])):
+        ifa.analyze(model, part, store=tmp_path / name, **options)
+    assert_same(ifa.merge(tmp_path / "a", tmp_path / "b"), whole)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "task"),
+    [
+        (1, [0, 1], "binary"),
+        (1, [0.25, 1.0], "regression"),
+        (3, [2, 0], "classification"),
+        (3, [[0, 1, 1], [0, 0, 0]], "multilabel"),
+        (3, [[0.0, 2.0, 1.0], [0, 0, 0]], "regression"),
+    ],
+)
+def test_what_is_proposed(outputs, labels, task):
+    model = net(1, outputs)
+    data = list(zip(noise(model, 2), labels, strict=True))
+    assert propose("test", model, data).task == task
+
+
+def test_pictures_say_which_labels_are_there():
+    said = {}
+    for task, outputs in (("binary", 1), ("multilabel", 3)):
+        model = net(outputs=outputs)
+        data = [(values, np.eye(outputs)[0]) for values in noise(model, 4)]
+        tree = ifa.maps(model, data, layer="conv2", task=task, progress=False)
+        said[task] = [_words(tree, 0, names) for names in (None, ["cat", "dog", "owl"][:outputs])]
+    assert [words[1] for words in said["binary"]] == ["expected: 1", "expected: cat"]
+    assert [words[1] for words in said["multilabel"]] == ["expected: 0", "expected: cat"]
+    assert any(line.startswith("for cat: ") for line in said["multilabel"][1])
+
+
+def test_a_table_has_several_columns_of_labels(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    model = net(outputs=2)
+    rows = flagged(model, 5)
+    for n, (values, _) in enumerate(rows):
+        np.save(tmp_path / f"{n}.npy", values.numpy())
+    labels = np.array([label for _, label in rows])
+    frame = {"path": [f"{n}.npy" for n in range(5)], "edema": labels[:, 0], "mass": labels[:, 1]}
+    names = ["edema", "mass"]
+    data = ifa.data.table(pandas.DataFrame(frame), root=tmp_path, label=names, names=names)
+    tree = ifa.analyze(model, data, layer="conv2", task="multilabel", progress=False)
+    np.testing.assert_array_equal(tree["samples"]["label"], labels)

@@ -57,7 +57,13 @@ def analyze(
             "sample; the data's if left out"
         ),
     ] = None,
-    task: Annotated[str, typer.Option(help="classification or regression")] = "classification",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="classification, regression, binary (one logit) or multilabel (0 or 1 of each "
+            "output)"
+        ),
+    ] = "classification",
     keep_samples: Annotated[
         str, typer.Option(help="summary, full (for `ifa diagnose`) or none")
     ] = "summary",

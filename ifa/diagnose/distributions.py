@@ -153,8 +153,10 @@ def _right(a: Table, b: Table) -> tuple[float, float, float]:
     if a.right is None or b.right is None:
         return np.nan, np.nan, np.nan
     # with several targets per sample, each sample counts once: they do not depend on each other
-    shares = [~np.isin(np.unique(table.sample), table.sample[~right])
-              for table, right in ((a, a.right), (b, b.right))]
+    shares = [
+        ~np.isin(np.unique(table.sample), table.sample[~right])
+        for table, right in ((a, a.right), (b, b.right))
+    ]
     counts = [[int(share.sum()), int((~share).sum())] for share in shares]
     test: Any = fisher_exact(counts)
     return float(shares[0].mean()), float(shares[1].mean()), float(test.pvalue)

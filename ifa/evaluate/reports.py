@@ -24,7 +24,8 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
     Parameters
     ----------
     statistics
-        A run of a classification or binary task, from `ifa.analyze` or `ifa.open`, with its samples.
+        A run of a classification or a binary task, from `ifa.analyze` or `ifa.open`, with its
+        samples.
 
     Returns
     -------
@@ -32,7 +33,8 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
         `accuracy`; `precision`, `recall`, `f1` (average) with the averages ``"macro"`` and
         ``"weighted"``; the same of each target, `precision_of`, `recall_of`, `f1_of` and `count`
         (target); `confusion` (target, predicted). All in [0, 1], but for counts. Targets are the
-        labels and predictions that occur, of a binary task 0 and 1; one that is never predicted has the precision 0.
+        labels and predictions that occur, of a binary task 0 and 1; one that is never predicted has
+        the precision 0.
 
     Raises
     ------

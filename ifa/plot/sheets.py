@@ -20,6 +20,7 @@ from ifa.plot.overlays import draw, draw_flat
 from ifa.plot.pictures import PLAIN, Look, numbers, picture_of, said_of
 from ifa.plot.shades import Shades, draw_bar, on_scale
 from ifa.progress import Progress
+from ifa.reduce.verdicts import FLAGS
 from ifa.store.exports import (
     Export,
     check_id,
@@ -145,6 +146,13 @@ def _named(target: Any, names: Sequence[str] | None) -> str:
     return str(names[int(target)]) if names and 0 <= target < len(names) else str(target)
 
 
+def _flagged(flags: Any, names: Sequence[str] | None) -> str:
+    """Write labels of 0 or 1 by the names of those that are there."""
+    if not np.ndim(flags):
+        return str(flags) if not names else names[0] if flags else f"not {names[0]}"
+    return ", ".join(_named(one, names) for one in np.flatnonzero(flags)) or "none"
+
+
 def _panels(method: str, tree: Any, names: Sequence[str] | None) -> list[tuple[Panel, Any]]:
     """List what is drawn of each sample, and the maps of all, which are not read yet."""
     found = []
@@ -266,14 +274,17 @@ def _words(tree: Any, index: int, names: Sequence[str] | None) -> list[str]:
     unit = tree["score"].attrs.get("units", "score")
     predicted = tree["prediction"].values[index]
     score, target = tree["score"].isel(sample=index).values, tree["target"].values
-    words = [f"predicted: {_named(predicted, names)}"]
+    flags = json.loads(tree.attrs["spec"])["task"] in FLAGS
+    written = _flagged if flags else _named
+    words = [f"predicted: {written(predicted, names)}"]
     explained = target if target.ndim and score.ndim else [target[index]]
     scores = dict(zip(map(int, explained), np.atleast_1d(score).tolist(), strict=True))
-    if predicted.ndim == 0 and isinstance(predicted, np.integer) and int(predicted) in scores:
+    one_of = predicted.ndim == 0 and isinstance(predicted, np.integer) and not flags
+    if one_of and int(predicted) in scores:
         words[0] += f" ({scores.pop(int(predicted)):.3g} {unit})"
         if score.ndim == 0:
             scores = {}
-    words.append(f"expected: {_named(tree['label'].values[index], names)}")
+    words.append(f"expected: {written(tree['label'].values[index], names)}")
     return words + [
         f"for {_named(one, names)}: {value:.3g} {unit}" for one, value in [*scores.items()][:4]
     ]

@@ -81,7 +81,8 @@ def analyze(
     .. math:: I_k[n, t] = \sum_p w_k(p) A_k(p), \qquad L[n, t](p) = \sum_k w_k(p) A_k(p),
 
     signed and at the layer's resolution. Importances are averaged over the *accepted* samples of a
-    target: for classification those with label t that are predicted as t, for regression all.
+    target: for classification those with label t that are predicted as t, for binary and multilabel
+    tasks those with label 1 of output t whose probability is above .5, for regression all.
     Extremes of the maps are taken over all samples of which t was explained.
 
     Parameters
@@ -91,7 +92,7 @@ def analyze(
     data
         A sized, indexable collection of ``(input, label)`` or ``(input, label, id)``, such as a
         map-style data set: the same item for the same index, every time. Labels are output indices;
-        for regression, real values.
+        for binary and multilabel tasks 0 or 1, of each output; for regression, real values.
     layer
         Name of a layer, or several, or None for the last with a grid: see `ifa.tap`.
     example : (sample, \*input)
@@ -103,8 +104,9 @@ def analyze(
     score, grid, output, grid_of
         As in `ifa.tap`.
     targets
-        Which outputs of each sample are explained: ``"predicted"`` (for regression: every output),
-        ``"label"``, or a sequence of output indices, all from one forward pass.
+        Which outputs of each sample are explained: ``"predicted"``, ``"label"``, or a sequence of
+        output indices, all from one forward pass. Of all tasks but classification both names stand
+        for every output; regression has no ``"label"``.
     keep_samples
         ``"summary"`` keeps id, label, prediction, score and the map's extremes and sum of every
         sample; ``"full"`` also its importance vector; ``"none"`` keeps no sample.
@@ -112,7 +114,10 @@ def analyze(
         A label of each sample, such as its site or split: `importance`, `importance_overall`,
         `importance_variance` and `count` then get a leading `group` dimension.
     task
-        ``"classification"`` or ``"regression"``.
+        ``"classification"``: one of the outputs is right, the largest is predicted.
+        ``"binary"``: one logit, label 0 or 1. ``"multilabel"``: a logit for each label, none of
+        which excludes another. ``"regression"``. Of binary and multilabel tasks an output above 0
+        says 1; where the score reads probabilities, such as `ifa.score.log_odds`, above .5.
     reduction
         ``"sum"`` or ``"mean"`` over positions, for the importance.
     reductions
@@ -123,9 +128,9 @@ def analyze(
         names to `ifa.Reduction` of your own, over batches of `ifa.reduce.Observed` whose maps are
         finite, or to `ifa.reduce.Statistic`, which also says what its axes are.
     probability_weighted
-        Weigh the importance of each sample by the softmax probability of the predicted class:
-        :math:`\bar I = \sum_n c_n I_n / \sum_n c_n`. Counts stay counts; `reductions` and
-        extremes are not weighted. For classification by logits.
+        Weigh the importance of each sample by the probability of what is predicted, the class, or
+        1 or 0 of the output: :math:`\bar I = \sum_n c_n I_n / \sum_n c_n`. Counts stay counts;
+        `reductions` and extremes are not weighted. Not for regression.
     quantiles
         Which quantiles of the map extremes are stored.
     target_names
@@ -166,8 +171,9 @@ def analyze(
         ========================================  ==================================================
         ``importance(target, channel)``           mean of I over the accepted samples of t
         ``importance_overall(channel)``           the same over all accepted samples; of a list of
-                                                  targets ``(target, channel)``: over all correctly
-                                                  predicted samples, whatever their label
+                                                  targets, and of binary and multilabel tasks,
+                                                  ``(target, channel)``: over all samples of which
+                                                  t is predicted rightly, whatever their label
         ``importance_variance(target, channel)``  unbiased variance; NaN below two samples
         ``count(target)``                         accepted samples, int64
         ``map_max, map_min(target, quantile)``    exact quantiles of the map's extremes
@@ -182,7 +188,8 @@ def analyze(
         ===================================================  =======================================
         ``importance_histogram(target, channel, bin)``       int64; `bin` is the middle of each bin
         ``importance_quantiles(target, channel, quantile)``  read from it, to 1/32 of their value
-        ``importance_covariance(channel, channel_)``         unbiased, over all accepted samples
+        ``importance_covariance(channel, channel_)``         unbiased, over all accepted samples,
+                                                             of each target that they are of
         ``cooccurrence(channel, channel_)``                  samples with both in their top tenth
         ``top_value, top_sample(target, channel, rank)``     the ten largest, and whose they are
         ===================================================  =======================================
@@ -202,10 +209,17 @@ def analyze(
     Raises
     ------
     ValueError
-        If an option, a label or an item is not as above, the model is in training mode with dropout
-        or batch norm, or the store holds another analysis; it is then left untouched.
+        If an option, a label or an item is not as above, the network has one output and the task is
+        classification, the model is in training mode with dropout or batch norm, or the store holds
+        another analysis; it is then left untouched.
     LookupError
         If there is no such layer.
+
+    Warns
+    -----
+    ProbabilityOutput
+        If the network ends in a softmax, or of a binary or multilabel task in a sigmoid, and the
+        score takes its outputs for logits.
 
     References
     ----------

@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import nn
 
 from ifa.data.samples import known
 from ifa.network.inputs import described, shapes_of
-from ifa.store.items import collate, data_set
+from ifa.reduce.verdicts import Task
+from ifa.store.items import collate, data_set, numbers_of
 from ifa.taps.blocks import Blocks, blocks
 
 # What activations of a batch may take, and the importances of all samples on the disk.
@@ -24,7 +26,7 @@ class Proposal(NamedTuple):
     outputs: int | None
     layer: str
     grid: str  # channels and grid of the layer, in words
-    task: str
+    task: Task
     target_names: tuple[str, ...] | None
     batch_size: int
     keep_samples: str
@@ -44,21 +46,34 @@ def propose(where: str, model: nn.Module, data: Any) -> Proposal:
     block = found[found.default]
     laid = block.laid or (0,)
     outputs = None if found.output is None else (*found.output, 1)[0]
-    real = _is_real(known(data).names, data, batch.labels)
-    names = None if real else known(data).names
-    cautions = tuple(_cautions(found, outputs, names))
+    task = _task(known(data).names, data, batch.labels, outputs)
+    names = None if task == "regression" else known(data).names
+    classes = names if task == "classification" else None
+    cautions = tuple(_cautions(found, outputs, classes))
     return Proposal(
         samples=len(data),
         inputs=described(shapes_of(batch.inputs)),
         outputs=outputs,
         layer=found.default,
         grid=f"{laid[0]} channels on {' × '.join(map(str, laid[1:]))}",
-        task="regression" if real else "classification",
+        task=task,
         target_names=names if names is not None and len(names) == outputs else None,
         batch_size=_batch_size(found),
         keep_samples="full" if 4 * len(data) * laid[0] <= _KEPT_BYTES else "summary",
         cautions=cautions,
     )
+
+
+def _task(names: Any, data: Any, labels: list[Any], outputs: int | None) -> Task:
+    """Tell what labels are: for a sample one index, 0 or 1 of each output, or real values."""
+    numbers = [numbers_of(label) for label in labels]
+    flags = all(len(one) == outputs and np.isin(one, (0, 1)).all() for one in numbers)
+    real = _is_real(names, data, labels)
+    if outputs == 1:
+        return "regression" if real or not flags else "binary"
+    if len(numbers[0]) > 1:
+        return "multilabel" if flags and any(map(np.any, numbers)) else "regression"
+    return "regression" if real else "classification"
 
 
 def _is_real(names: Any, data: Any, labels: list[Any]) -> bool:
@@ -70,8 +85,7 @@ def _is_real(names: Any, data: Any, labels: list[Any]) -> bool:
         return bool(column.dtype.kind == "f")
     first = labels[0]
     number = getattr(first, "dtype", None)
-    floating = isinstance(first, float) or (number is not None and "float" in str(number))
-    return floating or isinstance(first, list | tuple)
+    return isinstance(first, float) or (number is not None and "float" in str(number))
 
 
 def _cautions(found: Blocks, outputs: int | None, names: Any) -> Iterator[str]:
