@@ -139,6 +139,8 @@ def describe(value: Any) -> str:
     if hasattr(value, "_fields"):
         fields = ", ".join(f"{k}={describe(v)}" for k, v in zip(value._fields, value, strict=True))
         return f"{type(value).__name__}({fields})"
+    if type(value) is tuple and any(isinstance(part, Tensor) for part in value):
+        return f"({', '.join(map(describe, value))},)"
     if isinstance(value, torch.nn.Module):
         return type(value).__name__
     return getattr(value, "__name__", None) or repr(value)

@@ -119,6 +119,27 @@ def test_torchcam_cam_takes_the_same_row(pooled, images):
     torch.testing.assert_close(found, theirs.detach(), **TOLERANCE)
 
 
+@pytest.mark.parametrize("base", ["GradCAM", "LayerCAM"])
+@pytest.mark.parametrize(
+    "references", [None, 1, [1], [[1, 3], [2, 1], [0, 1]]], ids=["nearest", "one", "list", "each"]
+)
+def test_torchcam_finer_cam(net, images, base, references):
+    """It refuses rows of several lengths and a target among its references; ours need not."""
+    methods = pytest.importorskip("torchcam.methods")
+    with methods.FinerCAM(net, "3", base_method=getattr(methods, base)) as extract:
+        (expected,) = extract(TARGET.tolist(), net(images), references, normalized=False)
+    if references is None:
+        score, target = ifa.score.contrast(), TARGET
+    elif references == [[1, 3], [2, 1], [0, 1]]:
+        score = ifa.score.contrast(references=references, classes=TARGET)
+        target = torch.arange(3)
+    else:
+        score, target = ifa.score.contrast(references=[1]), TARGET
+    weight = getattr(ifa.weight, base.lower())
+    found = ifa.explain(net, images, target, layer="3", weight=weight, score=score, size=None)
+    torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
 def test_pytorch_grad_cams_epsilon_drowns_small_gradients(pooled, images):
     """Its definition of Grad-CAM++ adds 1e-6 to a denominator of squared gradients.
 

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 import ifa
 from ifa import score
 
+ROWS = [5, 0, 0, 3, 1, 2]
+CONTRASTED = [[4, 2], [1], [5, 3, 1, 2, 4], [2, 1], [0], [2, 4]]
+MASKS = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(4)) > 0.4
+REFERENCES = torch.randn(6, 6, generator=torch.Generator().manual_seed(5))
+
 CHOICES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "logit": (score.logit, (6,)),
     "probability": (score.probability, (6,)),
@@ -26,7 +31,25 @@ CHOICES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "region": (score.region(), (6, 4, 5)),
     "region, 3-D": (score.region(), (6, 2, 3, 4)),
     "region, mask": (score.region(mask=torch.arange(7) % 3 == 1), (6, 7)),
+    "region, sum": (score.region(mask=torch.arange(7) % 3 == 1, reduction="sum"), (6, 7)),
     "similarity": (score.similarity(reference=torch.linspace(-1, 2, 6)), (6,)),
+    "similarity, dot": (score.similarity(reference=torch.linspace(-1, 2, 6), how="dot"), (6,)),
+    "similarity, difference": (
+        score.similarity(reference=torch.linspace(-1, 2, 6), how="difference"),
+        (6,),
+    ),
+    # tables, whose target is the number of a row
+    "contrast, rows": (
+        score.contrast(gamma=0.3, references=CONTRASTED, classes=ROWS),
+        (6,),
+    ),
+    "region, rows": (score.region(mask=MASKS, classes=ROWS), (6, 4, 5)),
+    "region, rows, sum": (score.region(mask=MASKS, classes=2, reduction="sum"), (6, 4, 5)),
+    "similarity, rows": (score.similarity(reference=REFERENCES), (6,)),
+    "similarity, rows, dot": (
+        score.similarity(reference=REFERENCES, classes=[0, 1, 1, 0, 1, 0], how="dot"),
+        (6,),
+    ),
 }
 
 
@@ -50,6 +73,15 @@ def reference(name: str, z: np.ndarray, t: int) -> float:
     if name in ("probability", "log_probability"):
         p = np.exp(z[t]) / np.exp(z).sum()
         return p if name == "probability" else np.log(p)
+    if name == "contrast, rows":
+        chosen = [d for d in CONTRASTED[t] if d != ROWS[t]]
+        return z[ROWS[t]] - 0.3 * np.mean([z[d] for d in chosen])
+    if name.startswith("region, rows"):
+        total = np.sum if name.endswith("sum") else np.mean
+        return total(z[2 if name.endswith("sum") else ROWS[t]][MASKS[t].numpy()])
+    if name.startswith("similarity, rows"):
+        r = REFERENCES[t].double().numpy()
+        return z @ r / (1 if name.endswith("dot") else np.linalg.norm(z) * np.linalg.norm(r))
     if name.startswith("contrast"):
         others = sorted((d for d in range(len(z)) if d != t), key=lambda d: abs(z[d] - z[t]))
         gamma = 0.3 if name == "contrast, one" else 0.6
@@ -57,17 +89,20 @@ def reference(name: str, z: np.ndarray, t: int) -> float:
         if name == "contrast, given":
             chosen = [d for d in (4, 2) if d != t]
         return z[t] - gamma * np.mean([z[d] for d in chosen])
-    if name == "region, mask":
-        return z[t][np.arange(7) % 3 == 1].mean()
+    if name in ("region, mask", "region, sum"):
+        inside = z[t][np.arange(7) % 3 == 1]
+        return inside.mean() if name == "region, mask" else inside.sum()
     if name.startswith("region"):
         inside = z[t][z.argmax(0) == t]
         return inside.mean() if inside.size else np.nan
     r = np.linspace(-1, 2, 6)
-    return z @ r / np.linalg.norm(z) / np.linalg.norm(r)
+    cosine = z @ r / np.linalg.norm(z) / np.linalg.norm(r)
+    return {"similarity, dot": z @ r, "similarity, difference": 1 - cosine}.get(name, cosine)
 
 
 def test_every_public_score_is_in_the_table():
-    assert {name.split(",")[0] for name in CHOICES} == set(score.__all__)
+    own = {"box"}  # in test_boxes.py: its output is a mapping
+    assert {name.split(",")[0] for name in CHOICES} | own == set(score.__all__)
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -164,6 +199,31 @@ def test_similarity_of_extreme_embeddings():
         (lambda z, t: score.contrast(references=[]), "contrast: expected distinct indices"),
         (lambda z, t: score.contrast(references=[1, 1]), "contrast: expected distinct indices"),
         (lambda z, t: score.contrast(references=[-1]), "contrast: expected distinct indices"),
+        (lambda z, t: score.contrast(references=[[1], [2]]), "contrast: .*classes= which class"),
+        (
+            lambda z, t: score.contrast(references=[[1], []], classes=0),
+            "contrast: expected a row of",
+        ),
+        (
+            lambda z, t: score.contrast(references=[[1], [1, 1]], classes=0),
+            "contrast: expected a ro",
+        ),
+        (lambda z, t: score.contrast(references=2, classes=[0]), "contrast: expected a row of"),
+        (
+            lambda z, t: score.contrast(references=[[1]], classes=[0, 1]),
+            "contrast: .*each of 1 rows",
+        ),
+        (
+            lambda z, t: score.contrast(references=[[1]], classes=-1),
+            "contrast: .*classes of 0 or mo",
+        ),
+        (
+            lambda z, t: score.contrast(references=[[6]], classes=0)(z, t),
+            r"contrast: .*0\.\.5.*got 6",
+        ),
+        (lambda z, t: score.contrast(gamma=float("nan")), "contrast: expected gamma to be finite"),
+        (lambda z, t: score.contrast(gamma=float("inf")), "contrast: expected gamma to be finite"),
+        (lambda z, t: score.contrast(gamma=-0.1), "contrast: expected gamma to be finite"),
         (lambda z, t: score.contrast(references=[6])(z, t), r"contrast: .*in 0\.\.5.*got 6"),
         (lambda z, t: score.contrast()(z[:1], t), "contrast: expected at least 2 outputs"),
         (lambda z, t: score.contrast()(z[:, None], t), r"contrast: expected an output of shape"),
@@ -176,7 +236,23 @@ def test_similarity_of_extreme_embeddings():
         ),
         (lambda z, t: score.region(mask=torch.ones(2)), "region: expected a boolean mask"),
         (lambda z, t: score.region(mask=torch.zeros(2).bool()), "region: .* with 0 places"),
-        (lambda z, t: score.similarity(reference=z[None]), "similarity: expected a reference"),
+        (lambda z, t: score.region(classes=[0]), "region: expected a mask for each"),
+        (lambda z, t: score.region(reduction="max"), "region: expected reduction"),
+        (
+            lambda z, t: score.region(mask=MASKS & (torch.arange(6) > 0)[:, None, None], classes=0),
+            "region: .*one row has none",
+        ),
+        (lambda z, t: score.region(mask=MASKS, classes=[0]), "region: .*each of 6 rows"),
+        (
+            lambda z, t: score.similarity(reference=z[None, None]),
+            "similarity: expected a reference",
+        ),
+        (lambda z, t: score.similarity(reference=z, classes=[0]), "similarity: .*for classes"),
+        (lambda z, t: score.similarity(reference=z, how="l2"), "similarity: expected how"),
+        (
+            lambda z, t: score.similarity(reference=0 * REFERENCES),
+            "similarity: expected a reference",
+        ),
         (lambda z, t: score.similarity(reference=0 * z), "similarity: expected a reference"),
         (lambda z, t: score.similarity(reference=z[1:])(z, t), "similarity: expected an output"),
     ],

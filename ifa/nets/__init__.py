@@ -1,5 +1,8 @@
 """Small networks that ship with the library, and the data they are trained on."""
 
+from ifa.nets.detection import scenes as scenes
+from ifa.nets.detection import scenes_detector as scenes_detector
+from ifa.nets.detection import train_scenes as train_scenes
 from ifa.nets.faces import faces as faces
 from ifa.nets.faces import faces_cnn as faces_cnn
 from ifa.nets.faces import train_faces as train_faces
@@ -22,10 +25,13 @@ __all__ = [
     "faces",
     "faces_cnn",
     "overexposed",
+    "scenes",
+    "scenes_detector",
     "simulated",
     "simulated_cnn",
     "stamped",
     "train",
     "train_digits",
     "train_faces",
+    "train_scenes",
 ]

@@ -23,7 +23,7 @@ from ifa.checks import takes
 from ifa.declared import declared
 from ifa.network.budgets import budget
 from ifa.network.inputs import count, device_of
-from ifa.network.outputs import map_tensors
+from ifa.network.outputs import listed, map_tensors
 from ifa.network.replicas import Edit
 from ifa.types import Inputs, Score
 
@@ -55,6 +55,13 @@ def check_score(where: str, score: Any) -> None:
 
 def score_all(where: str, score: Score, output: Any, target: Tensor) -> Tensor:
     """Score every example's output for its target, (sample,), or for many, (target, sample)."""
+    if listed(output, target.shape[-1]):
+        one = _checked(where, score)
+        found = [
+            torch.stack([one(part, asked) for asked in target[..., place].reshape(-1)])
+            for place, part in enumerate(output)
+        ]
+        return torch.stack(found, -1).reshape(target.shape)
     return _lifted(_checked(where, score), target)(output, target)
 
 
@@ -133,6 +140,8 @@ def _differentiated(
 ) -> tuple[Tensor, list[Tensor]]:
     if declared(score, "picks") and isinstance(output, Tensor) and output.ndim == 2:
         return _picked(output, target)
+    if listed(output, target.shape[-1]):
+        return _one_by_one(_checked(where, score), output, target)
     leaves, structure = tree_flatten(output)
     if target.ndim == 2:  # each target has gradients of its own
         leaves = [leaf.expand(len(target), *leaf.shape) for leaf in leaves]
@@ -149,6 +158,34 @@ def _differentiated(
     # the score is mapped inside: the other way round `output[target]` is refused by torch
     scores, back = vjp(of, *(leaves[place] for place in places))  # pyright: ignore
     return scores, list(back(torch.ones_like(scores)))
+
+
+def _one_by_one(score: Score, output: Any, target: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Differentiate by outputs that cannot be stacked, as those of a detector, one by one."""
+    lead = target.shape[:-1]
+    found, cotangents = [], []
+    for place, part in enumerate(output):
+        each = [_of_one(score, part, asked) for asked in target[..., place].reshape(-1)]
+        found.append(torch.stack([value for value, _ in each]).reshape(lead))
+        for leaf in zip(*(gradients for _, gradients in each), strict=True):
+            cotangents.append(torch.stack(leaf).reshape(*lead, *leaf[0].shape))
+    return torch.stack(found, -1), cotangents
+
+
+def _of_one(score: Score, output: Any, target: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    leaves, structure = tree_flatten(output)
+    places = [place for place, leaf in enumerate(leaves) if _is_smooth(leaf)]
+    if not places:
+        return score(output, target), ()
+
+    def of(*chosen: Tensor) -> Tensor:
+        whole = list(leaves)
+        for place, leaf in zip(places, chosen, strict=True):
+            whole[place] = leaf
+        return score(tree_unflatten(whole, structure), target)
+
+    value, back = vjp(of, *(leaves[place] for place in places))  # pyright: ignore
+    return value, back(torch.ones_like(value))
 
 
 def _picked(output: Tensor, target: Tensor) -> tuple[Tensor, list[Tensor]]:

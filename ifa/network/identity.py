@@ -18,6 +18,7 @@ from ifa.network.replicas import plain
 from ifa.network.snapshots import snapshot
 from ifa.network.tokens import Reader, callable_token, digest_of, short
 from ifa.network.watching import Watched, hooks_at, watch
+from ifa.score.rows import without_rows
 from ifa.types import Grid, Inputs, Method, Output, Score
 
 
@@ -74,7 +75,8 @@ def origin_of(
         network=network_digest(network),
         layer=layer.removeprefix(inside),  # whatever hands the network through
         weight=written(weight),
-        score=written(score),
+        # what it is asked about is no more part of it than targets are
+        score=written(without_rows(score)),
         grid=written(grid),
         output=written(output),
         names=(network["class"].rpartition(".")[2], describe(weight), describe(score)),

@@ -19,8 +19,9 @@ def pick(raw: Any, output: Output = None) -> Any:
     raw
         What the model returned: a tensor, tuple, list, mapping, dataclass or HuggingFace output.
     output
-        A callable applied to it, a key or an index. `None` takes a tensor as it is, otherwise what
-        is called ``logits``, otherwise the first tensor.
+        A callable applied to it, a key or an index. `None` takes a tensor as it is, and a list of
+        mappings, such as a detector's, one for each sample; otherwise what is called ``logits``,
+        otherwise the first tensor.
 
     Raises
     ------
@@ -36,6 +37,8 @@ def pick(raw: Any, output: Output = None) -> Any:
     if callable(output):
         return output(raw)
     parts = parts_of(raw)
+    if output is None and listed(raw):
+        return raw
     if output is not None:
         try:
             return parts[output] if isinstance(output, str) else raw[output]
@@ -51,6 +54,12 @@ def pick(raw: Any, output: Output = None) -> Any:
             "Say with output= how to take one out of it: a callable, a key or an index."
         )
     return found
+
+
+def listed(raw: Any, samples: int | None = None) -> bool:
+    """Tell whether it is a list of mappings, one for each sample: their tensors have any sizes."""
+    of_mappings = isinstance(raw, list) and all(isinstance(one, Mapping) for one in raw)
+    return of_mappings and (len(raw) > 0 if samples is None else len(raw) == samples)
 
 
 def first_tensor(raw: Any) -> Tensor | None:

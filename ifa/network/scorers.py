@@ -32,6 +32,7 @@ from ifa.network.probabilities import heed_shares, reads
 from ifa.network.replicas import plain, replicas
 from ifa.network.sites import Site, examine
 from ifa.network.targets import as_targets, predicted
+from ifa.score.rows import output_of, rows_of
 from ifa.types import Inputs, Output, Score, Target
 
 
@@ -52,7 +53,7 @@ class Scorer:
 
     def __init__(self, where: str, model: nn.Module, score: Score, output: Output = None):
         check_score(where, score)
-        self.where, self.score, self.output = where, score, output
+        self.where, self.score, self.output = where, score, output_of(score, output)
         self.model = plain(model)
         self._replicas = replicas(self.model, (), where=where)
         self._looked = reads(score) != "logits"  # whether the outputs were, for what they are
@@ -73,11 +74,12 @@ class Scorer:
     def targets(self, inputs: Inputs, target: Target) -> Tensor:
         """Return checked targets, (sample,) or (target, sample); None is the prediction."""
         refuse_inference_mode(self.where)
-        if target is None:
+        if target is None and rows_of(self.score) is None:
             with torch.no_grad():
                 return predicted(self.where, self.run(inputs))
         outputs = self.outputs(inputs)
-        chosen = as_targets(self.where, target, count(inputs), outputs, device_of(inputs))
+        device = device_of(inputs)
+        chosen = as_targets(self.where, target, count(inputs), outputs, device, self.score)
         assert chosen is not None  # because the target is not None
         return chosen
 

@@ -6,15 +6,35 @@ import torch
 from torch import Tensor
 from torch.func import debug_unwrap
 
-from ifa.types import Target
+from ifa.score.rows import rows_of
+from ifa.types import Score, Target
 
 
 def as_targets(
-    where: str, target: Target, samples: int, outputs: int | None, device: torch.device
+    where: str,
+    target: Target,
+    samples: int,
+    outputs: int | None,
+    device: torch.device,
+    score: Score | None = None,
 ) -> Tensor | None:
-    """Return targets as (sample,) or (target, sample) int64; None stays None, others raise."""
+    """Return targets as (sample,) or (target, sample) int64; None stays None, others raise.
+
+    Those of a score with a table are numbers of its rows.
+    """
+    rows = rows_of(score)
+    if target is None and rows is not None:
+        raise ValueError(
+            f"{where}: expected a target, the row of the score's table that each sample is asked "
+            f"about, 0..{len(rows.classes) - 1}, got None. Where each has its own, in order, give "
+            f"target=torch.arange({samples})."
+        )
     if target is None:
         return None
+    said = f"the model's {outputs} outputs"
+    if rows is not None:
+        outputs = len(rows.classes)
+        said = f"the {outputs} rows of the score's table"
     target = torch.as_tensor(target)
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise TypeError(f"{where}: expected integer targets, got {target.dtype}.")
@@ -30,8 +50,8 @@ def as_targets(
         low, high = int(target.min()), int(target.max())
         if low < 0 or high >= outputs:
             raise ValueError(
-                f"{where}: expected targets in 0..{outputs - 1}, the model's {outputs} outputs, "
-                f"got {low if low < 0 else high}."
+                f"{where}: expected targets in 0..{outputs - 1}, {said}, got "
+                f"{low if low < 0 else high}."
             )
     return target.to(device, torch.int64)
 

@@ -33,6 +33,7 @@ from ifa.network.sites import Sites, examine
 from ifa.network.targets import as_targets, predicted
 from ifa.noise import chunks
 from ifa.progress import Progress, reporting
+from ifa.score.rows import classes_at, output_of
 from ifa.taps.defaults import choose
 from ifa.taps.grids import check_grid
 from ifa.taps.heads import Head, cut
@@ -75,7 +76,7 @@ class Network:
         if chunk is not None:
             check_count(self.where, "chunk", chunk)
         check_score(self.where, score)
-        self._model = plain(model)
+        self._model, output = plain(model), output_of(score, output)
         traced = examine(self._model, example, output, self.where)
         check_grid(self.where, grid)
         self.place = grid_place(self.where, example, grid_of)
@@ -141,7 +142,8 @@ class Network:
     def check(self, inputs: Inputs, target: Target) -> Tensor | None:
         """Raise unless inputs are like the example; return the targets, as integers."""
         check_inputs(self.where, inputs, self._like, "perturbation")
-        return as_targets(self.where, target, count(inputs), self._outputs, device_of(inputs))
+        known = count(inputs), self._outputs, device_of(inputs), self.score
+        return as_targets(self.where, target, *known)
 
     def check_real(self, example: Inputs, masked: bool = True) -> None:
         """Raise unless what is to be masked, or something to be made noisy, are real numbers."""
@@ -200,6 +202,7 @@ class Perturbation:
                 found.append(Weighted(weights, samples.activations, samples.targets))
         parts = zip(*found, (1, 0, 1), strict=True)  # each with its axis of samples
         weights, activations, targets = (torch.cat(each, axis) for *each, axis in parts)
+        targets = classes_at(network.score, targets)
         if not many:
             return Weighted(weights[0], activations, targets[0])
         # a view: `ifa.batched` maps every field over the targets

@@ -349,7 +349,7 @@ def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[Observed], Ro
     rows: Rows = {"": row}
     observed = []
     for layer, summary, zero in zip(plan.measures.layers, seen.result, seen.zero, strict=True):
-        importance = summary.importance.reshape(seen.target.numel(), -1)
+        importance = summary.importance.reshape(seen.explained.numel(), -1)
         parts = (summary.map_max, summary.map_min, *cells, zero, summary.cancelled)
         flat = (part.flatten() for part in parts)
         observed.append(Observed(importance, *flat))
@@ -366,7 +366,7 @@ def _cells(
     plan: Plan, indices: range, label: Tensor, prediction: Tensor, seen: Any
 ) -> list[Tensor]:
     """Return what `Observed` needs besides the summaries, in its order."""
-    question, explained = plan.question, seen.target
+    question, explained = plan.question, seen.explained
     device = explained.device
     accepted = correct = torch.ones_like(explained, dtype=torch.bool)
     if question.task != "regression":

@@ -317,7 +317,7 @@ def _reduced(
     for indices, batch in batches:
         looked = question.look(indices, batch, every)
         seen = looked.seen
-        rows: Rows = {"": {**looked.row, "target": array_of(seen.target)}}
+        rows: Rows = {"": {**looked.row, "target": array_of(seen.explained)}}
         layers = zip(question.engine.layers, seen.result, seen.zero, strict=True)
         for layer, (each, cancelled), zero in layers:
             flags = {"zero_gradient": array_of(zero), "cancelled": array_of(cancelled)}

@@ -38,6 +38,7 @@ from ifa.network.replicas import Edit, Replica, Replicas, plain, replicas
 from ifa.network.sites import Site, address, examine
 from ifa.network.targets import as_targets, predicted
 from ifa.score import logit
+from ifa.score.rows import classes_at, output_of
 from ifa.taps.cautions import heed, zero_gradient
 from ifa.taps.compiled import compile_pieces, pieces
 from ifa.taps.defaults import choose
@@ -54,6 +55,7 @@ class Observation(NamedTuple):
     score: Tensor  # (sample,) or (target, sample)
     target: Tensor  # the same, int64
     zero: tuple[Tensor, ...]  # of each layer the same, bool: the gradient is zero everywhere
+    explained: Tensor  # the same, int64: the output that each target is about
 
 
 class Prepared(NamedTuple):
@@ -135,7 +137,8 @@ class Tap:
         gradients: bool = True,
     ):
         check_score("ifa.tap", score)
-        self._prepared, self._score, self._output, self._step = prepared, score, output, step
+        self._prepared, self._score, self._step = prepared, score, step
+        self._output = output_of(score, output)
         self._gradients = gradients
         self._unexpected = {f"{s.layer}#2" for s in prepared.sites if "#" not in s.layer}
         self._dtypes = [site.dtype for site in prepared.sites]  # as of the last call
@@ -238,7 +241,8 @@ class Tap:
     ) -> Observation:
         """Observe, and leave it to the caller to heed what there is to be said of it."""
         check_inputs("ifa.tap", inputs, self._prepared.like, "tap")
-        chosen = as_targets("ifa.tap", target, count(inputs), self.outputs, device_of(inputs))
+        known = count(inputs), self.outputs, device_of(inputs), self._score
+        chosen = as_targets("ifa.tap", target, *known)
         seen, pull = self._run(inputs, chosen, self._detached(params))
         step = self._step if step is None else step
         activations = [
@@ -247,19 +251,20 @@ class Tap:
         ]
         size = sum(tensor.numel() * tensor.element_size() for tensor in activations)
         scores, made, zero = [], [], []
-        lead = seen.target.ndim
+        lead, explained = seen.target.ndim, classes_at(self._score, seen.target)
         for part in self._pulled(seen, pull, size):
             scores.append(part.scores)
             made.append(self._gridded(part.gradients, lead == 2))
             zero.append(tuple(zero_gradient(one, lead) for one in made[-1]))
             if step is not None:  # now, so that the gradients of all targets never exist
-                records = self._records(activations, made[-1], seen.target[part.span])
+                records = self._records(activations, made[-1], explained[part.span])
                 made[-1] = batched(step)(records)
         result = joined(made)
         if step is None:
-            result = self._records(activations, result, seen.target)
+            result = self._records(activations, result, explained)
         nothing = joined(zero) if self._gradients else tuple(map(torch.zeros_like, joined(zero)))
-        return Observation(result, seen.output, joined(scores), seen.target, nothing)
+        scored = joined(scores)
+        return Observation(result, seen.output, scored, seen.target, nothing, explained)
 
     def output_of(
         self, inputs: Inputs, target: Tensor, params: Mapping[str, Tensor] | None, insert: Edit
@@ -432,7 +437,8 @@ def tap(
         ``(inputs, target=None, params=None) -> Features``, or what `step` makes of them; for
         several layers a tuple of them.
         `target` is None (the largest output), an int, (sample,) int64, or (target, sample) int64:
-        many targets from one forward pass, where `gradients` and `target` have a target axis first.
+        outputs, or rows of a score's table; many targets from one forward pass, where `gradients`
+        and `target` have a target axis first. `Features.target` is the output, also of a row.
         `params` replaces parameters and buffers by name, as in `torch.func.functional_call`; they
         are constants. Gradients are in units of the score per unit of activation.
         In-place updates and replaced tensors of the model are seen; its training flags and plain
@@ -466,9 +472,8 @@ def tap(
     >>> features.activations.shape, features.target
     (torch.Size([5, 3, 2, 2]), tensor([1, 1, 1, 1, 1]))
     """
-    prepared = prepare(
-        model, layer, example, grid=grid, output=output, grid_of=grid_of, compile=compile
-    )
+    laid: Any = {"grid": grid, "output": output_of(score, output), "grid_of": grid_of}
+    prepared = prepare(model, layer, example, **laid, compile=compile)
     return Tap(prepared, score, output, step)
 
 

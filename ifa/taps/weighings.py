@@ -11,6 +11,7 @@ from ifa.declared import declared
 from ifa.network.gradients import joined, spans
 from ifa.network.probabilities import heed_shares
 from ifa.score import logit
+from ifa.score.rows import output_of
 from ifa.stages import cancels, check_method, product, reads_gradients, weighing
 from ifa.taps.cautions import heed
 from ifa.taps.centers import centers
@@ -55,10 +56,11 @@ class Weighing:
         if reads == "model":
             weight = weight(model)
         laid: Any = {"grid": grid, "output": output, "grid_of": grid_of}
+        picked = laid | {"output": output_of(score, output)}
         if remember:
-            prepared = remembered(model, layers, example, score=score, **laid)
+            prepared = remembered(model, layers, example, score=score, **picked)
         else:
-            prepared = prepare(model, layers, example, **laid, compile=compile)
+            prepared = prepare(model, layers, example, **picked, compile=compile)
         self._where, self._prepared, self._grid_of = where, prepared, grid_of
         self._step: Step | None = None
         self._score = score
@@ -132,7 +134,8 @@ class Weighing:
         seen = self.tap.observe(inputs, target, step=_nothing)
         if warn is not None:
             heed_shares(warn, self._score, seen.output)
-        made = (built(inputs, seen.target) for built in self._built)
+        built = (build(inputs, seen.target) for build in self._built)
+        made = (one._replace(target=seen.explained) for one in built)
         return seen._replace(result=tuple(map(_applied, steps, made)))
 
 
