@@ -226,6 +226,7 @@ class Limited(nn.Module):
         attribute.gradient_shap,
         partial(attribute.guided_integrated_gradients, steps=3),
         partial(attribute.occlusion, window=2),
+        partial(attribute.rise, draws=7, cells=2),
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 3])
@@ -340,6 +341,61 @@ def test_occlusion_of_a_uniform_network_is_uniform():
     nn.init.constant_(net[1].weight, 1.0)
     found = attribute.occlusion(net, window=3)(torch.ones(1, 1, 6, 6), 0)
     torch.testing.assert_close(found, torch.full((1, 1, 6, 6), 9.0))
+
+
+# random masks ------------------------------------------------------------------------------------
+
+
+def masks_of_the_authors(draws, space, cells, fraction, seed):
+    """Enlarge with skimage and cut at random, as their generate_masks, which mirrors at edges."""
+    transform = pytest.importorskip("skimage.transform")
+    random = np.random.default_rng(seed)
+    extents = [math.ceil(n / c) for n, c in zip(space, cells, strict=True)]
+    for _ in range(draws):
+        grid = (random.random(math.prod(cells)) < fraction).astype(float).reshape(cells)
+        whole = [(c + 1) * e for c, e in zip(cells, extents, strict=True)]
+        large = transform.resize(grid, whole, order=1, mode="edge", anti_aliasing=False)
+        starts = [int(u * e) for u, e in zip(random.random(len(space)), extents, strict=True)]
+        yield torch.from_numpy(
+            large[tuple(slice(a, a + n) for a, n in zip(starts, space, strict=True))]
+        )
+
+
+@pytest.mark.parametrize(
+    ("space", "cells"), [("1-D", (4,)), ("2-D", (3, 2)), ("3-D", (2, 3, 3)), ("2-D", 5)]
+)
+def test_rise_by_a_loop(space, cells):
+    net, inputs = smooth_network(space), images(3, 2, *SPACES[space])
+    each = (cells,) * len(SPACES[space]) if isinstance(cells, int) else cells
+    expected = torch.zeros(2, 3, 1, *SPACES[space], dtype=torch.float64)
+    many = torch.stack([TARGET, TARGET.flip(0)])
+    for mask in masks_of_the_authors(9, SPACES[space], each, 0.3, 5):
+        with torch.no_grad():
+            output = net(mask * inputs + (1 - mask) * 0.5)
+        for row, targets in zip(expected, many, strict=True):
+            scores = output.gather(1, targets[:, None]).squeeze(1)
+            row += scores.reshape(3, 1, *(1,) * mask.ndim) * mask / 9 / 0.3
+    options = {"draws": 9, "cells": cells, "fraction": 0.3, "baseline": 0.5, "seed": 5}
+    found = attribute.rise(net, **options, chunk=4)(inputs, many)
+    torch.testing.assert_close(found, expected.expand(2, *inputs.shape))
+    assert expected.std() > 1e-3
+
+
+def test_rise_of_a_linear_network_is_its_expectation_within_chance():
+    """All small grids and all places: of 2 cells in 4 positions there are 4 x 2 masks."""
+    net, inputs = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 1))), images(1, 1, 4)
+    masks = []
+    for grid in ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)):
+        whole = functional.interpolate(torch.tensor([[grid]]).double(), 6, mode="linear")[0, 0]
+        masks += [whole[:4], whole[1:5]]
+    masks = torch.stack(masks)
+    torch.testing.assert_close(masks.mean(0), torch.full((4,), 0.5).double())
+    terms = net(masks * inputs[0]).detach() * masks / 0.5
+    exact, spread = terms.mean(0), terms.std(0, correction=0)
+    found = attribute.rise(net, draws=4000, cells=2)(inputs, 0)[0, 0]
+    error = (found - exact) / spread * 4000**0.5
+    assert error.abs().max() < 4.5  # in standard errors
+    assert spread.min() > 0.01
 
 
 # full gradients ----------------------------------------------------------------------------------
@@ -596,6 +652,7 @@ def test_a_sample_that_is_no_number_spoils_only_itself():
         attribute.integrated_gradients,
         partial(attribute.guided_integrated_gradients, steps=3),
         partial(attribute.occlusion, window=3),
+        partial(attribute.rise, draws=3, cells=2),
         lambda net: attribute.smooth(attribute.gradient(net), draws=2),
     ):
         before, after = build(net)(inputs, TARGET), build(net)(spoilt, TARGET)
@@ -665,6 +722,12 @@ WRONG = {
         lambda: attribute.occlusion(NET, window=2, stride=3)(torch.ones(1, 6), 0),
         r"occlusion: expected stride to be .* at most \(2,\), got 3",
     ),
+    "cells": (
+        lambda: attribute.rise(NET)(torch.ones(1, 6), 0),
+        r"rise: expected cells to be .* at most \(6,\), got 7",
+    ),
+    "a part of the cells": (lambda: attribute.rise(NET, fraction=0), r"rise: expected fraction to"),
+    "masks": (lambda: attribute.rise(NET, draws=0), r"rise: expected draws"),
     "rescale": (lambda: attribute.fullgrad(NET, rescale="all"), r"expected rescale"),
     "grid": (lambda: attribute.legrad(NET, grid=(2, 3)), r"legrad: expected grid to be an"),
     "stdev": (lambda: attribute.smooth(itself, stdev=-1), r"smooth: expected stdev"),

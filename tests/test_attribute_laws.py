@@ -116,6 +116,11 @@ ATTRIBUTIONS = {
         chunk=True,
     ),
     "occlusion-pixels": Case(partial(attribute.occlusion, window=1), (), linear=window_means),
+    "rise": Case(
+        partial(attribute.rise, draws=20, cells=2, fraction=0.3, baseline=0.25, seed=3),
+        (*CONVOLUTIONAL, "transformer"),
+        chunk=True,
+    ),
     "saliency": Case(attribute.saliency, linear=lambda row, inputs: row.abs().expand_as(inputs)),
 }
 RECORDS = {"Attributed", "Split"}

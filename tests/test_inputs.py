@@ -469,7 +469,11 @@ def test_what_is_not_real_has_no_attribution():
 
 def test_methods_of_a_grid_speak_of_one_tensor():
     model, inputs = TREES["image_and_age"], tree("image_and_age")
-    for build in (partial(attribute.occlusion, window=3, stride=2), attribute.fullgrad):
+    occlude, mask = (
+        partial(attribute.occlusion, window=3, stride=2),
+        partial(attribute.rise, draws=3),
+    )
+    for build in (occlude, mask, attribute.fullgrad):
         found = build(model)(inputs, 1)
         assert found["age"] is None
         assert found["image"].shape == inputs["image"].shape

@@ -19,6 +19,7 @@ from ifa.attribute.noisy import variance as variance
 from ifa.attribute.occlusion import occlusion as occlusion
 from ifa.attribute.rectifiers import deconvnet as deconvnet
 from ifa.attribute.rectifiers import guided_backprop as guided_backprop
+from ifa.attribute.rise import rise as rise
 from ifa.attribute.transformers import attention_rollout as attention_rollout
 from ifa.attribute.transformers import legrad as legrad
 from ifa.attribute.transforms import Split as Split
@@ -43,6 +44,7 @@ __all__ = [
     "integrated_gradients",
     "legrad",
     "occlusion",
+    "rise",
     "saliency",
     "smooth",
     "split",

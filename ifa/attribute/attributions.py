@@ -1,15 +1,16 @@
 """What every attribution is: a pure function of inputs and targets over a private network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ifa.baseline import space_axes
 from ifa.checks import check_count
-from ifa.network.inputs import check_batch, floating, over, split, tensors_of
+from ifa.network.inputs import Place, at, check_batch, floating, over, put, split, tensors_of
 from ifa.network.scorers import Scorer
 from ifa.types import Inputs, Output, Score, Target
 
@@ -22,6 +23,8 @@ class Attributed(NamedTuple):
     gap: Tensor  # the same: what they do sum to, less that
 
 
+# along every space axis, or along each
+Extent = int | Sequence[int]
 # (inputs, targets (sample,) or (target, sample)) -> what has the axes of targets and of an input
 Method = Callable[[Scorer, Any, Tensor], Any]
 Observe = Callable[[Scorer, Any, Tensor], Attributed]
@@ -97,6 +100,31 @@ def check_model(where: str, model: Any) -> None:
     """Raise unless a model is a module."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"{where}: expected a torch.nn.Module, got {type(model).__name__}.")
+
+
+def per_axis(where: str, name: str, given: Extent, limits: Sequence[int]) -> list[int]:
+    """Return one whole number for each space axis, each at most its limit."""
+    extents = [given] * len(limits) if isinstance(given, int) else list(given)
+    for extent in extents:
+        check_count(where, name, extent)
+    if len(extents) != len(limits) or any(
+        e > most for e, most in zip(extents, limits, strict=True)
+    ):
+        raise ValueError(
+            f"{where}: expected {name} to be a whole number or one for each space axis, at most "
+            f"{tuple(limits)}, got {given!r}."
+        )
+    return extents
+
+
+def alike_over_channels(inputs: Any, place: Place, maps: Tensor) -> Any:
+    """Give maps (*target, sample, *space) the shape of the tensor at a place; None elsewhere."""
+    image = at(inputs, place)
+    space = len(space_axes(image))
+    lead = maps.shape[: maps.ndim - space]
+    channels = image.shape[1 : image.ndim - space]
+    shaped = maps.reshape(*lead, *(1,) * len(channels), *maps.shape[len(lead) :]).to(image.dtype)
+    return put(inputs, place, shaped.expand(*lead, *image.shape[1:]).clone(), blank=True)
 
 
 def at_once(scorer: Scorer, inputs: Inputs, chunk: int | None) -> int:

@@ -8,15 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ifa.attribute.attributions import Attribution, at_once, scorer_of, wide
+from ifa.attribute.attributions import (
+    Attribution,
+    Extent,
+    alike_over_channels,
+    at_once,
+    per_axis,
+    scorer_of,
+    wide,
+)
 from ifa.baseline import Baseline, space_axes
 from ifa.chains import describe
-from ifa.checks import check_count
 from ifa.network.inputs import (
     Place,
     at,
     baselines_of,
-    put,
     real_grid_place,
     take,
     varied,
@@ -25,8 +31,6 @@ from ifa.network.scorers import Scorer
 from ifa.noise import chunks
 from ifa.score import logit
 from ifa.types import Output, Score
-
-Extent = int | Sequence[int]
 
 
 def occlusion(
@@ -111,8 +115,8 @@ def _occlusion(
     place = real_grid_place(scorer.where, inputs, grid_of)
     image = at(inputs, place)
     space = [image.shape[axis] for axis in space_axes(image)]
-    windows = _per_axis(scorer.where, "window", window, space)
-    strides = _per_axis(scorer.where, "stride", stride, windows)
+    windows = per_axis(scorer.where, "window", window, space)
+    strides = per_axis(scorer.where, "stride", stride, windows)
     covers = [
         _covers(*extents).to(image.device) for extents in zip(space, windows, strides, strict=True)
     ]
@@ -126,9 +130,7 @@ def _occlusion(
     for axis, cover in enumerate(covers, start=targets.ndim):
         mean = wide(cover) / wide(cover).sum(0)
         losses = torch.movedim(torch.movedim(losses, axis, -1) @ mean, -1, axis)
-    channels = (1,) * (image.ndim - 1 - len(space))
-    shaped = losses.reshape(*targets.shape, *channels, *space).to(image.dtype)
-    return put(inputs, place, shaped.expand(*targets.shape, *image.shape[1:]).clone(), blank=True)
+    return alike_over_channels(inputs, place, losses)
 
 
 def _losses(
@@ -165,17 +167,3 @@ def _covers(extent: int, window: int, stride: int) -> Tensor:
     starts = torch.arange(0, max(extent - window, 0) + stride, stride)[:, None]
     place = torch.arange(extent)
     return (place >= starts) & (place < starts + window)
-
-
-def _per_axis(where: str, name: str, given: Any, limits: Sequence[int]) -> list[int]:
-    extents = [given] * len(limits) if isinstance(given, int) else list(given)
-    for extent in extents:
-        check_count(where, name, extent)
-    if len(extents) != len(limits) or any(
-        e > most for e, most in zip(extents, limits, strict=True)
-    ):
-        raise ValueError(
-            f"{where}: expected {name} to be a whole number or one for each space axis, at most "
-            f"{tuple(limits)}, got {given!r}."
-        )
-    return extents

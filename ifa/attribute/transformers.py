@@ -9,11 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from ifa.attribute.attentions import observed
-from ifa.attribute.attributions import Attribution, scorer_of, spoilt, wide
+from ifa.attribute.attributions import (
+    Attribution,
+    alike_over_channels,
+    scorer_of,
+    spoilt,
+    wide,
+)
 from ifa.baseline import space_axes
 from ifa.chains import describe
 from ifa.network.gradients import joined, pulled
-from ifa.network.inputs import at, put, real_grid_place
+from ifa.network.inputs import at, real_grid_place
 from ifa.network.scorers import Scorer
 from ifa.network.sites import Site
 from ifa.resizing import resized
@@ -186,10 +192,8 @@ def _explained(
     parts = pulled(scorer.where, scorer.score, output, many, pull, size)
     said = joined([spoilt(relate(seen, part.gradients, lay.prefix), part.scores) for part in parts])
     space = tuple(image.shape[axis] for axis in space_axes(image))
-    maps = resized(said[..., lay.prefix :].unflatten(2, lay.grid), space).to(image.dtype)
-    channels = (1,) * (image.ndim - 1 - len(space))
-    maps = maps.reshape(*many.shape, *channels, *space).expand(*many.shape, *image.shape[1:])
-    return put(inputs, place, (maps if targets.ndim == 2 else maps[0]).clone(), blank=True)
+    maps = resized(said[..., lay.prefix :].unflatten(2, lay.grid), space)
+    return alike_over_channels(inputs, place, maps if targets.ndim == 2 else maps[0])
 
 
 def _sensitivities(seen: Sequence[Tensor], gradients: Sequence[Tensor], _: int) -> Tensor:
