@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 import ifa
-from ifa import attribute, evaluate, weight
+from ifa import attribute, evaluate, refine, weight
 from tests.bench.measure import table
 from tests.bench.planted import (
     TASKS,
@@ -82,6 +82,10 @@ def explains(net: nn.Module, layers: list[str], data: Data) -> Mapping[str, Expl
         "LayerCAM": partial(at, weight=weight.layercam),
         "LayerCAM, all layers, mean": partial(several, how="mean"),
         "LayerCAM, all layers, product": partial(several, how="product"),
+        "Grad-CAM, guided filter": _stepped(gradcam, partial(refine.guided, radius=4)),
+        "Grad-CAM, joint bilateral": _stepped(gradcam, partial(refine.bilateral, tone=0.3)),
+        "pipeline, edges of the input": _piped(gradcam, lambda inputs, target: inputs[:, 0]),
+        "pipeline, edges of LayerCAM": _piped(gradcam, partial(several, how="mean")),
         "SmoothGrad × input": lambda inputs, target: detailed(inputs, target),
         "SmoothGrad × input × Grad-CAM": lambda inputs, target: (
             detailed(inputs, target).clamp(min=0) * gradcam(inputs, target)
@@ -98,6 +102,26 @@ def _layercams(
     ]
     scaled = torch.stack([vmap(_to_one)(maps) for maps in each])
     return scaled.mean(0) if how == "mean" else scaled.prod(0)
+
+
+def _stepped(explain: Explain, of: Callable[[Tensor], ifa.types.Step]) -> Explain:
+    """Refine each map by its own image."""
+
+    def explained(inputs: Tensor, target: Tensor) -> Tensor:
+        maps = zip(inputs, explain(inputs, target), target, strict=True)
+        return torch.stack([of(image)(ifa.Map(map, one)).values for image, map, one in maps])
+
+    return explained
+
+
+def _piped(low: Explain, high: Explain) -> Explain:
+    """Refine each map by the edges of another, as high-res-mapping does."""
+
+    def explained(inputs: Tensor, target: Tensor) -> Tensor:
+        given = zip(inputs, low(inputs, target), high(inputs, target), strict=True)
+        return torch.stack([refine.pipeline(*one).merged for one in given]).float()
+
+    return explained
 
 
 def _to_one(values: Tensor) -> Tensor:
