@@ -32,7 +32,7 @@ def assert_readable(figure, slack=1.0):
     Titles, labels and ticks lie outside of their own axes as well; what is written or explained
     inside of axes may lie there. `slack` is in pixels. Solves the figure's layout.
     """
-    figure.canvas.draw()
+    figure.draw_without_rendering()  # a bare figure's canvas draws nothing
     boxes = [*_boxes(figure)]
     edge = figure.bbox
     wrong = [

@@ -352,14 +352,13 @@ def test_a_summary_in_writing_has_a_row_for_each_method():
 
 def test_pictures_hold_what_was_given():
     said = contest.summary(made_up())
-    axes = ifa.plot.methods(said)
+    (axes,) = ifa.plot.methods(said).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c (10 silent)"]
     assert len(axes.texts) == 9
     bold = [text for text in axes.texts if text.get_fontweight() == "bold"]
     assert [text.get_position() for text in bold] == [(0, 2), (1, 0)]  # column, row
     assert all(text.get_text().endswith("*") for text in bold)
     assert np.isnan(axes.images[0].get_array().filled(np.nan)[:, 2]).all()
-    plt.close(axes.figure)
     maps = noisy(INPUTS)
     maps[0] = 1.0
     curve = evaluate.deletion(MODEL, INPUTS, maps, steps=4, window=5)

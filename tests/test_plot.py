@@ -130,8 +130,13 @@ def test_kept_draws_each_rule_with_its_interval(axes):
 
 def test_level_has_a_colour_for_each_target(axes):
     ifa.plot.level(torch.rand(3, 7), torch.rand(3, 7), names=["a", "b", "c"], axes=axes)
-    assert len(axes.collections) == 3
-    assert len({tuple(points.get_facecolor()[0]) for points in axes.collections}) == 3
+    colours = axes.collections[0].get_facecolor().reshape(3, 7, 4)
+    assert (colours == colours[:, :1]).all()
+    assert len({tuple(row[0]) for row in colours}) == 3
+    bar = axes.figure.axes[1]
+    np.testing.assert_allclose(bar.collections[-1].cmap(np.arange(3)), colours[:, 0])
+    axes.figure.canvas.draw()
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["a", "b", "c"]
 
 
 def test_texts_that_cannot_be_read_are_found():

@@ -86,7 +86,7 @@ def analyze(
     """
     import ifa
     from ifa.contest.methods import weighting
-    from ifa.plot import summary
+    from ifa.plot import save, summary
 
     network = network_of(model, weights, config)
     column = groups if groups and is_table(data) and _is_column(groups) else None
@@ -112,7 +112,7 @@ def analyze(
         progress=not quiet,
     )
     picture = out.with_name(f"{out.name}.png")
-    summary(tree).savefig(picture, dpi=150)
+    save(summary(tree), picture)
     typer.echo(ifa.population.summary(tree))
     typer.echo(f"run: {out}\npicture: {picture}\nnext:")
     known = typed(context, "model", "data", "weights", "config", "prepare", "limit")

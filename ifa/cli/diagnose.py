@@ -58,7 +58,7 @@ def diagnose(
     """
     import ifa
     from ifa.contest.from_run import layer_of
-    from ifa.plot import diagnosis
+    from ifa.plot import diagnosis, save
 
     tree = ifa.open(run)
     theirs = list(tree.attrs.get("layers", []))
@@ -79,7 +79,7 @@ def diagnose(
                 pictures.mkdir(parents=True, exist_ok=True)
                 prefix = "" if len(chosen) == 1 else f"{name}-"
                 picture = pictures / f"{prefix}{kind}.png"
-                diagnosis(found).savefig(picture, dpi=150)
+                save(diagnosis(found), picture)
                 typer.echo(f"  picture: {picture}")
     for text in _not_asked(other, nuisance, model):
         typer.echo(text)

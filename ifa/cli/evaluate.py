@@ -59,11 +59,10 @@ def evaluate(
     Prints the table, and writes it per sample as labelled Zarr next to the run, and as a picture.
     Killed at any moment, it continues where it was when it is run again.
     """
-    from matplotlib import pyplot as plt
-
     from ifa.contest.from_run import table_of_run
     from ifa.contest.summaries import summary, written
     from ifa.plot import methods as draw
+    from ifa.plot import save
 
     network = network_of(model, weights, config)
     found = table_of_run(
@@ -84,8 +83,6 @@ def evaluate(
     # scores before and after are kept in the table; neither way is better
     ranked = summary(found.table.isel(metric=found.table["better"].values != ""))
     picture = found.path.with_name(f"{found.path.name}.png")
-    draw(ranked)
-    plt.savefig(picture, dpi=150)
-    plt.close()
+    save(draw(ranked), picture)
     typer.echo("\n".join([*found.left_out, written(ranked)]))
     typer.echo(f"table: {found.path}\npicture: {picture}")

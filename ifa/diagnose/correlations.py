@@ -140,22 +140,29 @@ def _both(upper: np.ndarray) -> np.ndarray:
 
 
 def _clusters(r: np.ndarray, silent: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
-    from scipy.spatial.distance import squareform
+    from scipy.cluster.hierarchy import fcluster, leaves_list
 
     alive = np.flatnonzero(~silent)
     cluster = np.full(len(silent), -1)
     if len(alive) == 1:
         cluster[alive] = 0
         return cluster, np.concatenate([alive, np.flatnonzero(silent)])
-    apart = np.clip(1 - np.abs(r[np.ix_(alive, alive)]), 0, None)
-    np.fill_diagonal(apart, 0)
-    joined = linkage(squareform(apart, checks=False), "average", optimal_ordering=len(alive) < 500)
+    joined = links(r[np.ix_(alive, alive)])
     labels = fcluster(joined, 1 - threshold, "distance")
     # numbered by the first channel of each, so that the numbers say nothing of the method
     first = {label: index for index, label in enumerate(dict.fromkeys(labels.tolist()))}
     cluster[alive] = [first[label] for label in labels.tolist()]
     return cluster, np.concatenate([alive[leaves_list(joined)], np.flatnonzero(silent)])
+
+
+def links(r: np.ndarray) -> np.ndarray:
+    """Link channels by average linkage at a distance 1 − |r|, as scipy's linkage does."""
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
+    apart = np.clip(1 - np.abs(r), 0, None)
+    np.fill_diagonal(apart, 0)
+    return linkage(squareform(apart, checks=False), "average", optimal_ordering=len(r) < 500)
 
 
 def _effective_rank(r: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ifa.plot.layout import axes_or_current, bar_beside, fit, name_ticks
 from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ def kept(curves: Any, *, axes: "Axes | None" = None) -> "Axes":
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     percent = curves["ratio"].values * 100
     for index, rule in enumerate(curves["rule"].values):
         colour, marker = _STYLES[index % len(_STYLES)]
@@ -44,16 +43,22 @@ def kept(curves: Any, *, axes: "Axes | None" = None) -> "Axes":
     reference = curves.attrs["reference"]
     axes.axhline(reference, color=GREY, linestyle="--", label=f"every channel: {reference:.3f}")
     axes.set_xscale("log")
-    axes.set_xticks(percent, [f"{value:g}" for value in percent])
-    axes.minorticks_off()
+    name_ticks(axes.xaxis, [f"{value:g}" for value in percent], percent, turned=False)
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("channels kept (%)")
     axes.set_ylabel(curves["performance"].attrs.get("long_name", "performance"))
-    axes.legend(fontsize=8)
+    fit(axes, legend=True)
     return axes
 
 
-def level(levels: Any, scores: Any, *, names: Any = None, axes: "Axes | None" = None) -> "Axes":
+def level(
+    levels: Any,
+    scores: Any,
+    *,
+    names: Any = None,
+    unit: str = "logit",
+    axes: "Axes | None" = None,
+) -> "Axes":
     """Draw the level of maps against the score they explain, one colour for each target.
 
     Parameters
@@ -62,6 +67,8 @@ def level(levels: Any, scores: Any, *, names: Any = None, axes: "Axes | None" = 
         Level of each map, such as its mean, and the score.
     names
         Of the targets.
+    unit
+        Of the score.
     axes
         Where to draw; the current axes if None.
 
@@ -69,15 +76,22 @@ def level(levels: Any, scores: Any, *, names: Any = None, axes: "Axes | None" = 
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     levels, scores = np.asarray(levels), np.asarray(scores)
     names = range(len(levels)) if names is None else names
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(levels)))
-    for name, x, y, colour in zip(names, scores, levels, colours, strict=True):
-        axes.scatter(x, y, s=4, color=colour, label=str(name), linewidths=0)
-    axes.set_xlabel("score (logit)")
-    axes.set_ylabel("level of the map (mean)")
-    axes.legend(title="target", fontsize=6, title_fontsize=7, markerscale=2, ncols=2)
+    colours = colormaps["viridis"](np.linspace(0, 0.95, len(levels)))
+    each = np.broadcast_to(np.arange(len(levels))[:, None], levels.shape)
+    axes.scatter(scores.ravel(), levels.ravel(), s=4, color=colours[each.ravel()], linewidths=0)
+    axes.set_xlabel(f"score ({unit})")
+    axes.set_ylabel(f"level of the map, its mean ({unit})")
+    edges = np.arange(len(levels) + 1) - 0.5
+    one_by_one = ScalarMappable(BoundaryNorm(edges, len(levels)), ListedColormap(colours))
+    drawn = bar_beside(axes, one_by_one, "target")
+    name_ticks(drawn.ax.yaxis, list(names))
+    drawn.ax.invert_yaxis()  # the first on top, as in a legend
+    fit(axes)
     return axes

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ifa.diagnose.correlations import links
 from ifa.plot.curves import kept
-from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE
+from ifa.plot.layout import axes_or_current, bar_beside, fit, label_points, name_ticks
+from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE, dendrogram
 from ifa.types import Statistics
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def redundancy(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
-    """Draw the correlation of channels in the order of the dendrogram, with alarms marked.
+    """Draw the correlation of channels below the dendrogram that orders them, with alarms marked.
 
     Parameters
     ----------
@@ -27,43 +29,40 @@ def redundancy(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     order = statistics["order"].values
     values = statistics["correlation"].values[np.ix_(order, order)]
-    picture = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    picture = axes.imshow(
+        values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest"
+    )
     y, x = np.nonzero(statistics["alarm"].values[np.ix_(order, order)])
-    axes.scatter(x, y, s=26, facecolors="none", edgecolors="black", label="says the same")
-    _name_groups(axes, statistics["cluster"].values[order], order)
-    ticks = list(range(0, len(order), max(1, len(order) // 16)))
-    axes.set_xticks(ticks, [str(order[tick]) for tick in ticks], fontsize=7, rotation=90)
-    axes.set_yticks(ticks, [str(order[tick]) for tick in ticks], fontsize=7)
+    said = f"says the same: {len(x) // 2} pairs{_groups(statistics['cluster'].values)}"
+    axes.scatter(x, y, s=26, facecolors="none", edgecolors="black", label=said)
+    alive = order[~statistics["dead"].values[order]]
+    if len(alive) > 1:
+        dendrogram(axes, links(statistics["correlation"].values[np.ix_(alive, alive)]), "1 − |r|")
+    name_ticks(axes.xaxis, order)
+    name_ticks(axes.yaxis, order)
     axes.set_xlabel("channel, in the order of the dendrogram")
     axes.set_ylabel("channel")
     rank, dead = statistics.attrs["effective_rank"], int(statistics["dead"].sum())
     axes.set_title(
         f"{len(order)} channels, {statistics.attrs['clusters']} groups, {dead} dead; "
-        f"effective rank {rank:.1f}",
-        fontsize=9,
+        f"effective rank {rank:.1f}"
     )
-    if len(x):
-        axes.legend(fontsize=7, loc="upper right")
-    axes.figure.colorbar(picture, ax=axes, label="correlation within targets (1)")
+    bar_beside(axes, picture, "correlation within targets (1)")
+    fit(axes, legend=bool(len(x)))
     return axes
 
 
-def _name_groups(axes: "Axes", cluster: np.ndarray, order: np.ndarray) -> None:
-    """Write the channels of each group of several beside it."""
-    for group in np.unique(cluster[cluster >= 0]):
-        places = np.flatnonzero(cluster == group)
-        if len(places) < 2:
-            continue
-        names = ", ".join(str(channel) for channel in sorted(order[places].tolist()))
-        left = places[0] > len(order) / 2
-        x, shift = (places[0] - 1, "right") if left else (places[-1] + 1, "left")
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        axes.text(x, places.mean(), names, ha=shift, va="center", fontsize=8, bbox=box)
+def _groups(cluster: np.ndarray) -> str:
+    """Write the channels of the largest groups."""
+    groups = [np.flatnonzero(cluster == group).tolist() for group in range(cluster.max() + 1)]
+    several = sorted((group for group in groups if len(group) > 1), key=len)[::-1]
+    said = [", ".join([*map(str, group[:6]), *(["…"] if len(group) > 6 else [])])
+            for group in several[:4]]  # fmt: skip
+    more = [f"{len(several) - 4} more groups"] if len(several) > 4 else []
+    return "".join(f"; {one}" for one in [*said, *more])
 
 
 def shift(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
@@ -82,9 +81,7 @@ def shift(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     channels = statistics.sizes["channel"]
     # level and score as wide as can be read beside many channels
     wide = max(1, channels // 16)
@@ -94,12 +91,9 @@ def shift(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
     y, x = np.nonzero(_with_level_and_score(statistics, "alarm", 1))
     axes.scatter(centres[x], y, s=22, marker="x", color=ORANGE, label=f"alarm ({len(x)})")
     axes.axvline(2 * wide - 0.5, color="white", linewidth=2)
-    ticks = list(range(0, channels, max(1, channels // 8)))
-    names = ["level", "score", *map(str, ticks)]
-    axes.set_xticks(
-        [*centres[:2], *(tick + 2 * wide for tick in ticks)], names, rotation=90, fontsize=8
-    )
-    axes.set_yticks(range(len(values)), [str(target) for target in statistics["target"].values])
+    names = ["level", "score", *map(str, range(channels))]
+    name_ticks(axes.xaxis, names, centres.tolist())
+    name_ticks(axes.yaxis, statistics["target"].values)
     axes.set_xlabel("channel")
     axes.set_ylabel("target")
     title = f"shift between two runs, tested at {statistics.attrs['alpha']:g}"
@@ -108,10 +102,9 @@ def shift(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
             f"; right {float(statistics['right_a']):.3f} and {float(statistics['right_b']):.3f}"
         )
         title += f" (p = {float(statistics['right_p_adjusted']):.2g})"
-    axes.set_title(title, fontsize=9)
-    axes.legend(fontsize=7, loc="upper right")
-    unit = statistics["wasserstein"].attrs["units"]
-    axes.figure.colorbar(picture, ax=axes, label=f"Wasserstein distance ({unit})")
+    axes.set_title(title)
+    bar_beside(axes, picture, f"Wasserstein distance ({statistics['wasserstein'].attrs['units']})")
+    fit(axes, legend=True)
     return axes
 
 
@@ -138,9 +131,13 @@ def agreement(statistics: Statistics, target: int, *, axes: "Axes | None" = None
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
+    axes = axes_or_current(axes)
+    _agreement(statistics, target, axes)
+    fit(axes, legend=True)
+    return axes
 
-    axes = axes if axes is not None else plt.gca()
+
+def _agreement(statistics: Statistics, target: int, axes: "Axes") -> None:
     row = statistics.sel(target=target)
     axes.scatter(row["mean"], row["difference"], s=14, color=BLUE, linewidths=0, label="channel")
     axes.axhline(0, color=GREY, linewidth=0.8)
@@ -154,11 +151,8 @@ def agreement(statistics: Statistics, target: int, *, axes: "Axes | None" = None
     axes.set_ylabel(f"second run less first ({unit})")
     axes.set_title(
         f"target {target}: concordance {float(row['concordance']):.3f}, "
-        f"p of the bias {float(row['p_adjusted']):.2g}",
-        fontsize=9,
+        f"p of the bias {float(row['p_adjusted']):.2g}"
     )
-    axes.legend(fontsize=7)
-    return axes
 
 
 def distributions(
@@ -181,11 +175,9 @@ def distributions(
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
     from ifa.diagnose.rows import table_of
 
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     table = table_of(statistics, layer, "ifa.plot.distributions")
     parts = [table.importance[table.target == target, channel] for target in table.targets]
     varied = [index for index, part in enumerate(parts) if np.ptp(part) > 0]
@@ -199,11 +191,11 @@ def distributions(
         [np.median(part) for part in parts], range(len(parts)), s=10, color="black", label="median"
     )
     axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.set_yticks(range(len(parts)), [str(target) for target in table.targets])
+    name_ticks(axes.yaxis, table.targets)
     axes.set_ylim(len(parts) - 0.4, -0.6)  # the first on top, as in a table
     axes.set_xlabel(f"importance of channel {channel} ({table.unit})")
     axes.set_ylabel("target")
-    axes.legend(fontsize=7)
+    fit(axes, legend=True)
     return axes
 
 
@@ -221,15 +213,14 @@ def confounders(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes"
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     alarm = statistics["alarm"].values
     x, y = (statistics[name].values for name in ("importance", "information"))
     known = np.isfinite(y)
     quiet = known & ~alarm
     axes.scatter(x[quiet], y[quiet], s=9, color=GREY, alpha=0.6, linewidths=0, label="no alarm")
     markers, colours = "os^Dvp", (ORANGE, BLUE, GREEN)
+    named: list[tuple[tuple[float, float], int]] = []
     for index, row in enumerate(np.flatnonzero(alarm.any(axis=1))):
         where = alarm[row]
         axes.scatter(
@@ -240,15 +231,13 @@ def confounders(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes"
             marker=markers[index % 6],
             label=f"target {statistics['target'].values[row]}: {where.sum()} channels",
         )
-        for channel in np.flatnonzero(where)[np.argsort(-y[row, where])][:3]:
-            axes.annotate(
-                str(channel), (x[row, channel], y[row, channel]), (4, 3),
-                textcoords="offset points", fontsize=7,
-            )  # fmt: skip
+        first = np.flatnonzero(where)[np.argsort(-y[row, where])][:3]
+        named += [((x[row, channel], y[row, channel]), channel) for channel in first]
     axes.set_xlabel(f"mean importance ({statistics['importance'].attrs['units']})")
     axes.set_ylabel("information on the nuisance (nat)")
     axes.set_title(f"channels that know the nuisance, tested at {statistics.attrs['alpha']:g}")
-    axes.legend(fontsize=7)
+    fit(axes, legend=True)
+    label_points(axes, named)
     return axes
 
 
@@ -286,6 +275,8 @@ def diagnosis(statistics: Statistics, *, figure: "Figure | None" = None) -> "Fig
         )
     targets = statistics["target"].values[:9].tolist() if kind == "agreement" else [None]
     columns = min(len(targets), 3)
+    if figure is not None:
+        columns = max(1, min(columns, int(figure.bbox.width / figure.dpi / 3)))
     rows = -(-len(targets) // columns)
     figure = figure or Figure(figsize=(7.5 * columns, 5.5 * rows), layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -293,7 +284,9 @@ def diagnosis(statistics: Statistics, *, figure: "Figure | None" = None) -> "Fig
         if target is None:
             draw[kind](statistics, axes=axes)
         else:
-            agreement(statistics, target, axes=axes)
+            _agreement(statistics, target, axes)
+    if kind == "agreement":
+        fit(*places[: len(targets)], legend=True)
     for axes in places[len(targets) :]:
         axes.set_axis_off()
     return figure
@@ -305,13 +298,9 @@ def _deviations(statistics: Any, *, axes: "Axes") -> None:
     for chosen, colour, name in ((~alarm, GREY, "no alarm"), (alarm, ORANGE, "alarm")):
         label = f"{name}: {int(chosen.sum())} samples"
         axes.scatter(x[chosen], y[chosen], s=14, color=colour, linewidths=0, label=label)
-    for place in range(min(5, len(x))):
-        if np.isfinite(x[place] + y[place]):
-            name = str(statistics["id"].values[place])
-            axes.annotate(
-                name, (x[place], y[place]), (4, 3), textcoords="offset points", fontsize=7
-            )
+    known = np.flatnonzero(np.isfinite(x + y))[:5]
     axes.set_xlabel("distance from its class in feature space (robust standard deviations)")
     axes.set_ylabel("level of the map (robust standard deviations)")
-    axes.set_title(f"outliers of layer {statistics.attrs['layer']}", fontsize=9)
-    axes.legend(fontsize=7)
+    axes.set_title(f"outliers of layer {statistics.attrs['layer']}")
+    fit(axes, legend=True)
+    label_points(axes, [((x[n], y[n]), statistics["id"].values[n]) for n in known])

@@ -1,17 +1,27 @@
 """How good maps are: curves of deletion and insertion, and methods against metrics."""
 
+import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ifa.contest.summaries import decimals_of
+from ifa.plot.layout import axes_or_current, fit, plain, shortened
 from ifa.plot.populations import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _DASHES = ("-", "--", ":", "-.")
+_SIZE = 8  # of the table's words, in points
+_LETTER, _LINE = 0.6 * _SIZE / 72, 1.35 * _SIZE / 72  # in inches
+Cells = list[list[tuple[str, bool]]]  # of each column: words, and whether they are bold
+_FOOT = (
+    "mean over {samples} samples; * best, = not told apart from it; colour: rank in the column, "
+    "from worst (red) to best (blue)"
+)
 
 
 def relevance_curves(
@@ -40,9 +50,7 @@ def relevance_curves(
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     for index, (name, curve) in enumerate(curves.items()):
         fraction, score, area = (np.asarray(part, dtype=float) for part in curve)
         known = np.isfinite(area)
@@ -63,67 +71,138 @@ def relevance_curves(
     axes.set_xlim(0, 100)
     axes.set_xlabel(label)
     axes.set_ylabel(unit)
-    axes.legend(fontsize=8)
+    fit(axes, legend=True, most=40)
     return axes
 
 
-def methods(summary: Any, *, axes: "Axes | None" = None) -> "Axes":
+def methods(summary: Any, *, width: float | None = None) -> "Figure":
     """Draw methods against metrics: means as numbers, each column coloured by rank.
+
+    The best of each column is bold, with a star; one that is not told apart from it has an equals
+    sign. Columns of which neither way is better have no colour. After a name stands how many of its
+    maps say nothing.
 
     Parameters
     ----------
     summary
-        What `ifa.contest.summary` returns. The best of each column is bold, with a star; one that
-        is not told apart from it has an equals sign. Columns of which neither way is better have no
-        colour. After a name stands how many of its maps say nothing.
-    axes
-        Where to draw; by default of a new figure, as large as the table needs.
+        What `ifa.contest.summary` returns.
+    width
+        Of the figure, in inches; what is too wide for it continues below. As wide as the table if
+        None.
 
     Returns
     -------
-    matplotlib.axes.Axes
-    """
-    from matplotlib import pyplot as plt
+    matplotlib.figure.Figure
+        As high as the table needs.
 
+    Raises
+    ------
+    ValueError
+        If the width is below 2 inches.
+    """
+    from matplotlib.figure import Figure
+
+    if width is not None and not width >= 2:
+        raise ValueError(f"ifa.plot.methods: expected a width of 2 inches or more, got {width!r}.")
+    cells, heads, names = _table(summary)
+    silent = (summary["blank"] + summary["nonfinite"]).values.tolist()
+    plan = _planned(cells, heads, names, silent, width)
+    said = _FOOT.format(samples=summary.attrs["samples"])
+    foot = textwrap.wrap(said, int(1.1 * plan.width / _LETTER))
+    high = plan.head + 1.4 * _LINE * len(names)
+    height = len(plan.bands) * high + _LINE * len(foot) + 0.15
+    figure = Figure(figsize=(plan.width, height))
+    for number, band in enumerate(plan.bands, start=1):
+        wide = plan.wide * len(cells[band]) / plan.width
+        bottom, tall = 1 - number * high / height, (high - plan.head) / height
+        axes = figure.add_axes((plan.before / plan.width, bottom, wide, tall))
+        _band(axes, summary.isel(metric=band), cells[band], heads[band], plan.names)
+        axes.tick_params(axis="x", labelrotation=90 if plan.turned else 0)
+    place = 0.05 / plan.width, 0.08 / height
+    figure.text(*place, "\n".join(foot), fontsize=_SIZE, va="bottom")
+    return figure
+
+
+class _Plan(NamedTuple):
+    """Where the parts of a table go, in inches."""
+
+    width: float
+    names: list[str]  # of rows, as long as there is room for
+    before: float  # room for these
+    head: float  # height of heads of columns
+    turned: bool  # whether heads are upright
+    wide: float  # width of a column
+    bands: list[slice]  # columns that are side by side
+
+
+def _planned(
+    cells: Cells, heads: list[str], names: list[str], silent: list[int], width: float | None
+) -> _Plan:
+    ends = [f" ({count} silent)" if count else "" for count in silent]
+    numbers = max((len(text) for column in cells for text, _ in column), default=0) + 1
+    lines = [line for head in heads for line in head.split("\n")]
+    longest = max(map(len, lines), default=0) + 1
+    columns, wide = len(heads), _LETTER * max(numbers, longest)
+    if width is None:
+        long = _LETTER * (max(map(len, map(str.__add__, names, ends))) + 1)
+        width = max(long + wide * columns, long / 0.4, 4.0) + 0.1
+    most = int(0.4 * width / _LETTER)
+    names = [shortened(one, most - len(end)) + end for one, end in zip(names, ends, strict=True)]
+    before = _LETTER * (max(map(len, names)) + 1)
+    deep = _LINE * max(head.count("\n") + 1 for head in heads)
+    turned = wide * columns > width - 0.1 - before
+    head, wide = (_LETTER * longest, max(_LETTER * numbers, deep)) if turned else (deep, wide)
+    across = max(1, min(columns, int((width - 0.1 - before) / wide)))
+    bands = [slice(start, start + across) for start in range(0, columns, across)]
+    return _Plan(width, names, before, head + 0.1, turned, wide, bands)
+
+
+def _table(summary: Any) -> tuple[Cells, list[str], list[str]]:
+    """Write the cells of each column, and which are bold; the heads of columns and of rows."""
+    mean = summary["mean"].transpose("method", "metric").values
+    best, tied = (summary[name].transpose("method", "metric").values for name in ("best", "tied"))
+    cells = []
+    for values, first, alike in zip(mean.T, best.T, tied.T, strict=True):
+        digits = decimals_of(values)
+        cells.append([
+            (f"{value:.{digits}f}{'*' * bool(one) or '=' * bool(same)}", bool(one))
+            if np.isfinite(value) else ("–", False)
+            for value, one, same in zip(values, first, alike, strict=True)
+        ])  # fmt: skip
+    arrows = {"higher": " ↑", "lower": " ↓", "": ""}
+    better = [arrows[str(way)] for way in summary["better"].values]
+    broken = [str(name).replace("_", "\n").replace(".", "\n") for name in summary["metric"].values]
+    heads = [name + arrow for name, arrow in zip(broken, better, strict=True)]
+    return cells, heads, [str(name) for name in summary["method"].values]
+
+
+def _band(
+    axes: "Axes",
+    summary: Any,
+    cells: Cells,
+    heads: list[str],
+    names: list[str],
+) -> None:
+    """Draw some columns of the table."""
     mean = summary["mean"].transpose("method", "metric").values
     rows, columns = mean.shape
-    if axes is None:
-        size = 2.2 + 1.05 * columns, 1.5 + 0.32 * rows
-        axes = plt.subplots(figsize=size, layout="constrained")[1]
     better = [str(way) for way in summary["better"].values]
     shade = np.stack([_placed(mean[:, c], better[c]) for c in range(columns)], 1)
     axes.imshow(shade, cmap="RdYlBu", vmin=-0.35, vmax=1.35, aspect="auto")
-    best, tied = summary["best"].values, summary["tied"].values
-    for column in range(columns):
-        digits = decimals_of(mean[:, column])
-        for row in range(rows):
-            value = mean[row, column]
-            mark = "*" if best[row, column] else "=" if tied[row, column] else ""
-            text = f"{value:.{digits}f}{mark}" if np.isfinite(value) else "–"
-            weight = "bold" if best[row, column] else "normal"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, fontweight=weight)
-    arrows = {"higher": " ↑", "lower": " ↓", "": ""}
-    names = [str(name).replace("_", "\n").replace(".", "\n") for name in summary["metric"].values]
-    titles = [f"{name}{arrows[way]}" for name, way in zip(names, better, strict=True)]
-    axes.set_xticks(range(columns), titles, fontsize=8)
+    for column, some in enumerate(cells):
+        for row, (text, bold) in enumerate(some):
+            axes.text(
+                column, row, text, ha="center", va="center", fontsize=_SIZE,
+                fontweight="bold" if bold else "normal",
+            )  # fmt: skip
+    axes.set_xticks(range(columns), [plain(head) for head in heads], fontsize=_SIZE)
     axes.xaxis.tick_top()
-    silent = (summary["blank"] + summary["nonfinite"]).values
-    names = [f"{name} ({n} silent)" if n else str(name)
-             for name, n in zip(summary["method"].values, silent, strict=True)]  # fmt: skip
-    axes.set_yticks(range(rows), names, fontsize=8)
-    axes.tick_params(length=0)
+    axes.set_yticks(range(rows), [plain(name) for name in names], fontsize=_SIZE)
     axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="minor", length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_xlabel(
-        f"mean over {summary.attrs['samples']} samples; * best, = not told apart from it; colour: "
-        "rank in the column, from worst (red) to best (blue)",
-        fontsize=7,
-    )
-    return axes
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _placed(values: np.ndarray, better: str) -> np.ndarray:

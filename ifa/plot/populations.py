@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ifa.plot.layout import axes_or_current, bar_beside, fit, name_ticks
 from ifa.reduce.statistics import one_layer
 from ifa.types import Statistics
 
@@ -31,8 +32,8 @@ def importance(
         One layer's dataset as `ifa.analyze` returns it, a tree with one layer, or an array
         (target, channel), such as `ifa.difference(statistics)`.
     order
-        ``"channel"``, or ``"cluster"``: channels of like importances side by side, in the order of
-        a dendrogram (average linkage of their distances over targets).
+        ``"channel"``, or ``"cluster"``: channels of like importances side by side, below the
+        dendrogram that orders them (average linkage of their distances over targets).
     axes
         Where to draw; the current axes if None.
 
@@ -40,17 +41,23 @@ def importance(
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     is_array = getattr(statistics, "dims", None) == ("target", "channel")
     values = statistics if is_array else one_layer(statistics, "ifa.plot.importance")["importance"]
     if order not in ("channel", "cluster"):
         raise ValueError(
             f"ifa.plot.importance: expected order 'channel' or 'cluster', got {order!r}."
         )
-    places = _dendrogram_order(values.values) if order == "cluster" else None
-    values = values if places is None else values.isel(channel=places)
+    links = _links(values.values) if order == "cluster" else None
+    if links is None:
+        axes.set_xlabel("channel")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    else:
+        places = dendrogram(axes, links, "distance")
+        values = values.isel(channel=places)
+        name_ticks(axes.xaxis, places)
+        axes.set_xlabel("channel, in the order of the dendrogram")
+    axes.set_title(values.attrs.get("long_name", values.name))
     limit = float(np.nanmax(np.abs(values.values)))
     picture = axes.imshow(
         values.values,
@@ -61,27 +68,47 @@ def importance(
         interpolation="nearest",
     )
     names = values["target_name"] if "target_name" in values.coords else values["target"]
-    axes.set_yticks(range(len(names)), [str(name) for name in names.values])
-    axes.set_xlabel("channel")
-    if places is not None:
-        ticks = range(0, len(places), max(1, len(places) // 32))
-        axes.set_xticks(ticks, [str(places[tick]) for tick in ticks], rotation=90, fontsize=7)
-        axes.set_xlabel("channel, in the order of the dendrogram")
+    name_ticks(axes.yaxis, names.values)
     axes.set_ylabel("target")
-    axes.set_title(values.attrs.get("long_name", values.name))
-    axes.figure.colorbar(
-        picture, ax=axes, label=f"{values.name} ({values.attrs.get('units', '1')})"
-    )
+    bar_beside(axes, picture, f"{values.name} ({values.attrs.get('units', '1')})")
+    fit(axes)
     return axes
 
 
-def _dendrogram_order(values: np.ndarray) -> np.ndarray:
-    from scipy.cluster.hierarchy import leaves_list, linkage
+def dendrogram(axes: "Axes", links: np.ndarray, label: str) -> np.ndarray:
+    """Draw the dendrogram of linked columns above axes; return the order of the columns."""
+    from matplotlib.collections import LineCollection
+    from scipy.cluster.hierarchy import leaves_list
+
+    order = leaves_list(links)
+    # by hand, for scipy's recurses as deep as the tree is
+    at, height = np.zeros((2, 2 * len(order) - 1))
+    at[order] = np.arange(len(order))
+    lines = []
+    for node, (a, b, distance, _) in enumerate(links, start=len(order)):
+        ends = int(a), int(b)
+        x, y = at[[*ends]], height[[*ends]]
+        lines.append([(x[0], y[0]), (x[0], distance), (x[1], distance), (x[1], y[1])])
+        at[node], height[node] = x.mean(), distance
+    above = axes.inset_axes((0, 1.02, 1, 0.2), sharex=axes)
+    above.add_collection(LineCollection(lines, colors=GREY, linewidths=0.7))
+    above.spines[["top", "right", "bottom"]].set_visible(False)
+    above.tick_params(axis="x", bottom=False, labelbottom=False)
+    top = float(height[-1]) or 1.0
+    above.set_ylim(0, 1.05 * top)
+    above.set_yticks([0, top], ["0", f"{top:.2g}"], fontsize="x-small")
+    above.set_ylabel(label, fontsize="x-small")
+    return order
+
+
+def _links(values: np.ndarray) -> np.ndarray | None:
+    """Link columns by distance; None where there are too few columns, or no known rows."""
+    from scipy.cluster.hierarchy import linkage
 
     known = values[np.isfinite(values).all(axis=1)]
     if not known.size or values.shape[1] < 3:
-        return np.arange(values.shape[1])
-    return leaves_list(linkage(known.T, "average", optimal_ordering=values.shape[1] < 500))
+        return None
+    return linkage(known.T, "average", optimal_ordering=values.shape[1] < 500)
 
 
 def extremes(samples: Any, scale: "Scale", *, axes: "Axes | None" = None) -> "Axes":
@@ -100,9 +127,7 @@ def extremes(samples: Any, scale: "Scale", *, axes: "Axes | None" = None) -> "Ax
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     low, high = float(scale.low), float(scale.high)
     smallest, largest = (np.ravel(samples[name].values) for name in ("map_min", "map_max"))
     finite = np.ravel(samples["finite"].values)
@@ -115,5 +140,5 @@ def extremes(samples: Any, scale: "Scale", *, axes: "Axes | None" = None) -> "Ax
     axes.set_xlabel(f"value ({samples['map_max'].attrs.get('units', '1')})")
     axes.set_ylabel("samples")
     axes.set_title("extremes of the maps and the common scale")
-    axes.legend(fontsize=8)
+    fit(axes, legend=True)
     return axes

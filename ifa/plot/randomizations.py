@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ifa.plot.layout import axes_or_current, fit, name_ticks
 from ifa.plot.populations import COLOURS
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ def randomization(
     -------
     matplotlib.axes.Axes
     """
-    from matplotlib import pyplot as plt
-
-    axes = axes if axes is not None else plt.gca()
+    axes = axes_or_current(axes)
     places = np.arange(len(steps))
     for index, (name, values) in enumerate(similarities.items()):
         rows = np.asarray(values, dtype=np.float64)
@@ -65,9 +64,9 @@ def randomization(
         axes.plot(places, middle, markersize=4, label=label, **style)
         axes.fill_between(places, low, high, color=colour, alpha=0.12, linewidth=0)
     axes.axhline(0, color="black", linewidth=0.6)
-    axes.set_xticks(places, list(steps), rotation=35, ha="right", rotation_mode="anchor")
+    name_ticks(axes.xaxis, list(steps))
     axes.set_ylim(-1.05 if min(axes.get_ylim()) < -0.6 else -0.6, 1.05)
     axes.set_xlabel("randomized, from the output on")
     axes.set_ylabel(ylabel)
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
+    fit(axes, legend=True, most=40)
     return axes

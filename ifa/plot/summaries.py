@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ifa.plot.layout import fit
 from ifa.plot.populations import extremes, importance
 from ifa.reduce.statistics import difference, over_groups, tells_apart
 from ifa.scaling import scale_from
@@ -27,7 +28,7 @@ def summary(statistics: Statistics, *, figure: "Figure | None" = None) -> "Figur
     statistics
         A tree, as `ifa.analyze` or `ifa.open` returns it. Extremes need its sample table.
     figure
-        Where to draw; made if None.
+        Where to draw, both side by side from 7 inches of width on; made if None.
 
     Returns
     -------
@@ -40,18 +41,20 @@ def summary(statistics: Statistics, *, figure: "Figure | None" = None) -> "Figur
     if figure is None:
         size = (11 if tables else 6.5, 3.8 * len(layers))
         figure = Figure(figsize=size, layout="constrained")
-    pairs = figure.subplots(len(layers), 1 + tables, squeeze=False)
+    wide = figure.bbox.width / figure.dpi >= 7
+    rows, columns = (len(layers), 1 + tables) if wide else (len(layers) * (1 + tables), 1)
+    pairs = figure.subplots(rows, columns, squeeze=False).reshape(len(layers), -1)
     for layer, row in zip(layers, pairs, strict=True):
         dataset = statistics[layer].to_dataset()
         values = _shown(dataset)
         if np.isfinite(values.values).any():
             importance(values, axes=row[0])
         else:
-            row[0].set_axis_off()
-            row[0].text(0.5, 0.5, "no target has an accepted sample", ha="center")
+            _only(row[0], "no target has an accepted sample")
+        row[0].set_title(f"layer {layer}: {row[0].get_title()}")
         if tables:
             _extremes(statistics[f"samples/{layer}"], dataset, row[1])
-        row[0].set_title(f"layer {layer}: {row[0].get_title()}", fontsize=9)
+        fit(*row)
     return figure
 
 
@@ -67,5 +70,9 @@ def _extremes(samples: Any, dataset: Any, axes: Any) -> None:
     if known and samples["finite"].values.any():
         extremes(samples, scale_from(dataset), axes=axes)
         return
+    _only(axes, "no common scale: its quantiles were not kept, or no map")
+
+
+def _only(axes: Any, words: str) -> None:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, "no common scale: its quantiles were not kept, or no map", ha="center")
+    axes.set_title(words)
