@@ -41,10 +41,11 @@ def assert_readable(figure, slack=1.0):
         if (box.corners() < (edge.x0 - slack, edge.y0 - slack)).any()
         or (box.corners() > (edge.x1 + slack, edge.y1 + slack)).any()
     ]
+    shapes = [(box, box.corners()) for box in boxes]
     wrong += [
         f"one over the other: {one.text!r}, {other.text!r}"
-        for one, other in combinations(boxes, 2)
-        if _overlap(one.corners(), other.corners(), slack)
+        for (one, corners), (other, theirs) in combinations(shapes, 2)
+        if _near(corners, theirs) and _overlap(corners, theirs, slack)
     ]
     for axes in figure.axes:
         if axes.get_visible():
@@ -52,8 +53,10 @@ def assert_readable(figure, slack=1.0):
             frame = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
             wrong += [
                 f"over axes {axes.get_title() or figure.axes.index(axes)!r}: {box.text!r}"
-                for box in boxes
-                if not _its_own(box, axes) and _overlap(box.corners(), frame, slack)
+                for box, corners in shapes
+                if _near(corners, frame)
+                and not _its_own(box, axes)
+                and _overlap(corners, frame, slack)
             ]
     assert not wrong, "\n".join([f"{figure.get_size_inches()} inches", *wrong])
 
@@ -119,6 +122,13 @@ def _its_own(box, axes):
     if box.axes is None or not box.inside:
         return False
     return np.allclose(box.axes.get_position().bounds, axes.get_position().bounds)
+
+
+def _near(one, other):
+    """Tell whether the upright rectangles that hold two shapes overlap, which is quick."""
+    (x0, y0), (x1, y1) = one.min(0), one.max(0)
+    (u0, v0), (u1, v1) = other.min(0), other.max(0)
+    return x0 < u1 and u0 < x1 and y0 < v1 and v0 < y1
 
 
 def _overlap(one, other, slack):

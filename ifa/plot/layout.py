@@ -165,10 +165,11 @@ def fit(*drawn: "Axes", legend: bool = False, most: int = 8) -> None:
         axes.tick_params(labelsize="small")
     words = [(text, axes, text.get_text()) for axes in drawn for text in _words(axes)]
     _break_all(figure, words)
-    if legend:
-        _explain(figure, drawn, most)
-        if figure.get_layout_engine() is not None:
-            _break_all(figure, words)
+    made = _explained(drawn, most) if legend else []
+    if made:
+        _put_below(made)
+        _break_all(figure, words)  # what is below takes room
+        _put_below(made)
 
 
 def _settle(figure: Any) -> None:
@@ -218,32 +219,37 @@ def _room(text: "Text", cell: Bbox) -> float:
     return 2 * max(min(centre - low, high - centre), 0.2 * (high - low)) * 0.97
 
 
-def _explain(figure: Any, drawn: "Sequence[Axes]", most: int) -> None:
-    made, point = [], figure.dpi / 72
+def _explained(drawn: "Sequence[Axes]", most: int) -> "list[tuple[Axes, Any, Any]]":
+    """Make legends; return those that go below their axes, with what makes room for them."""
+    made = []
     for axes in drawn:
         handles, labels = axes.get_legend_handles_labels()
         labels = [plain(label) for label in labels]
         if len(handles) > most:
             labels = [*labels[: most - 1], f"… {len(labels) - most + 1} more"]
             handles = [*handles[: most - 1], Line2D([], [], linestyle="")]
-        if handles and figure.get_layout_engine() is None:
+        if handles and axes.get_figure(root=True).get_layout_engine() is None:
             axes.legend(handles, labels, fontsize="small")
         elif handles:
-            # tick labels and the axis' label are as thick whatever the size of the axes
-            down = axes.bbox.y0 - axes.get_tightbbox().y0 + 4 * point
             legend = _folded(axes, handles, labels, 0.97 * cell_of(axes).width)
-            made.append((axes, legend, down))
             # room is made by what has no width, for a legend may be wider than its axes
-            low = -(down + legend.get_window_extent().height) / point
-            axes.annotate(
-                " ", (0.5, 0), (0, low), xycoords="axes fraction", textcoords="offset points",
+            room = axes.annotate(
+                " ", (0.5, 0), (0, 0), xycoords="axes fraction", textcoords="offset points",
                 va="bottom", fontsize=1,
             )  # fmt: skip
-    if not made:
-        return
-    _settle(figure)
-    for axes, legend, down in made:
-        cell, wide = cell_of(axes), legend.get_window_extent().width
+            made.append((axes, legend, room))
+    return made
+
+
+def _put_below(made: "list[tuple[Axes, Any, Any]]") -> None:
+    """Put legends below the labels of their axes, within their part of the figure."""
+    figure = made[0][0].get_figure(root=True)
+    point = figure.dpi / 72
+    for axes, legend, room in made:
+        words = axes.xaxis.get_tightbbox()
+        down = axes.bbox.y0 - (axes.bbox.y0 if words is None else words.y0) + 4 * point
+        cell, (wide, high) = cell_of(axes), legend.get_window_extent().size
+        room.set_position((0, -(down + high) / point))
         middle = (axes.bbox.x0 + axes.bbox.x1) / 2
         start = min(max(middle - wide / 2, cell.x0 + 2), cell.x1 - 2 - wide) - axes.bbox.x0
         move = ScaledTranslation(start / figure.dpi, -down / figure.dpi, figure.dpi_scale_trans)

@@ -15,10 +15,10 @@ FORMS = ("png", "svg", "pdf")
 
 
 def save(drawn: Any, path: str | os.PathLike[str], *, dpi: int = 300) -> Path:
-    """Write a picture as PNG, SVG or PDF, by the end of the path: the same bits each time.
+    """Write a picture as PNG, SVG or PDF, by the end of the path.
 
     In SVG and PDF words are text, which can be searched, read aloud and edited; maps and images are
-    as many pixels as they have.
+    as many pixels as they have. Nothing of the time or the machine is written.
 
     Parameters
     ----------
