@@ -31,6 +31,11 @@ def axes_or_current(axes: "Axes | None") -> "Axes":
     return plt.gca()
 
 
+def figure_of(artist: Any) -> Any:
+    """Return the whole figure that axes or an axis are in."""
+    return artist.get_figure(root=True)
+
+
 def plain(text: Any) -> str:
     """Write a name as it is, also one with dollar signs, which matplotlib takes for formulas."""
     return str(text).replace("$", r"\$")
@@ -56,13 +61,15 @@ def capped(names: Sequence[Any], most: int) -> list[str]:
 class _Fitting(Locator):
     """Every place, or every second, third, … where not all of their names fit."""
 
+    axis: Any
+
     def __init__(self, places: Sequence[float], letters: float) -> None:
         self.places, self.letters = sorted(places), letters
 
     def __call__(self) -> list[float]:
         low, high = sorted(self.axis.get_view_interval())
         seen = [place for place in self.places if low <= place <= high]
-        axes, figure = self.axis.axes, self.axis.get_figure(root=True)
+        axes, figure = self.axis.axes, figure_of(self.axis)
         length = axes.bbox.width if self.axis.axis_name == "x" else axes.bbox.height
         room = max(_LINE, (self.letters + 1) * _LETTER) * _size(self.axis) * figure.dpi / 72
         # by the nearest two, for places need not lie evenly
@@ -77,13 +84,15 @@ class _Fitting(Locator):
 class _Names(Formatter):
     """Names of places, shortened where they would take more than their share of the figure."""
 
+    axis: Any
+
     def __init__(self, places: Sequence[float], names: Sequence[str]) -> None:
         self.places, self.names = list(places), list(names)
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         if x not in self.places:
             return ""
-        cell, dpi = cell_of(self.axis.axes), self.axis.get_figure(root=True).dpi
+        cell, dpi = cell_of(self.axis.axes), figure_of(self.axis).dpi
         length = cell.height if self.axis.axis_name == "x" else cell.width
         most = int(_NAMES * length * 72 / dpi / (_LETTER * _size(self.axis)))
         return plain(capped(self.names, most)[self.places.index(x)])
@@ -94,7 +103,7 @@ def _size(axis: Any) -> float:
 
 
 def name_ticks(
-    axis: Any, names: Sequence[Any], places: Sequence[float] | None = None, *, turned: bool = True
+    axis: Any, names: Any, places: Sequence[float] | None = None, *, turned: bool = True
 ) -> None:
     """Name places of an axis: as many of them as there is room for, and as long.
 
@@ -119,7 +128,8 @@ def bar_beside(axes: "Axes", picture: Any, label: str) -> Any:
 
 def cell_of(axes: "Axes") -> Bbox:
     """Return where axes and their words may lie, in pixels: their part of the figure."""
-    whole, spec = axes.get_figure(root=False).bbox, axes.get_subplotspec()
+    part: Any = axes.get_figure(root=False)
+    whole, spec = part.bbox, axes.get_subplotspec()
     if spec is None:
         return whole
     grid, rows, columns = spec.get_gridspec(), spec.rowspan, spec.colspan
@@ -159,7 +169,7 @@ def fit(*drawn: "Axes", legend: bool = False, most: int = 8) -> None:
     With a legend: below axes whose figure makes room for it, otherwise on them; of more entries
     than `most` the last says how many there are.
     """
-    figure = drawn[0].get_figure(root=True)
+    figure = figure_of(drawn[0])
     for axes in drawn:
         axes.title.set_fontsize("medium")
         axes.tick_params(labelsize="small")
@@ -204,9 +214,7 @@ def _thin(axes: "Axes") -> None:
     """Leave room between the numbers of an x axis."""
     locator = axes.xaxis.get_major_locator()
     if isinstance(locator, AutoLocator):
-        letters = (
-            axes.bbox.width * 72 / axes.get_figure(root=True).dpi / (_LETTER * _size(axes.xaxis))
-        )
+        letters = axes.bbox.width * 72 / figure_of(axes).dpi / (_LETTER * _size(axes.xaxis))
         locator.set_params(nbins=max(1, min(9, int(letters / 6))), min_n_ticks=1)
 
 
@@ -228,7 +236,7 @@ def _explained(drawn: "Sequence[Axes]", most: int) -> "list[tuple[Axes, Any, Any
         if len(handles) > most:
             labels = [*labels[: most - 1], f"… {len(labels) - most + 1} more"]
             handles = [*handles[: most - 1], Line2D([], [], linestyle="")]
-        if handles and axes.get_figure(root=True).get_layout_engine() is None:
+        if handles and figure_of(axes).get_layout_engine() is None:
             axes.legend(handles, labels, fontsize="small")
         elif handles:
             legend = _folded(axes, handles, labels, 0.97 * cell_of(axes).width)
@@ -243,7 +251,7 @@ def _explained(drawn: "Sequence[Axes]", most: int) -> "list[tuple[Axes, Any, Any
 
 def _put_below(made: "list[tuple[Axes, Any, Any]]") -> None:
     """Put legends below the labels of their axes, within their part of the figure."""
-    figure = made[0][0].get_figure(root=True)
+    figure = figure_of(made[0][0])
     point = figure.dpi / 72
     for axes, legend, room in made:
         words = axes.xaxis.get_tightbbox()
@@ -269,7 +277,7 @@ def _folded(axes: "Axes", handles: list[Any], labels: list[str], room: float) ->
 
     drawn = placed(1)
     for text in drawn.get_texts():
-        broken(text, room - 4 * text.get_fontsize() * axes.get_figure(root=True).dpi / 72)
+        broken(text, room - 4 * text.get_fontsize() * figure_of(axes).dpi / 72)
     labels = [text.get_text() for text in drawn.get_texts()]
     columns = max(1, min(len(labels), int(room / drawn.get_window_extent().width)))
     return placed(columns)
@@ -277,7 +285,7 @@ def _folded(axes: "Axes", handles: list[Any], labels: list[str], room: float) ->
 
 def label_points(axes: "Axes", named: Sequence[tuple[tuple[float, float], Any]]) -> None:
     """Name points, the first ones first, as many as can be named without a name over another."""
-    _settle(axes.get_figure(root=True))
+    _settle(figure_of(axes))
     taken: list[Bbox] = []
     for point, name in named:
         for x, y, across, up in ((4, 3, "left", "bottom"), (-4, 3, "right", "bottom"),

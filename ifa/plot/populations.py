@@ -51,7 +51,7 @@ def importance(
     links = _links(values.values) if order == "cluster" else None
     if links is None:
         axes.set_xlabel("channel")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     else:
         places = dendrogram(axes, links, "distance")
         values = values.isel(channel=places)
