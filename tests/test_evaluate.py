@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 import ifa
+from ifa import evaluate
 from ifa.evaluate import consistency, correlation_interval, feature_perturbation
 
 
@@ -192,3 +193,40 @@ def test_a_baseline_of_means_is_each_channels_over_the_batch(model, inputs):
 def test_a_baseline_that_is_none_is_refused(model, inputs, baseline):
     with pytest.raises(ValueError, match=r"feature_perturbation: expected baseline to be .*'mean'"):
         feature_perturbation(model, "conv", inputs, MASK, baseline=baseline)
+
+
+# Only some channels of a map
+
+
+KERNELS = [ifa.weight.fullcam, ifa.weight.gradcam, ifa.perturb.ablationcam]
+
+
+@pytest.mark.parametrize("weight", KERNELS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("mask", [MASK, ROWS], ids=["one", "rows"])
+def test_what_is_left_of_a_map_is_its_likeness_to_the_whole(model, inputs, mask, weight):
+    target = torch.tensor([2, 0, 1, 1, 0, 2])
+    found = evaluate.map_similarity(model, "conv", inputs, mask, target, weight=weight)
+    options = {"layer": "conv", "weight": weight, "rectify": False, "size": None}
+    whole = ifa.explain(model, inputs, target, **options)
+    left = ifa.explain(model, inputs, target, mask=mask, **options)
+    for sample, pair in enumerate(zip(left, whole, strict=True)):
+        wanted = evaluate.similarity(*pair)
+        for value, want in zip(found, wanted, strict=True):
+            assert value[sample] == pytest.approx(want.item(), rel=1e-5)
+    assert 0.1 < found.pearson.abs().mean() < 0.99
+
+
+def test_every_channel_leaves_the_map_and_none_nothing(model, inputs):
+    target = torch.tensor([[2, 0, 1, 1, 0, 2], [0, 0, 0, 1, 1, 1]])
+    every, none = torch.ones(5).bool(), torch.zeros(5).bool()
+    with ifa.testing.assert_leaves_model_untouched(model):
+        found = evaluate.map_similarity(model, "conv", inputs, every, target)
+    for value in found:
+        torch.testing.assert_close(value, torch.ones(2, 6, dtype=torch.float64))
+    nothing = evaluate.map_similarity(model, "conv", inputs, none, target)
+    assert all(value.isnan().all() for value in nothing)
+    each = [evaluate.map_similarity(model, "conv", inputs, MASK, row) for row in target]
+    both = evaluate.map_similarity(model, "conv", inputs, MASK, target)
+    torch.testing.assert_close(both.pearson, torch.stack([one.pearson for one in each]))
+    alone = evaluate.map_similarity(model, "conv", inputs[2:3], MASK, target[0, 2:3])
+    torch.testing.assert_close(alone.ssim, each[0].ssim[2:3])

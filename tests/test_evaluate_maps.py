@@ -77,7 +77,48 @@ def test_a_level_without_a_weight_is_unknown_only_where_it_is_hit():
     assert evaluate.hit_rate(hits[1], levels, [5.0, 6.0]).isnan()
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_levels_that_are_not_listed_may_be_worth_something(shape):
+    """As in the source: any other level is -1."""
+    values = np.round(case(shape)[0])
+    levels = np.random.default_rng(1).choice([*HIT_RATE, 7, 200], shape)
+    listed = {level: weight for level, weight in HIT_RATE.items() if level}
+    every = {level: listed.get(level, -1) for level in np.unique(levels).tolist()}
+    found = evaluate.hit_rate(*tensors(values, levels), listed, unlisted=-1)
+    assert found == pytest.approx(brute_hit_rate(values, levels, every))
+    assert evaluate.hit_rate(torch.eye(3)[1], torch.arange(3), [5.0], unlisted=2.0) == 2
+
+
 # ---- regions
+
+
+GRADES = {255: 1, 128: 0.5, 64: 0.25}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_graded_coverage_is_that_of_the_source(shape):
+    """Half and a quarter of the heat in deeper layers, over the positions of all three."""
+    values, _ = case(shape)
+    levels = np.random.default_rng(2).choice([255, 128, 64, 32, 0], shape)
+    found = evaluate.coverage(*tensors(values, levels), weights=GRADES)
+    graded = sum(weight * values[levels == level].sum() for level, weight in GRADES.items())
+    np.testing.assert_allclose(found.inside, graded / np.isin(levels, [*GRADES]).sum())
+    np.testing.assert_allclose(found.outside, values[np.isin(levels, [0, 32])].mean())
+    index = torch.from_numpy(np.searchsorted([255, 128, 64, 32, 0][::-1], levels))
+    turned = evaluate.coverage(torch.from_numpy(values), 4 - index, weights=[1, 0.5, 0.25])
+    torch.testing.assert_close(turned, found)
+
+
+def test_coverage_with_weights_of_one_is_that_of_a_mask():
+    values, mask = tensors(*case((4, 6)))
+    expected = evaluate.coverage(values, mask)
+    assert evaluate.coverage(values, mask.long(), weights={1: 1.0}) == expected
+    many = vmap(partial(evaluate.coverage, weights={1: 1.0}))(values[None], mask.long()[None])
+    assert [float(part) for part in many] == [float(part) for part in expected]
+    blocks = evaluate.coverage(values.expand(3, 4, 6), mask.long(), weights={1: 1.0})
+    torch.testing.assert_close(blocks, expected)
+    with pytest.raises(ValueError, match=r"ifa\.evaluate\.coverage: expected levels as whole"):
+        evaluate.coverage(values, mask, weights=[1.0])
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -317,6 +358,17 @@ def test_the_bounds_of_similarity(name):
     assert metric(map, torch.where(map < map.max(), map, math.inf)).isnan()
     with pytest.raises(ValueError, match=rf"ifa\.evaluate\.{name}: expected two maps of one shape"):
         metric(map, map.T)
+
+
+@pytest.mark.parametrize("shape", [(9,), (7, 8), (3, 5, 4)], ids=str)
+def test_similarity_is_by_values_ranks_and_structure(shape):
+    a, b = (torch.from_numpy(case(shape, seed=seed)[0]) for seed in range(2))
+    found = evaluate.similarity(a, 5 * b - 2)
+    unit = [(one - one.min()) / (one.max() - one.min()) for one in (a, b)]
+    assert found.pearson == pytest.approx(stats.pearsonr(a.flatten(), b.flatten()).statistic)
+    assert found.spearman == pytest.approx(stats.spearmanr(a.flatten(), b.flatten()).statistic)
+    torch.testing.assert_close(found.ssim, evaluate.ssim(*unit))
+    assert all(value.isnan() for value in evaluate.similarity(a, torch.ones(shape)))
 
 
 @pytest.mark.parametrize("window", [0, 1, 9, [1.0], [[1.0, 1.0]], [0.1] * 9], ids=str)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from captum import attr
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from torch import nn
 
@@ -256,6 +257,54 @@ def test_a_report_needs_samples_and_classes(run):
     for wrong in (none, none["conv2"].to_dataset(), None):
         with pytest.raises(ValueError, match="classification_report: expected a run with its samp"):
             evaluate.classification_report(wrong)
+
+
+@pytest.mark.parametrize("targets", ["predicted", [3, 0]], ids=str)
+def test_the_consistency_of_a_run_is_that_of_its_maps(targets):
+    net = models.pooled_linear(1)
+    inputs = models.inputs(net, 30)
+    inputs[4] = float("nan")
+    data = [(one, n % 4) for n, one in enumerate(inputs)]
+    tree = ifa.analyze(net, data, layer=["conv1", "conv2"], targets=targets, progress=False)
+    found = evaluate.consistency_report(tree, level=0.9)
+    fine = [n for n in range(30) if n != 4]
+    output = net(inputs[fine]).detach()
+    prediction = output.argmax(1)
+    asked = [prediction] if targets == "predicted" else [torch.full((29,), t) for t in targets]
+    for layer in ("conv1", "conv2"):
+        for place, target in enumerate(asked):
+            sizes = {"size": None, "rectify": False}
+            maps = ifa.explain(net, inputs[fine], target, layer=layer, **sizes)
+            pair = maps.flatten(1).double().sum(1).numpy(), output[range(29), target].numpy()
+            oracle = stats.pearsonr(*pair)
+            ends = oracle.confidence_interval(0.9)
+            one = found.sel(layer=layer)
+            one = one.sel(target=targets[place]) if "target" in found.dims else one
+            assert float(one["pearson"]) == pytest.approx(oracle.statistic, rel=1e-4)
+            np.testing.assert_allclose([one["low"], one["high"]], ends, rtol=1e-3)
+            assert float(one["spearman"]) == pytest.approx(stats.spearmanr(*pair)[0])
+            assert int(one["count"]) == 29
+            if targets == "predicted":
+                assert set(found.data_vars) == {"pearson", "low", "high", "spearman", "count"}
+            elif 0 < (positive := (prediction == target).numpy()).sum() < 29:
+                area = sklearn_metrics.roc_auc_score(positive, pair[0])
+                assert float(one["auroc"]) == pytest.approx(area)
+            else:
+                assert np.isnan(one["auroc"])
+
+
+def test_the_consistency_of_few_samples_is_not_known():
+    net = models.regression()
+    data = [(one, 0.5) for one in models.inputs(net, 3)]
+    analyze = partial(ifa.analyze, net, layer="conv", task="regression", progress=False)
+    few = evaluate.consistency_report(analyze(data))
+    assert few["count"].values.tolist() == [[3]]
+    assert few["pearson"].notnull().all()
+    assert few["low"].isnull().all()
+    assert "auroc" not in few
+    assert evaluate.consistency_report(analyze(data[:1]))["pearson"].isnull().all()
+    with pytest.raises(ValueError, match="consistency_report: expected a run with its samples"):
+        evaluate.consistency_report(analyze(data, keep_samples="none"))
 
 
 def test_decisions_cover_the_four_corners():

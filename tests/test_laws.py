@@ -472,8 +472,18 @@ MAP_METRICS = {
         {"bounds": map_range, "degree": 1},
         (),
     ),
+    "coverage-graded": (
+        partial(evaluate.coverage, weights={0: 1.0, 2: 0.5}),
+        {"bounds": lambda map: (0.5 * float(map.min()), float(map.max())), "degree": 1},
+        (),
+    ),
     "hit_rate": (
         partial(evaluate.hit_rate, weights=[-1.0, 1.0, 3.0]),
+        {"bounds": lambda map: (-1.0, 3.0)},
+        (),
+    ),
+    "hit_rate-unlisted": (
+        partial(evaluate.hit_rate, weights={1: 3.0}, unlisted=-1.0),
         {"bounds": lambda map: (-1.0, 3.0)},
         (),
     ),
@@ -487,6 +497,11 @@ MAP_METRICS = {
     "pointing_game": (lambda map, labels: evaluate.pointing_game(map, labels == 1), {}, ()),
     "relevance_mass": (lambda map, labels: evaluate.relevance_mass(map, labels == 1), {}, ()),
     "relevance_rank": (lambda map, labels: evaluate.relevance_rank(map, labels == 1), {}, ()),
+    "similarity": (
+        lambda map, labels: evaluate.similarity(map.flatten(), labels.flatten()),
+        {"bounds": lambda map: (-1.0, 1.0)},
+        (SHIFTING,),
+    ),
     "sparseness": (
         lambda map, labels: evaluate.sparseness(map),
         {"bounds": lambda map: (0.0, 1 - 1 / map.numel())},

@@ -22,6 +22,7 @@ from ifa.evaluate.hit_rate import hit_rate as hit_rate
 from ifa.evaluate.infidelity import infidelity as infidelity
 from ifa.evaluate.insertion import insertion as insertion
 from ifa.evaluate.iou import iou as iou
+from ifa.evaluate.kept_maps import map_similarity as map_similarity
 from ifa.evaluate.pointing_game import pointing_game as pointing_game
 from ifa.evaluate.randomization import Randomization as Randomization
 from ifa.evaluate.randomization import randomization as randomization
@@ -29,12 +30,15 @@ from ifa.evaluate.randomized import randomized as randomized
 from ifa.evaluate.relevance_mass import relevance_mass as relevance_mass
 from ifa.evaluate.relevance_rank import relevance_rank as relevance_rank
 from ifa.evaluate.reports import classification_report as classification_report
+from ifa.evaluate.reports import consistency_report as consistency_report
 from ifa.evaluate.retention import retention as retention
 from ifa.evaluate.road import Road as Road
 from ifa.evaluate.road import road as road
 from ifa.evaluate.sensitivity import Sensitivity as Sensitivity
 from ifa.evaluate.sensitivity import sensitivity as sensitivity
+from ifa.evaluate.similarity import Similarity as Similarity
 from ifa.evaluate.similarity import pearson as pearson
+from ifa.evaluate.similarity import similarity as similarity
 from ifa.evaluate.similarity import spearman as spearman
 from ifa.evaluate.similarity import ssim as ssim
 from ifa.evaluate.sparseness import sparseness as sparseness
@@ -49,11 +53,13 @@ __all__ = [
     "Randomization",
     "Road",
     "Sensitivity",
+    "Similarity",
     "auroc",
     "classification_report",
     "complexity",
     "confidence",
     "consistency",
+    "consistency_report",
     "correlation_interval",
     "coverage",
     "decisions",
@@ -65,6 +71,7 @@ __all__ = [
     "infidelity",
     "insertion",
     "iou",
+    "map_similarity",
     "pearson",
     "pointing_game",
     "randomization",
@@ -74,6 +81,7 @@ __all__ = [
     "retention",
     "road",
     "sensitivity",
+    "similarity",
     "sparseness",
     "spearman",
     "ssim",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.evaluate.regions import against, unless_zero
+from ifa.evaluate.regions import Weights, against, unless_zero, worth
 
 
 class Coverage(NamedTuple):
@@ -15,10 +15,10 @@ class Coverage(NamedTuple):
     outside: Tensor  # the same, leakage; NaN for a full mask
 
 
-def coverage(map: Tensor, mask: Tensor) -> Coverage:
+def coverage(map: Tensor, mask: Tensor, *, weights: Weights | None = None) -> Coverage:
     r"""Average a map inside and outside of a mask.
 
-    .. math:: \frac{1}{|M|} \sum_{p \in M} h_p, \qquad
+    .. math:: \frac{1}{|M|} \sum_{p \in M} w_p \, h_p, \qquad
               \frac{1}{|\bar M|} \sum_{p \notin M} h_p
 
     The map is taken as it is: on the common scale of a population, means of different maps can be
@@ -29,7 +29,12 @@ def coverage(map: Tensor, mask: Tensor) -> Coverage:
     map : (\*space) or (block, \*space)
         Any number of axes.
     mask : (\*space)
-        Boolean, of the map's shape or of its last axes.
+        Boolean, of the map's shape or of its last axes. With weights, whole numbers: the level of
+        each position, as in `hit_rate`; the mask is where the level has a weight.
+    weights
+        (level,): the :math:`w` of levels 0, 1, ...; or a mapping of levels to that. None is 1. The
+        source's graded form is ``{255: 1, 128: 0.5, 64: 0.25}``. As there, the sum is divided by
+        how many positions the mask has, not by their weights: a map of ones has their mean.
 
     Returns
     -------
@@ -40,7 +45,7 @@ def coverage(map: Tensor, mask: Tensor) -> Coverage:
     Raises
     ------
     ValueError
-        If the mask is not boolean or not of the map's shape.
+        If the mask is not boolean, or not levels with weights, or not of the map's shape.
 
     References
     ----------
@@ -53,7 +58,15 @@ def coverage(map: Tensor, mask: Tensor) -> Coverage:
     >>> found = coverage(torch.tensor([0.5, 1.0, 0.0]), torch.tensor([True, True, False]))
     >>> found.inside, found.outside
     (tensor(0.7500, dtype=torch.float64), tensor(0., dtype=torch.float64))
+    >>> levels = torch.tensor([128, 255, 0])
+    >>> coverage(torch.tensor([0.5, 1.0, 0.0]), levels, weights={255: 1, 128: 0.5}).inside
+    tensor(0.6250, dtype=torch.float64)
     """
-    values, region = against("ifa.evaluate.coverage", map, mask)
-    means = (torch.where(part, values, 0.0).sum() / part.sum() for part in (region, ~region))
+    where, weight = "ifa.evaluate.coverage", None
+    if weights is not None:
+        weight = worth(where, map, mask, weights, torch.nan)
+        mask = ~weight.isnan().reshape(map.shape)
+    values, region = against(where, map, mask)
+    graded = values if weight is None else torch.where(region, weight * values, values)
+    means = (torch.where(part, graded, 0.0).sum() / part.sum() for part in (region, ~region))
     return Coverage(*(unless_zero(values, mean) for mean in means))

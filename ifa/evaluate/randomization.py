@@ -14,7 +14,7 @@ from ifa.chains import describe
 from ifa.checks import check_count
 from ifa.declared import declare
 from ifa.evaluate.randomized import Order, Parameters, randomized, replaced
-from ifa.evaluate.similarity import spearman, ssim
+from ifa.evaluate.similarity import similarity
 from ifa.network.budgets import budget
 from ifa.network.inputs import at, clone, device_of, grid_place, take
 from ifa.network.scorers import Scorer
@@ -121,7 +121,8 @@ def randomization(
             maps = made if isinstance(made, Tensor) else at(made, place)
             maps = _checked(maps, targets, first)
             first = maps if first is None else first
-            found.append(_similarity(first, maps))
+            alike = vmap(similarity)(first, maps)
+            found.append(Randomization(alike.spearman, alike.ssim))
             advance(1)
     shape = (len(steps), *targets.shape)
     return Randomization(*(torch.stack(part).reshape(shape) for part in zip(*found, strict=True)))
@@ -209,14 +210,3 @@ def _checked(maps: Any, targets: Tensor, first: Tensor | None) -> Tensor:
             f"after {tuple(first.shape[1:])}."
         )
     return flat
-
-
-def _similarity(first: Tensor, maps: Tensor) -> Randomization:
-    patterns = vmap(ssim)(vmap(_unit_range)(first), vmap(_unit_range)(maps))
-    return Randomization(vmap(spearman)(first, maps), patterns)
-
-
-def _unit_range(map: Tensor) -> Tensor:
-    """Scale a map by its own extremes; a constant one becomes NaN, not blank."""
-    map = map.double()
-    return (map - map.amin()) / (map.amax() - map.amin())

@@ -1,7 +1,11 @@
-"""What metrics of maps against masks share: checks, and when a map says nothing."""
+"""What metrics of maps against masks share: checks, levels, and when a map says nothing."""
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+Weights = Tensor | Sequence[float] | Mapping[int, float]
 
 
 def against(where: str, map: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -14,6 +18,38 @@ def against(where: str, map: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
             "compare labels to make a mask: labels == 1. Batches go through torch.func.vmap."
         )
     return map.double().flatten(), mask.expand(map.shape).flatten()
+
+
+def worth(where: str, map: Tensor, levels: Tensor, weights: Weights, unlisted: float) -> Tensor:
+    """Return the weight of each position's level, (position,) float64; levels may serve all."""
+    whole = not (levels.is_floating_point() or levels.is_complex() or levels.dtype == torch.bool)
+    fits = levels.ndim <= map.ndim and map.shape[map.ndim - levels.ndim :] == levels.shape
+    if not whole or not fits:
+        raise ValueError(
+            f"{where}: expected levels as whole numbers of the map's shape {tuple(map.shape)}, or "
+            f"of its last axes, got {levels.dtype} {tuple(levels.shape)}."
+        )
+    known, gain = _table(where, weights, map.device)
+    at = levels.expand(map.shape).flatten().long()
+    place = torch.searchsorted(known, at).clamp(max=len(known) - 1)
+    return torch.where(known[place] == at, gain[place], unlisted)
+
+
+def _table(where: str, weights: Weights, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return levels in ascending order, and their weights."""
+    if isinstance(weights, Mapping):
+        known = sorted(weights)
+        worth = torch.tensor([weights[level] for level in known], dtype=torch.float64)
+        levels = torch.tensor(known)
+    else:
+        worth = torch.as_tensor(weights, dtype=torch.float64)
+        levels = torch.arange(worth.numel())
+    if worth.ndim != 1 or len(worth) == 0:
+        raise ValueError(
+            f"{where}: expected weights (level,) or a mapping of levels to weights, got shape "
+            f"{tuple(worth.shape)}. Give one weight for each level."
+        )
+    return levels.to(device), worth.to(device)
 
 
 def unless_constant(map: Tensor, value: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
-"""Classification report: how often the network is right, from the stored table of samples."""
+"""What the stored table of a run's samples says of the network, and of its maps."""
 
 import json
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
+from ifa.evaluate.agreement import consistency, correlation_interval
+from ifa.evaluate.discrimination import auroc
 from ifa.types import Statistics
 
 _WHERE = "ifa.evaluate.classification_report"
@@ -47,15 +50,11 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
     """
     from sklearn import metrics
 
-    if "samples" not in getattr(statistics, "children", {}):
-        raise ValueError(
-            f"{_WHERE}: expected a run with its samples, from ifa.analyze or ifa.open, got "
-            f"{type(statistics).__name__} without. Run ifa.analyze(..., keep_samples='summary')."
-        )
+    table = _samples(_WHERE, statistics)
     task = json.loads(statistics.attrs["spec"])["task"]
     if task not in ("classification", "binary"):
         cure = (
-            "Use ifa.evaluate.consistency of level and score."
+            "Use ifa.evaluate.consistency_report."
             if task == "regression"
             else "Of each label ifa.population.summary says how often it is found."
         )
@@ -63,7 +62,6 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
             f"{_WHERE}: expected a run of a classification or a binary task, got task={task!r}. "
             f"{cure}"
         )
-    table = statistics["samples"].to_dataset()
     label, prediction = (table[name].values for name in ("label", "prediction"))
     targets = np.union1d(label, prediction)
     confusion = metrics.confusion_matrix(label, prediction, labels=targets)
@@ -81,3 +79,86 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
         variables[f"{name}_of"] = ("target", each[index], {"units": "1"})
     coords = {"average": list(averages), "target": targets, "predicted": targets}
     return xr.Dataset(variables, coords, {"samples": len(label)})
+
+
+def consistency_report(statistics: Statistics, *, level: float = 0.95) -> xr.Dataset:
+    r"""Report whether the levels of a run's maps follow the scores that they explain.
+
+    `consistency` and `auroc` of the sum of each map and the score of its target, over the samples
+    whose map is finite.
+
+    Parameters
+    ----------
+    statistics
+        A run, from `ifa.analyze` or `ifa.open`, with its samples.
+    level
+        Of the two-sided intervals of `pearson`, see `correlation_interval`.
+
+    Returns
+    -------
+    xarray.Dataset
+        `pearson`, its `low` and `high`, `spearman` and `count`, of each layer; where all samples
+        were explained for the same targets, (layer, target), and of a classification `auroc`: how
+        well the level tells samples that are predicted as the target from others. NaN where there
+        are too few samples, or one of the two is constant.
+
+    Raises
+    ------
+    ValueError
+        If the run kept no samples.
+
+    References
+    ----------
+    Li et al. 2024, "Integrated feature analysis". arXiv:2407.01142
+    """
+    where = "ifa.evaluate.consistency_report"
+    table, layers = _samples(where, statistics), statistics.attrs["layers"]
+    score = table["score"].values
+    listed = score.ndim == 2
+    scores = score if listed else score[None]
+    targets = table["target"].values if listed else np.array([-1])
+    task = json.loads(statistics.attrs["spec"])["task"]
+    rows = []
+    for layer in layers:
+        maps = statistics[f"samples/{layer}"].to_dataset()
+        sums = maps["map_sum"].values.reshape(scores.shape)
+        finite = maps["finite"].values.reshape(scores.shape)
+        for target, one, total, known in zip(targets, scores, sums, finite, strict=True):
+            chosen = known & np.isfinite(one)
+            positive = (table["prediction"].values == target) if listed else np.zeros(len(one))
+            rows.append(_consistent(total[chosen], one[chosen], positive[chosen], level))
+    dims = ("layer", "target") if listed else ("layer",)
+    shape = (len(layers), len(targets)) if listed else (len(layers),)
+    names = ["pearson", "low", "high", "spearman", "count", "auroc"]
+    values = np.array(rows, dtype=float).T.reshape(len(names), *shape)
+    variables = {name: (dims, part) for name, part in zip(names, values, strict=True)}
+    variables["count"] = (dims, values[4].astype(np.int64))
+    if not (listed and task == "classification"):
+        del variables["auroc"]
+    coords = {"layer": list(layers)} | ({"target": targets} if listed else {})
+    return xr.Dataset(variables, coords, {"level": level})
+
+
+def _consistent(
+    sums: np.ndarray, scores: np.ndarray, positive: np.ndarray, level: float
+) -> tuple[float, ...]:
+    """Return Pearson's coefficient with its interval, Spearman's, the count and the AUROC."""
+    count, nothing = len(sums), (float("nan"),) * 2
+    if count < 2:
+        return (*nothing, *nothing, count, float("nan"))
+    sizes, given = torch.from_numpy(sums).double(), torch.from_numpy(scores).double()
+    found = consistency(sizes, given)
+    r = float(found.pearson)
+    ends = correlation_interval(r, count, level=level) if count > 3 else nothing
+    area = auroc(sizes, torch.from_numpy(positive).bool())
+    return (r, *ends, float(found.spearman), count, float(area))
+
+
+def _samples(where: str, statistics: Statistics) -> xr.Dataset:
+    """Return the table of a run's samples."""
+    if "samples" not in getattr(statistics, "children", {}):
+        raise ValueError(
+            f"{where}: expected a run with its samples, from ifa.analyze or ifa.open, got "
+            f"{type(statistics).__name__} without. Run ifa.analyze(..., keep_samples='summary')."
+        )
+    return statistics["samples"].to_dataset()

@@ -2,11 +2,56 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ifa.evaluate.coefficients import correlation, ranks
+
+
+class Similarity(NamedTuple):
+    """How alike two maps are; each in [-1, 1], float64."""
+
+    pearson: Tensor
+    spearman: Tensor
+    ssim: Tensor  # of maps scaled to [0, 1] one by one
+
+
+def similarity(map: Tensor, other: Tensor) -> Similarity:
+    r"""Compare two maps by values, by ranks and by structure.
+
+    Structural similarity is that of the maps scaled to [0, 1] one by one. Per example: lift it over
+    a batch with `torch.func.vmap`.
+
+    Parameters
+    ----------
+    map, other : (\*space)
+        Two maps of one shape.
+
+    Returns
+    -------
+    Similarity
+        `pearson`, `spearman` and `ssim`. NaN where one of the two maps is constant or not finite.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    References
+    ----------
+    Adebayo et al. 2018, "Sanity checks for saliency maps". arXiv:1810.03292
+
+    Examples
+    --------
+    >>> import torch
+    >>> found = similarity(torch.tensor([0.0, 1.0, 3.0]), torch.tensor([0.0, 2.0, 6.0]))
+    >>> found.pearson, found.ssim
+    (tensor(1., dtype=torch.float64), tensor(1., dtype=torch.float64))
+    """
+    alike = ssim(_unit_range(map), _unit_range(other))
+    return Similarity(pearson(map, other), spearman(map, other), alike)
 
 
 def pearson(map: Tensor, other: Tensor) -> Tensor:
@@ -155,6 +200,12 @@ def map_ranks(*maps: Tensor) -> list[Tensor]:
     return [
         torch.where(fine, ranks(one), torch.nan) for fine, one in zip(finite, maps, strict=True)
     ]
+
+
+def _unit_range(map: Tensor) -> Tensor:
+    """Scale a map by its own extremes; a constant one becomes NaN, not blank."""
+    map = map.double()
+    return (map - map.amin()) / (map.amax() - map.amin())
 
 
 def _both(name: str, map: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
