@@ -261,6 +261,46 @@ def test_every_weighting_and_perturbation_is_a_method():
     assert {*contest.cam_methods()} == kernels | {*ifa.perturb.__all__} | {"noise"}
 
 
+class Flattened(torch.nn.Module):
+    """Features, and a head of several linear layers that reads every position, as of VGG."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = torch.nn.Sequential(torch.nn.Conv1d(2, 4, 3, padding=1), torch.nn.ReLU())
+        linear = torch.nn.Linear(4 * 13, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4)
+        self.classifier = torch.nn.Sequential(torch.nn.Flatten(), *linear)
+
+    def forward(self, inputs):
+        return self.classifier(self.features(inputs))
+
+
+def test_what_a_network_cannot_be_asked_for_is_left_out_of_its_table_and_said():
+    net = Flattened().eval()
+    methods = contest.cam_methods("features")
+    methods = {name: methods[name] for name in ("cam", "gradcam", "noise")}
+    metrics = {"complexity": evaluate.complexity}
+    with pytest.warns(contest.LeftOut, match="cam is left out: ifa.weight.cam: expected one lin"):
+        found = contest.table(net, DATA, methods, metrics, progress=False)
+    assert found["method"].values.tolist() == ["gradcam", "noise"]
+    assert found["value"].sel({"method": "noise"}).notnull().all()
+    (reason,) = found.attrs["left_out"]
+    assert reason.startswith("cam is left out: ifa.weight.cam: expected one linear layer")
+    asked = contest.cam_methods("features", weightings={"cam": ifa.weight.cam})
+    with pytest.raises(LookupError, match=r"ifa\.weight\.cam: expected one linear layer"):
+        contest.table(net, DATA, asked, metrics, progress=False)
+
+
+def test_a_layer_that_a_weighting_does_not_read_leaves_it_out():
+    """The classifier reads the channels of the last layer."""
+    found = contest.usable(MODEL, "conv1", INPUTS[:2])
+    assert [reason[:27] for reason in found.left_out] == ["cam is left out: ifa.weight"]
+    assert contest.usable(MODEL, "conv2", INPUTS[:2]).left_out == []
+    with pytest.raises(ValueError, match=r"ifa\.tap: expected a model in evaluation mode"):
+        contest.usable(torch.nn.Sequential(MODEL, torch.nn.Dropout()), None, INPUTS[:2])
+    with pytest.raises(LookupError, match="conv7"):
+        contest.usable(MODEL, "conv7", INPUTS[:2])
+
+
 def test_noise_depends_on_the_seed_and_the_sample_alone():
     maps = noisy(INPUTS)
     assert maps.shape == (7, 13)
@@ -348,6 +388,18 @@ def test_a_summary_in_writing_has_a_row_for_each_method():
     assert text[3].split()[-1] == "10/0"
     assert len({len(line) for line in text[:4]}) == 1
     assert f"{float(said['mean'][0, 1]):.2f} ±" in text[1]
+
+
+def test_a_summary_says_where_no_method_beats_noise():
+    named = made_up().assign_coords(method=["gradcam", "noise", "cam"])
+    few = named.isel(method=[0, 1])
+    # by "up" both are alike, by "down" gradcam is better, by "neither" none is
+    told = written(contest.summary(few))
+    assert "No method beats noise by up: there it is the best, or not told apart from it." in told
+    assert "No method beats noise" not in written(contest.summary(named))  # cam is, by both
+    assert "No method beats noise" not in written(contest.summary(made_up()))
+    few["value"][1] -= 3
+    assert "No method beats noise by down: " in written(contest.summary(few))
 
 
 def test_pictures_hold_what_was_given():

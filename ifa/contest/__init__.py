@@ -1,6 +1,7 @@
 """Which method is any good here: methods against metrics over a population."""
 
 from ifa.contest.driver import table as table
+from ifa.contest.methods import LeftOut as LeftOut
 from ifa.contest.methods import Usable as Usable
 from ifa.contest.methods import cam_methods as cam_methods
 from ifa.contest.methods import noise as noise
@@ -11,6 +12,7 @@ from ifa.contest.metrics import metric as metric
 from ifa.contest.summaries import summary as summary
 
 __all__ = [
+    "LeftOut",
     "Usable",
     "cam_methods",
     "default_metrics",

@@ -1,6 +1,7 @@
 """Methods against metrics over a population: the table."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa.checks import check_choice, check_count
-from ifa.contest.methods import Method, explaining
+from ifa.contest.methods import LeftOut, Method, explaining, possible
 from ifa.contest.metrics import BETTER, Explained, check_maps, columns_of, measuring
 from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
 from ifa.network.behaviour import Sketch, behaviour_of
@@ -46,6 +47,7 @@ class _Plan:
     targets: str | int
     scorer: Scorer  # the network's predictions
     better: Mapping[str, str]
+    left_out: list[str]  # methods of a list that this network cannot be asked for, and why
 
 
 def table(
@@ -110,7 +112,8 @@ def table(
         ``value(method, metric, sample)`` float64, NaN where a map says nothing; and ``blank`` and
         ``nonfinite(method, sample)``: whether the map is the same everywhere, and whether it has a
         value that is not finite. ``id``, ``label``, ``prediction`` and ``target(sample)``;
-        ``better(metric)`` is ``"higher"``, ``"lower"`` or empty. Select a method with
+        ``better(metric)`` is ``"higher"``, ``"lower"`` or empty. The attribute ``left_out`` says
+        which of `cam_methods` are missing, and why. Select a method with
         ``.sel({"method": "gradcam"})``: `sel` has another use for that keyword. See `summary`.
 
     Raises
@@ -119,6 +122,13 @@ def table(
         If the store holds another evaluation, or an option, a label or a map is not as above.
     TypeError
         If a method or metric is none.
+
+    Warns
+    -----
+    LeftOut
+        If methods of `cam_methods` are left out, because this network cannot be asked for them,
+        such as `cam` of one with several linear layers. A method that is asked for by name, or by
+        its `weightings`, raises instead.
 
     Examples
     --------
@@ -141,6 +151,10 @@ def table(
     for column, way in (better or {}).items():
         check_choice(_WHERE, f"better[{column!r}]", way, ("higher", "lower"))
     network = loaded(_WHERE, model, device)
+    first = collate(_WHERE, data, range(min(2, len(data))))
+    methods, left_out = possible(methods, network, moved(first.inputs, device_of(network)))
+    if left_out:
+        warnings.warn("\n".join([f"{_WHERE}:", *left_out]), LeftOut, stacklevel=2)
     plan = _Plan(
         model=network,
         device=device_of(network),
@@ -149,8 +163,8 @@ def table(
         targets=targets,
         scorer=Scorer(_WHERE, network, logit, output),
         better={**BETTER, **(better or {})},
+        left_out=left_out,
     )
-    first = collate(_WHERE, data, range(1))
     items = Spaced(_WHERE, data, shapes_of(first.inputs))
     spec = {
         "schema": SCHEMA,
@@ -276,5 +290,9 @@ def _dataset(plan: _Plan, parts: list[Any], directions: Mapping[str, str]) -> xr
             "metric": np.array(columns, dtype=object),
             "better": ("metric", better, {"long_name": "which way is better"}),
         },
-        {"title": "ifa: methods against metrics", "targets": str(plan.targets)},
+        {
+            "title": "ifa: methods against metrics",
+            "targets": str(plan.targets),
+            "left_out": plan.left_out,
+        },
     )

@@ -12,9 +12,9 @@ from ifa import perturb, weight
 from ifa.checks import takes
 from ifa.declared import declare, declared
 from ifa.explanation import explain
-from ifa.network.inputs import at, grid_place, space_of
+from ifa.network.inputs import at, grid_place, space_of, take
 from ifa.noise import noise as normal
-from ifa.stages import builder
+from ifa.stages import builder, combine
 from ifa.taps.weighings import Weighing
 from ifa.types import Explain, Inputs, Target, Weighted
 
@@ -114,7 +114,8 @@ def cam_methods(
     Returns
     -------
     dict
-        Name -> ``(model, inputs, target) -> maps`` at the inputs' size.
+        Name -> ``(model, inputs, target) -> maps`` at the inputs' size. Without `weightings`, those
+        that a network cannot be asked for are left out by `table`, which says so.
 
     Examples
     --------
@@ -126,15 +127,26 @@ def cam_methods(
     >>> methods["gradcam"](net, torch.rand(2, 1, 9), None).shape
     torch.Size([2, 9])
     """
+    every = explain if weightings is not None else _listed
     return {
         name: partial(
-            explain,
+            every,
             layer=layer,
             weight=partial(noise, seed=seed) if one is noise else one,
             rectify=rectify,
         )
         for name, one in _weightings(weightings).items()
     }
+
+
+@declare(listed=True)
+def _listed(model: nn.Module, inputs: Inputs, target: Target, **options: Any) -> Tensor:
+    """Explain by a method that was not asked for by name."""
+    return explain(model, inputs, target, **options)
+
+
+class LeftOut(UserWarning):
+    """Methods of a list that a network cannot be asked for, and are not in its table."""
 
 
 class Usable(NamedTuple):
@@ -151,7 +163,9 @@ def usable(
     *,
     weightings: Mapping[str, Any] | None = None,
 ) -> Usable:
-    """Find out which weightings can be made for a network and a layer, without running them.
+    """Find out which weightings a network and a layer can be asked for.
+
+    Builders, which may run the network many times, are made only; others map the first sample.
 
     Parameters
     ----------
@@ -166,6 +180,11 @@ def usable(
         The weightings, by name, and a sentence for each that is left out, such as `cam` of a
         network with several linear layers.
 
+    Raises
+    ------
+    LookupError, ValueError
+        As `ifa.tap`, for what no weighting can be asked for.
+
     Examples
     --------
     >>> import torch
@@ -174,14 +193,33 @@ def usable(
     >>> usable(net, "0", torch.zeros(2, 1, 9)).left_out[0][:31]
     'cam is left out: ifa.weight.cam'
     """
-    asked, left_out = dict(_weightings(weightings)), []
+    where, asked, left_out = "ifa.contest.usable", dict(_weightings(weightings)), []
+    Weighing(where, model, layer, example, weight.randomcam, remember=True)  # raises for all
     for name, one in list(asked.items()):
         try:
-            Weighing("ifa.contest.usable", model, layer, example, one, remember=True)
+            made = Weighing(where, model, layer, example, one, remember=True)
+            if declared(one, "reads") != "inputs":
+                made.observe(take(example, slice(1)), step=combine)
         except (LookupError, ValueError, TypeError) as error:
             del asked[name]
             left_out.append(f"{name} is left out: {error}")
     return Usable(asked, left_out)
+
+
+def possible(
+    methods: Mapping[str, Any], model: nn.Module, example: Inputs
+) -> tuple[dict[str, Any], list[str]]:
+    """Leave out methods of the list of `cam_methods` that a network cannot be asked for."""
+    kept, left_out = dict(methods), []
+    for name, method in methods.items():
+        if declared(method, "listed"):
+            options = method.keywords
+            one = {name: options["weight"]}
+            found = usable(model, options["layer"], example, weightings=one)
+            left_out += found.left_out
+            if name not in found.weightings:
+                del kept[name]
+    return kept, left_out
 
 
 def _weightings(given: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 _SAME = 1e-4
+CONTROL = "noise"  # the method of `cam_methods` that knows nothing of the network
 
 
 def summary(table: Any, *, level: float = 0.95) -> xr.Dataset:
@@ -93,7 +94,10 @@ def _averages(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray,
 
 
 def written(found: xr.Dataset) -> str:
-    """Write a summary as text: a row for each method, the best marked, and what is missing."""
+    """Write a summary as text: a row for each method, the best marked, and what is missing.
+
+    Below it stands by which metrics no method beats noise, if there is such a method.
+    """
     rows = [["method", *_headings(found), "blank/nonfinite"]]
     columns = [_cells(found.isel(metric=place)) for place in range(found.sizes["metric"])]
     missing = zip(found["blank"].values, found["nonfinite"].values, strict=True)
@@ -112,7 +116,22 @@ def written(found: xr.Dataset) -> str:
         "is good;\n* best, = not told apart from the best, over the samples of which both have a "
         "value."
     )
+    lost = unbeaten(found)
+    if lost:
+        note += (
+            f"\nNo method beats {CONTROL} by {', '.join(lost)}: there it is the best, or not told "
+            "apart from it.\nSuch a column says nothing for any method: take more samples, another "
+            "metric, or doubt the maps."
+        )
     return "\n".join([*text, note])
+
+
+def unbeaten(found: xr.Dataset) -> list[str]:
+    """List the metrics of a summary by which the best method is noise, or not told apart."""
+    if CONTROL not in found["method"].values:
+        return []
+    first = (found["best"] | found["tied"]).sel({"method": CONTROL}).values
+    return [str(name) for name in found["metric"].values[first]]
 
 
 def decimals_of(values: np.ndarray) -> int:
