@@ -395,6 +395,17 @@ def test_confidence_counts_predictions_that_stay_and_accuracy_after_masking():
     assert torch.equal(many.predicted, torch.stack([right, stays]))
 
 
+def test_what_a_score_with_a_table_is_about_is_its_class():
+    """Its target is the number of a row."""
+    model, (inputs, maps) = network(), case(samples=6)
+    classes = torch.tensor([2, 0, 1, 1, 2, 0])
+    score = ifa.score.contrast(gamma=1.0, references=[[0, 1]] * 6, classes=classes)
+    found = evaluate.confidence(model, inputs, maps, torch.arange(6), score=score, threshold=0.5)
+    plain = evaluate.confidence(model, inputs, maps, classes, threshold=0.5)
+    assert torch.equal(found.predicted, plain.predicted)
+    assert 0 < plain.predicted.mean() < 1
+
+
 def test_a_network_of_one_output_predicts_no_target():
     model = nn.Sequential(nn.Flatten(), nn.Linear(80, 1)).double()
     found = evaluate.confidence(model, *case(), score=ifa.score.logit)

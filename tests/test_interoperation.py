@@ -293,6 +293,29 @@ def test_the_consistency_of_a_run_is_that_of_its_maps(targets):
                 assert np.isnan(one["auroc"])
 
 
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_the_consistency_of_labels_tells_those_that_are_predicted(task):
+    outputs = 1 if task == "binary" else 3
+    random = torch.Generator().manual_seed(3)
+    head = nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, outputs)
+    net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), *head).eval()
+    for one in net.parameters():
+        one.data = torch.randn(one.shape, generator=random)
+    inputs = torch.randn(25, 2, 9, generator=random)
+    net[-1].bias.data -= net(inputs).median(0).values  # half are predicted
+    label = (lambda n: n % 2) if outputs == 1 else (lambda n: torch.tensor([n % 2, 1, 0]))
+    data = [(one, label(n)) for n, one in enumerate(inputs)]
+    found = evaluate.consistency_report(
+        ifa.analyze(net, data, layer="0", task=task, progress=False)
+    )
+    assert found["pearson"].shape == (1, outputs)
+    for target in range(outputs):
+        level = ifa.explain(net, inputs, target, layer="0", rectify=False, size=None).sum(1)
+        yes = (net(inputs)[:, target] > 0).numpy()
+        want = sklearn_metrics.roc_auc_score(yes, level.double())
+        assert float(found["auroc"][0, target]) == pytest.approx(want)
+
+
 def test_the_consistency_of_few_samples_is_not_known():
     net = models.regression()
     data = [(one, 0.5) for one in models.inputs(net, 3)]

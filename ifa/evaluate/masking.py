@@ -32,6 +32,7 @@ from ifa.network.inputs import (
 from ifa.network.outputs import map_tensors
 from ifa.network.scorers import Scorer
 from ifa.noise import chunks
+from ifa.score.rows import classes_at
 from ifa.types import Inputs, Output, Score, Target
 
 # How many numbers a portion of inputs has by default, and how many inputs at most.
@@ -129,7 +130,8 @@ class Case:
             target = self._target[rows]
             scores.append(score_all(self.where, self._scorer.score, output, target).double())
             choice = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
-            hit = (output.argmax(1) == target).double() if choice else torch.nan
+            asked = classes_at(self._scorer.score, target)
+            hit = (output.argmax(1) == asked).double() if choice else torch.nan
             hits.append(torch.where(scores[-1].isnan(), torch.nan, hit))
         return torch.cat(scores), torch.cat(hits)
 

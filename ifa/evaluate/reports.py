@@ -98,9 +98,9 @@ def consistency_report(statistics: Statistics, *, level: float = 0.95) -> xr.Dat
     -------
     xarray.Dataset
         `pearson`, its `low` and `high`, `spearman` and `count`, of each layer; where all samples
-        were explained for the same targets, (layer, target), and of a classification `auroc`: how
-        well the level tells samples that are predicted as the target from others. NaN where there
-        are too few samples, or one of the two is constant.
+        were explained for the same targets, (layer, target), and then, but for a regression,
+        `auroc`: how well the level tells samples that are predicted as the target from others. NaN
+        where there are too few samples, or one of the two is constant.
 
     Raises
     ------
@@ -113,45 +113,50 @@ def consistency_report(statistics: Statistics, *, level: float = 0.95) -> xr.Dat
     """
     where = "ifa.evaluate.consistency_report"
     table, layers = _samples(where, statistics), statistics.attrs["layers"]
-    score = table["score"].values
-    listed = score.ndim == 2
-    scores = score if listed else score[None]
-    targets = table["target"].values if listed else np.array([-1])
-    task = json.loads(statistics.attrs["spec"])["task"]
+    listed = "target" in table["score"].dims
+    scores = table["score"].values if listed else table["score"].values[None]
+    positive = _positive(table, json.loads(statistics.attrs["spec"])["task"]) if listed else None
     rows = []
     for layer in layers:
         maps = statistics[f"samples/{layer}"].to_dataset()
-        sums = maps["map_sum"].values.reshape(scores.shape)
-        finite = maps["finite"].values.reshape(scores.shape)
-        for target, one, total, known in zip(targets, scores, sums, finite, strict=True):
-            chosen = known & np.isfinite(one)
-            positive = (table["prediction"].values == target) if listed else np.zeros(len(one))
-            rows.append(_consistent(total[chosen], one[chosen], positive[chosen], level))
-    dims = ("layer", "target") if listed else ("layer",)
-    shape = (len(layers), len(targets)) if listed else (len(layers),)
-    names = ["pearson", "low", "high", "spearman", "count", "auroc"]
+        sums, finite = (maps[name].values.reshape(scores.shape) for name in ("map_sum", "finite"))
+        for place, known in enumerate(finite & np.isfinite(scores)):
+            yes = np.zeros_like(known) if positive is None else positive[place]
+            rows.append(_consistent(sums[place, known], scores[place, known], yes[known], level))
+    coords = {"layer": list(layers)} | ({"target": table["target"].values} if listed else {})
+    shape = tuple(map(len, coords.values()))
+    names = ["pearson", "low", "high", "spearman", "auroc", "count"]
     values = np.array(rows, dtype=float).T.reshape(len(names), *shape)
-    variables = {name: (dims, part) for name, part in zip(names, values, strict=True)}
-    variables["count"] = (dims, values[4].astype(np.int64))
-    if not (listed and task == "classification"):
+    variables = {name: (tuple(coords), part) for name, part in zip(names, values, strict=True)}
+    variables["count"] = (tuple(coords), values[-1].astype(np.int64))
+    if positive is None:
         del variables["auroc"]
-    coords = {"layer": list(layers)} | ({"target": targets} if listed else {})
     return xr.Dataset(variables, coords, {"level": level})
+
+
+def _positive(table: xr.Dataset, task: str) -> np.ndarray | None:
+    """Tell which samples are predicted as each target: (target, sample); None of a regression."""
+    prediction = table["prediction"].values
+    if task == "regression":
+        return None
+    if task == "classification":
+        return prediction == table["target"].values[:, None]
+    return prediction.reshape(table.sizes["sample"], -1).T[table["target"].values] == 1
 
 
 def _consistent(
     sums: np.ndarray, scores: np.ndarray, positive: np.ndarray, level: float
 ) -> tuple[float, ...]:
-    """Return Pearson's coefficient with its interval, Spearman's, the count and the AUROC."""
-    count, nothing = len(sums), (float("nan"),) * 2
+    """Return Pearson's coefficient with its interval, Spearman's, the AUROC and the count."""
+    count, nothing = len(sums), float("nan")
     if count < 2:
-        return (*nothing, *nothing, count, float("nan"))
+        return (*(nothing,) * 5, count)
     sizes, given = torch.from_numpy(sums).double(), torch.from_numpy(scores).double()
     found = consistency(sizes, given)
     r = float(found.pearson)
-    ends = correlation_interval(r, count, level=level) if count > 3 else nothing
-    area = auroc(sizes, torch.from_numpy(positive).bool())
-    return (r, *ends, float(found.spearman), count, float(area))
+    ends = correlation_interval(r, count, level=level) if count > 3 else (nothing, nothing)
+    area = auroc(sizes, torch.from_numpy(positive))
+    return (r, *ends, float(found.spearman), float(area), count)
 
 
 def _samples(where: str, statistics: Statistics) -> xr.Dataset:
