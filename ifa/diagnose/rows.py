@@ -59,7 +59,7 @@ def table_of(statistics: Statistics, layer: str | None, where: str) -> Table:
     right, task = None, spec["task"]
     if task in FLAGS:
         right = verdict(task, label, prediction, rows["target"].values).correct.reshape(-1)
-    elif task == "classification":
+    elif task in ("classification", "scored"):
         right = (prediction == label)[sample]
     good = finite.reshape(-1)
     return Table(

@@ -79,7 +79,11 @@ def origin_of(
         score=written(without_rows(score)),
         grid=written(grid),
         output=written(output),
-        names=(network["class"].rpartition(".")[2], describe(weight), describe(score)),
+        names=(
+            network["class"].rpartition(".")[2],
+            describe(weight),
+            describe(without_rows(score)),
+        ),
     )
 
 

@@ -118,6 +118,10 @@ def analyze(
         ``"binary"``: one logit, label 0 or 1. ``"multilabel"``: a logit for each label, none of
         which excludes another. ``"regression"``. Of binary and multilabel tasks an output above 0
         says 1; where the score reads probabilities, such as `ifa.score.log_odds`, above .5.
+        ``"scored"``: for detectors, segmenters and embeddings, with a score such as `ifa.score.box`
+        or `ifa.score.region`. A label is what the score is asked about, the row of its table or a
+        class; it is predicted where its score is finite and not 0, otherwise the prediction is -1.
+        With targets ``"label"``, or a list of classes; outputs are then classes, of the table.
     reduction
         ``"sum"`` or ``"mean"`` over positions, for the importance.
     reductions
@@ -295,7 +299,7 @@ def _job(
     finish = partial(_finished, measures=measures, spec=spec, origins=origins, unit=question.unit)
     question.heed(items)
     return Job(
-        probe=partial(engine.behaviour, items, question.rows[0]),
+        probe=partial(question.probe, items),
         where=_WHERE,
         label="analyze",
         cuts=cuts,

@@ -219,7 +219,7 @@ def _job(
     target = np.array(rows, dtype=np.int64)
     question.heed(items)
     return Job(
-        probe=partial(engine.behaviour, items, question.rows[0]),
+        probe=partial(question.probe, items),
         where=_WHERE,
         label="maps",
         cuts=Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers),
@@ -263,7 +263,7 @@ def _scale(options: Mapped, origin: Origin, layers: int) -> tuple[Scale | None, 
 
 def _spaces(engine: Engine, one: Inputs, steps: tuple[Chain, ...]) -> list[tuple[int, ...]]:
     """Return the space of each layer's maps, as one sample shows it."""
-    seen = engine.observe(one, None, steps)
+    seen = engine.observe(one, 0, steps)
     return [tuple(each.values.shape[1:]) for each in seen.result]
 
 

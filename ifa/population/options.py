@@ -14,6 +14,7 @@ from ifa.checks import check_choice, check_count, check_text
 from ifa.declared import declared
 from ifa.network.tokens import callable_token
 from ifa.reduce.verdicts import FLAGS, TASKS, Task
+from ifa.score.rows import rows_of
 from ifa.stages import check_method
 from ifa.types import Grid, Method, Output, Score
 
@@ -109,11 +110,25 @@ class Options:
                 f"{where}: expected targets='predicted' (every output) or a list of outputs for "
                 "regression, got 'label': its labels are values, not outputs."
             )
+        self._check_rows(where)
         if self.task in FLAGS and declared(self.score, "exclusive", False):
             raise ValueError(
                 f"{where}: expected a score of each output by itself for task={self.task!r}, got "
                 f"{describe(self.score)}, the softmax over outputs of which one is right. Take "
                 "ifa.score.logit, or ifa.score.sigmoid, the probability of one label."
+            )
+
+    def _check_rows(self, where: str) -> None:
+        """Raise where labels are not what the score has to be asked about."""
+        if self.task == "scored" and isinstance(self.targets, str) and self.targets != "label":
+            raise ValueError(
+                f"{where}: expected targets='label', or a list of classes, for task='scored', of "
+                f"which nothing is predicted but a score, got {self.targets!r}."
+            )
+        if self.task != "scored" and rows_of(self.score) is not None:
+            raise ValueError(
+                f"{where}: expected task='scored' for the score {describe(self.score)}, got "
+                f"{self.task!r}. It holds a table: labels are numbers of its rows."
             )
 
     def spec(self, where: str) -> dict[str, Any]:
@@ -141,10 +156,10 @@ class Analysis(Options):
     def check(self, where: str) -> None:
         """Raise where an option is not as it should be."""
         super().check(where)
-        if self.probability_weighted and self.task == "regression":
+        if self.probability_weighted and self.task in ("regression", "scored"):
             raise ValueError(
                 f"{where}: expected probability_weighted=True for outputs that are probabilities "
-                "or their logits, got task='regression'. Leave it out."
+                "or their logits, got task={self.task!r}. Leave it out."
             )
 
 

@@ -18,13 +18,16 @@ from ifa.chains import describe
 from ifa.checks import check_device
 from ifa.declared import declared
 from ifa.network.behaviour import Sketch, behaviour_of
+from ifa.network.gradients import score_all
 from ifa.network.identity import model_token, network_difference, origin_of
 from ifa.network.inputs import count, joined, moved, take
+from ifa.network.outputs import every_tensor
 from ifa.network.probabilities import are_chances, heed_shares, reads, warn_of_chances
 from ifa.network.replicas import check_module, device_of, plain
 from ifa.network.tokens import callable_token
 from ifa.population.options import Options, check_layers
 from ifa.reduce.verdicts import FLAGS, Task
+from ifa.score.rows import classes_at, rows_of
 from ifa.store.datasets import SCHEMA, array_of
 from ifa.store.items import (
     Batch,
@@ -97,12 +100,20 @@ class Engine:
 
     @property
     def outputs(self) -> int:
-        """How many outputs the network has; an error where they are not (sample, output)."""
-        shape = self.tap.output_shape
+        """How many outputs the network has; an error where they are not (sample, output).
+
+        Of a task that is scored they are classes: those of the score's table, or the first axis.
+        """
+        shape, rows = self.tap.output_shape, rows_of(self.recipe.options.score)
+        if rows is not None:
+            return int(rows.classes.max()) + 1
+        if shape is not None and self.recipe.options.task == "scored":
+            return (*shape, 1)[0]
         if shape is None or len(shape) > 1:
             raise ValueError(
                 f"{self.recipe.where}: expected a model with outputs (sample, output), got "
-                f"{shape or 'no tensor'} for each sample. Pick the tensor with output=."
+                f"{shape or 'no tensor'} for each sample. Pick the tensor with output=; of a "
+                "detector, a segmenter or an embedding say task='scored', with such a score."
             )
         return (*shape, 1)[0]
 
@@ -117,22 +128,31 @@ class Engine:
         with torch.no_grad():
             return self.tap.output_of(inputs, target, None, lambda call, tensor: tensor)
 
-    def behaviour(self, items: Iterable[Batch], target: int) -> dict[str, Any]:
+    def behaviour(self, items: Iterable[Batch], target: int | None) -> dict[str, Any]:
         """Sketch what the network computes on some samples, for `network_difference`.
 
         The output, the activations of every layer and, where the weighting reads them, the
-        gradients of one target; and the weights that it makes of them, so that whatever it reads is
-        seen. Builders, which run the network many times, and perturbations are not run.
+        gradients of one target, or where that is None of each sample's label; and the weights that
+        it makes of them, so that whatever it reads is seen. Builders, which run the network many
+        times, and perturbations are not run.
         """
         options, samples = self.recipe.options, 0
         output, layers = Sketch(), [dict[str, Sketch]() for _ in self.layers]
-        for batch in probed(items, options.batch_size):
+        for part in portions(items, options.batch_size):
+            batch = joined([item.inputs for item in part])
+            labels = [label for item in part for label in item.labels]
+            each = [int(numbers_of(label)[0]) if target is None else target for label in labels]
+            asked = torch.tensor(each)
             size, whole = count(batch), count(self.recipe.example)
             if options.compile:  # it is for batches like the example
-                batch = take(batch, torch.arange(whole) % size)
-            seen = self.made.look(moved(batch, self.device), torch.full((count(batch),), target))
+                repeats = torch.arange(whole) % size
+                batch, asked = take(batch, repeats), asked[repeats]
+            seen = self.made.look(moved(batch, self.device), asked)
             samples += size
-            output.add(seen.output[:size])
+            shown = seen.output
+            shown = shown[:size] if isinstance(shown, list) else take(shown, slice(size))
+            for tensor in every_tensor(shown):
+                output.add(tensor)
             for (record, weights), sketches in zip(seen.result, layers, strict=True):
                 parts = {"activations": record.activations, "weights": weights}
                 if self.tap.reads_gradients:
@@ -149,9 +169,15 @@ class Engine:
 
 def probed(items: Iterable[Batch], size: int) -> Iterator[Inputs]:
     """Yield the inputs that a network's behaviour is looked at on, so many at once."""
-    inputs = (item.inputs for item in items)
-    while part := list(islice(inputs, size)):
-        yield joined(part)
+    for part in portions(items, size):
+        yield joined([item.inputs for item in part])
+
+
+def portions(items: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield so many items at once."""
+    each = iter(items)
+    while part := list(islice(each, size)):
+        yield part
 
 
 def _one_position(weighted: Weighted) -> Tensor:
@@ -218,7 +244,8 @@ class Question:
     @property
     def many(self) -> bool:
         """Whether all rows are explained for every sample."""
-        return self.targets not in ("predicted", "label") or self.task != "classification"
+        one_each = self.task in ("classification", "scored")
+        return self.targets not in ("predicted", "label") or not one_each
 
     @property
     def score(self) -> Score:
@@ -240,21 +267,40 @@ class Question:
         every = torch.tensor(self.rows)[:, None].expand(-1, len(indices))
         target = every if self.many else label if self.targets == "label" else None
         seen = self.engine.observe(batch.inputs, target, step)
-        output = seen.output.detach().reshape(len(indices), -1)
-        prediction = self.predictions(output)
+        if self.task == "scored":
+            label, prediction = self._found(label, seen)
+        else:
+            seen = seen._replace(output=seen.output.detach().reshape(len(indices), -1))
+            prediction = self.predictions(seen.output)
         row = {
             "id": np.array(batch.ids, dtype=object),
             "label": label.numpy(),
             "prediction": array_of(prediction),
             "score": array_of(seen.score),
         }
-        return Looked(label, prediction, seen._replace(output=output), row)
+        return Looked(label, prediction, seen, row)
+
+    def _found(self, asked: Tensor, seen: Observation) -> tuple[Tensor, Tensor]:
+        """Return the class that each label is about, and where its score finds something again."""
+        asked, value = asked.to(seen.score.device), seen.score
+        if self.many:  # the label may be none of what is explained
+            where = self.engine.recipe.where
+            value = score_all(where, self.score, seen.output, asked)
+        label = classes_at(self.score, asked)
+        found = value.isfinite() & (value != 0)
+        return label.cpu(), torch.where(found, label, -1)
 
     def labels(self, indices: range, batch: Batch) -> Tensor:
         """Return what a batch's labels are; an error for one that is none."""
         where, outputs = self.engine.recipe.where, self.engine.outputs
         if self.task == "classification":
             return class_labels(where, batch, indices.start, outputs)
+        if self.task == "scored":
+            table = rows_of(self.score)
+            if table is None:
+                return class_labels(where, batch, indices.start, outputs)
+            known = len(table.classes), "the rows of the score's table"
+            return class_labels(where, batch, indices.start, *known)
         if self.task in FLAGS:
             return flag_labels(where, batch, indices.start, outputs)
         return real_labels(where, batch, indices.start, self.numbers)
@@ -288,10 +334,15 @@ class Question:
             )
         return True
 
+    def probe(self, items: Iterable[Batch]) -> dict[str, Any]:
+        """Sketch what the network computes on some samples."""
+        by_label = self.task == "scored" and self.targets == "label"
+        return self.engine.behaviour(items, None if by_label else self.rows[0])
+
     def heed(self, items: Iterable[Batch]) -> None:
         """Warn of outputs that are no logits, seen on some samples, where they are taken so."""
-        flags = self.task in FLAGS
-        if reads(self.score) == "probabilities" or not (flags or reads(self.score)):
+        flags, taken = self.task in FLAGS, reads(self.score)
+        if self.task == "scored" or taken == "probabilities" or not (flags or taken):
             return
         where, size = self.engine.recipe.where, self.engine.recipe.options.batch_size
         parts = [self.engine.outputs_of(inputs) for inputs in probed(items, size)]
@@ -312,7 +363,7 @@ class Question:
         outputs = self.engine.outputs
         one, wide = (("sample",), (samples,)), (("sample", "output"), (samples, outputs))
         kind = "<f8" if self.task == "regression" else "<i8"
-        several = self.task != "classification" and outputs > 1
+        several = self.task not in ("classification", "scored") and outputs > 1
         return {
             "": {
                 "id": Column(*one, "str", "identity of the sample"),
@@ -329,7 +380,17 @@ def question_of(engine: Engine, options: Options, rows: tuple[int, ...], first: 
     """Make a question of options; `first` is the first sample's label."""
     targets = options.targets if isinstance(options.targets, str) else rows
     where, task, outputs = engine.recipe.where, options.task, engine.outputs
-    numbers = {"classification": 1, "regression": len(numbers_of(first))}.get(task, outputs)
+    fixed = {"classification": 1, "scored": 1, "regression": len(numbers_of(first))}
+    numbers = fixed.get(task, outputs)
+    table = rows_of(options.score)
+    if table is not None and not isinstance(targets, str):
+        own = table.classes[: max(rows) + 1]
+        if len(own) <= max(rows) or own[list(rows)].tolist() != list(rows):
+            raise ValueError(
+                f"{where}: expected targets='label' for a score of which several rows are of one "
+                f"class, got {list(rows)}. Rows that are listed are explained for every sample, "
+                "and have statistics of their own: leave their classes out."
+            )
     if task == "regression" and numbers not in (1, outputs):
         raise ValueError(
             f"{where}: expected one real label, or one for each of {outputs} outputs, got "

@@ -105,7 +105,7 @@ def _right(statistics: Any, task: str, names: dict[int, str], most: int) -> Iter
         yield from _flags(label, prediction, names, most)
         return
     right = label == prediction
-    yield f"accuracy: {_share(right)}"
+    yield f"{'found' if task == 'scored' else 'accuracy'}: {_share(right)}"
     classes, counts = np.unique(label, return_counts=True)
     shown = np.sort(np.argsort(-counts, kind="stable")[:most])
     written = [names.get(int(of), str(of)) for of in classes[shown]]

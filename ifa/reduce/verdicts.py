@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NamedTuple, get_args
 
-Task = Literal["classification", "binary", "multilabel", "regression"]
+Task = Literal["classification", "binary", "multilabel", "regression", "scored"]
 TASKS: tuple[str, ...] = get_args(Task)
 
 # Whose labels and predictions are 0 or 1, of every output.
@@ -24,7 +24,8 @@ def verdict(task: str, label: Any, prediction: Any, target: Any) -> Verdict:
     task
         ``"classification"``: predicted as the label, and accepted where that is the target.
         ``"binary"`` or ``"multilabel"``: the target is predicted where its label is 1 and not where
-        that is 0, and accepted where both are 1.
+        that is 0, and accepted where both are 1. ``"scored"``: as a classification, the prediction
+        being the label where its score finds something, and otherwise -1.
     label, prediction : (sample,) or (sample, output)
         Output indices; or 0 or 1 for each output.
     target : int or (target,)

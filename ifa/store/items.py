@@ -193,8 +193,13 @@ def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
             yield batch
 
 
-def class_labels(where: str, batch: Batch, first: int, outputs: int) -> Tensor:
-    """Labels as output indices, (sample,) int64; one that is no output is an error."""
+def class_labels(
+    where: str, batch: Batch, first: int, outputs: int, what: str = "the model's outputs"
+) -> Tensor:
+    """Labels as output indices, (sample,) int64; one that is no output is an error.
+
+    `what` says what they are numbers of.
+    """
     indices = []
     for index, (label, name) in enumerate(zip(batch.labels, batch.ids, strict=True), first):
         values = numbers_of(label)
@@ -206,8 +211,8 @@ def class_labels(where: str, batch: Batch, first: int, outputs: int) -> Tensor:
                 "task='multilabel'; of real values task='regression'."
             )
             raise ValueError(
-                f"{where}: expected labels in 0..{outputs - 1}, the model's outputs, got "
-                f"{label!r} for sample {index} (id {name!r}). {cure}"
+                f"{where}: expected labels in 0..{outputs - 1}, {what}, got {label!r} for sample "
+                f"{index} (id {name!r}). {cure}"
             )
         indices.append(int(values[0]))
     return torch.tensor(indices)
