@@ -495,11 +495,19 @@ def test_full_gradients_by_a_loop(rescale, space):
 
 
 def attentions_of(net, inputs, target):
-    """Attention probabilities and their gradients, as HuggingFace's own output gives them."""
-    output = net(inputs, output_attentions=True)
+    """Attention probabilities and their gradients, as HuggingFace's own output gives them.
+
+    Of the network's score, and of the scores of the means of every block's tokens.
+    """
+    output = net(inputs, output_attentions=True, output_hidden_states=True)
     score = output.logits.gather(1, target[:, None]).sum()
-    slopes = torch.autograd.grad(score, output.attentions)
-    return [a.detach() for a in output.attentions], slopes
+    slopes = torch.autograd.grad(score, output.attentions, retain_graph=True)
+    own = []
+    for tokens, attention in zip(output.hidden_states[1:], output.attentions, strict=True):
+        logits = net.classifier(net.vit.layernorm(tokens.mean(1)))
+        total = logits.gather(1, target[:, None]).sum()
+        own += torch.autograd.grad(total, attention, retain_graph=True)
+    return [a.detach() for a in output.attentions], slopes, own
 
 
 def enlarged(tokens, grid, inputs):
@@ -511,11 +519,14 @@ def enlarged(tokens, grid, inputs):
 def test_transformers_by_their_own_attentions(name):
     pytest.importorskip("transformers")
     inputs = batch(CASES["ViT"]).double()
-    seen, slopes = attentions_of(made(CASES["ViT"]).double(), inputs, ONE)
+    seen, slopes, own = attentions_of(made(CASES["ViT"]).double(), inputs, ONE)
     net = made(CASES[name]).double()
-    positive = sum(slope.relu().mean((1, 2)) for slope in slopes) / len(slopes)
-    expected = enlarged(positive[:, 1:], (4, 6), inputs)
-    torch.testing.assert_close(attribute.legrad(net)(inputs, ONE), expected)
+    for chosen in (None, [-1], [1, 0]):
+        some = [own[number] for number in chosen or range(len(own))]
+        positive = sum(slope.relu().mean((1, 2)) for slope in some) / len(some)
+        expected = enlarged(positive[:, 1:], (4, 6), inputs)
+        found = attribute.legrad(net, blocks=chosen)(inputs, ONE)
+        torch.testing.assert_close(found, expected)
     one = torch.eye(25).double()
     weighted = [one + (a * g).relu().mean(1) for a, g in zip(seen, slopes, strict=True)]
     rolled = (weighted[1] @ weighted[0])[:, 0, 1:]
@@ -527,19 +538,17 @@ def test_transformers_by_their_own_attentions(name):
     torch.testing.assert_close(found, enlarged(rolled, (4, 6), inputs))
 
 
-class Encoder(nn.Module):
-    """Patches without a prefix, and attention of torch or the same written out."""
+class Attending(nn.Module):
+    """Tokens and what attention adds to them, of torch or the same written out."""
 
     def __init__(self, written_out: bool):
         super().__init__()
-        self.patches = nn.Conv1d(2, 8, 3, stride=3)
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.head, self.written_out = nn.Linear(8, 4), written_out
+        self.written_out = written_out
         nn.init.normal_(self.attention.in_proj_bias)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        tokens = self.patches(inputs).transpose(1, 2)
-        return self.head((tokens + self.attend(tokens)).tanh().mean(1))
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + self.attend(tokens)
 
     def attend(self, tokens: Tensor) -> Tensor:
         own = self.attention
@@ -551,6 +560,18 @@ class Encoder(nn.Module):
         return own.out_proj((weights @ value).transpose(1, 2).flatten(2))
 
 
+class Encoder(nn.Module):
+    """Patches without a prefix, and a block."""
+
+    def __init__(self, written_out: bool):
+        super().__init__()
+        self.patches, self.block = nn.Conv1d(2, 8, 3, stride=3), Attending(written_out)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.block(self.patches(inputs).transpose(1, 2)).tanh().mean(1))
+
+
 @pytest.mark.parametrize("method", ["legrad", "attention_rollout"])
 def test_attention_of_torch_is_the_same_written_out(method):
     torchs, written = (seeded(partial(Encoder, flag)) for flag in (False, True))
@@ -560,11 +581,130 @@ def test_attention_of_torch_is_the_same_written_out(method):
     assert found.std() > 0
 
 
+class Block(nn.Module):
+    """Attention and a small network, each added to the tokens; by the names torch-cam looks for."""
+
+    def __init__(self, cross: bool = False):
+        super().__init__()
+        self.self_attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm, self.hidden, self.cross = nn.LayerNorm(8), nn.Linear(8, 8), cross
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        normed = self.norm(tokens)
+        keys = normed.roll(1, 1) if self.cross else normed
+        tokens = tokens + self.self_attention(normed, keys, keys, need_weights=False)[0]
+        added = functional.gelu(self.hidden(tokens))
+        added += tokens
+        return added
+
+
+class Stack(nn.Module):
+    """Tokens of prefix and pixels through blocks, which may be one and the same several times."""
+
+    def __init__(self, prefix: int, *blocks: Block):
+        super().__init__()
+        self.patches, self.start = nn.Conv2d(3, 8, 1), nn.Parameter(torch.randn(1, prefix, 8))
+        self.blocks, self.norm, self.head = nn.ModuleList(blocks), nn.LayerNorm(8), nn.Linear(8, 3)
+        self.order = range(len(blocks))
+        self.head.weight.data *= 1000  # beside which torch-cam's epsilon of 1e-8 is nothing
+
+    def project(self, tokens: Tensor) -> Tensor:
+        return self.head(self.norm(tokens.mean(1)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        tokens = self.patches(inputs).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.start.expand(len(inputs), -1, -1), tokens], 1)
+        for number in self.order:
+            tokens = self.blocks[number](tokens)
+        return self.project(tokens)
+
+
+def legrad_by_hand(net: Stack, inputs: Tensor, target: Tensor, blocks, prefix: int) -> Tensor:
+    tokens = net.patches(inputs).flatten(2).transpose(1, 2)
+    tokens = torch.cat([net.start.expand(len(inputs), -1, -1), tokens], 1)
+    maps = []
+    for number in net.order:
+        block, own = net.blocks[number], net.blocks[number].self_attention
+        normed = block.norm(tokens)
+        parts = functional.linear(normed, own.in_proj_weight, own.in_proj_bias).chunk(3, -1)
+        query, key, value = (p.unflatten(-1, (2, 4)).transpose(1, 2) for p in parts)
+        weights = (query @ key.mT / 2).softmax(-1)
+        tokens = tokens + own.out_proj((weights @ value).transpose(1, 2).flatten(2))
+        tokens = tokens + functional.gelu(block.hidden(tokens))
+        score = net.project(tokens).gather(1, target[:, None]).sum()
+        (slope,) = torch.autograd.grad(score, weights, retain_graph=True)
+        maps.append(slope.relu().mean((1, 2))[:, prefix:])
+    found = torch.stack([maps[number] for number in blocks]).mean(0)
+    return found.reshape(len(inputs), *inputs.shape[2:])
+
+
+# what torch-cam's own test of values has: one block of one sample, and two of two with two prefixes
+ORACLES = [((2, 2), 1, [0], [1]), ((2, 3), 2, [0, 1], [0, 2])]
+
+
+@pytest.mark.parametrize(("space", "prefix", "blocks", "targets"), ORACLES)
+def test_legrad_has_the_values_of_the_definition_and_of_torchcam(space, prefix, blocks, targets):
+    net = seeded(lambda: Stack(prefix, Block(), Block()))
+    inputs, target = images(len(targets), 3, *space), torch.tensor(targets)
+    legrad = attribute.legrad(net, blocks=blocks, grid=ifa.tokens(prefix, space))
+    found = attribute.collapse(legrad, how="mean")(inputs, target)
+    expected = legrad_by_hand(net, inputs, target, blocks, prefix)
+    torch.testing.assert_close(found, expected)
+    assert expected.std() > 1e-2
+    methods = pytest.importorskip("torchcam.methods")
+    with methods.LeGrad(
+        net, [net.blocks[number] for number in blocks], score_projection=net.project,
+        prefix_tokens=prefix, grid_shape=space,
+    ) as extract:  # fmt: skip
+        scores = net(inputs)
+        (scaled,) = extract(targets, scores)
+    low, high = (end(found, (1, 2), keepdim=True) for end in (torch.amin, torch.amax))
+    torch.testing.assert_close((found - low) / (high - low), scaled, rtol=1e-6, atol=1e-6)
+
+
+def test_legrad_of_one_block_that_runs_twice():
+    net = seeded(lambda: Stack(1, Block()))
+    net.order = [0, 0]
+    inputs, target = images(3, 3, 2, 2), torch.tensor([2, 0, 1])
+    for blocks in ([0, 1], [-1]):
+        found = attribute.legrad(net, blocks=blocks)(inputs, target)
+        expected = legrad_by_hand(net, inputs, target, blocks, 1)
+        torch.testing.assert_close(found, expected[:, None].expand_as(inputs))
+
+
+def test_attention_to_other_tokens_is_refused_by_name():
+    """Cross-attention was taken for attention of every token to every token."""
+    net, inputs = seeded(lambda: Stack(1, Block(cross=True))), images(1, 3, 2, 2)
+    for method in (attribute.legrad, attribute.attention_rollout):
+        with pytest.raises(ValueError, match=rf"^ifa.attribute.{method.__name__}: .*cross-attent"):
+            method(net)(inputs, 1)
+
+
+def test_blocks_that_are_none_are_refused_by_name():
+    net, inputs = seeded(lambda: Stack(1, Block(), Block())), images(1, 3, 2, 2)
+    for blocks in ([2], [0, 0], [0, -2], [-3]):
+        with pytest.raises(ValueError, match=r"^ifa.attribute.legrad: .*blocks among 2, numbered"):
+            attribute.legrad(net, blocks=blocks)(inputs, 1)
+    for blocks in ([], ["blocks.0"]):
+        with pytest.raises(TypeError, match=r"^ifa.attribute.legrad: expected blocks as their num"):
+            attribute.legrad(net, blocks=blocks)
+
+    class Bare(Encoder):
+        def forward(self, inputs: Tensor) -> Tensor:
+            tokens = self.patches(inputs).transpose(1, 2)
+            return self.head((tokens + self.block.attend(tokens)).mean(1))
+
+    bare, signals = seeded(lambda: Bare(False)), images(1, 2, 15)
+    with pytest.raises(ValueError, match=r"^ifa.attribute.legrad: .*inside of a block.*got one in"):
+        attribute.legrad(bare)(signals, 1)
+    assert attribute.attention_rollout(bare)(signals, 1).std() > 0
+
+
 def test_attention_seen_changes_no_output():
     net, inputs = models.small_vit(), models.inputs(models.small_vit())
     from ifa.attribute.attentions import observed
 
-    seen, output, _ = observed(attribute.legrad(net)._scorer, inputs)
+    seen, output, _ = observed(attribute.attention_rollout(net)._scorer, inputs)
     assert len(seen) == 2
     torch.testing.assert_close(output, net(inputs).detach())
 

@@ -1,5 +1,6 @@
 """Attributions: what each element of the input contributes, and transforms of such functions."""
 
+from ifa.attribute.attention_rollout import attention_rollout as attention_rollout
 from ifa.attribute.attributions import Attributed as Attributed
 from ifa.attribute.blur_integrated_gradients import (
     blur_integrated_gradients as blur_integrated_gradients,
@@ -13,6 +14,7 @@ from ifa.attribute.guided_integrated_gradients import (
     guided_integrated_gradients as guided_integrated_gradients,
 )
 from ifa.attribute.integrated_gradients import integrated_gradients as integrated_gradients
+from ifa.attribute.legrad import legrad as legrad
 from ifa.attribute.noisy import smooth as smooth
 from ifa.attribute.noisy import squared as squared
 from ifa.attribute.noisy import variance as variance
@@ -20,8 +22,6 @@ from ifa.attribute.occlusion import occlusion as occlusion
 from ifa.attribute.rectifiers import deconvnet as deconvnet
 from ifa.attribute.rectifiers import guided_backprop as guided_backprop
 from ifa.attribute.rise import rise as rise
-from ifa.attribute.transformers import attention_rollout as attention_rollout
-from ifa.attribute.transformers import legrad as legrad
 from ifa.attribute.transforms import Split as Split
 from ifa.attribute.transforms import collapse as collapse
 from ifa.attribute.transforms import split as split

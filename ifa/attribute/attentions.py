@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -98,6 +98,12 @@ class Attentions(TorchFunctionMode):
                 f"added keys, on batches, got {', '.join(odd) or 'one sample without its axis'}. "
                 "Take a gradient, or a CAM of a block."
             )
+        if not _same(given["query"], given["key"]):
+            raise ValueError(
+                f"{self.where}: expected self-attention, got nn.MultiheadAttention whose keys are "
+                "not its queries, of other tokens (cross-attention), which have no places among "
+                "the patches. Take a gradient, or a CAM of a block."
+            )
         heads, weight, bias = (given[n] for n in ("num_heads", "in_proj_weight", "in_proj_bias"))
         projected = [
             given[name] @ part.T for name, part in zip(_PROJECTED, weight.chunk(3), strict=True)
@@ -117,6 +123,20 @@ class Attentions(TorchFunctionMode):
         return result, probabilities.mean(1) if averaged else probabilities
 
 
+def no_attention(where: str, model: nn.Module) -> ValueError:
+    """Make the error of a network without attention."""
+    return ValueError(
+        f"{where}: expected a transformer, got {type(model).__name__}, in which no attention ran. "
+        "Take ifa.explain, or another attribution."
+    )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors are the same memory, by whatever objects."""
+    alike = one.shape == other.shape and one.stride() == other.stride()
+    return one is other or (alike and one.data_ptr() == other.data_ptr())
+
+
 def observed(scorer: Scorer, inputs: Inputs) -> tuple[list[Tensor], Any, Pull]:
     """Run and return every block's probabilities, the output, and how to differentiate by them."""
     # a graph from the input on, whatever of the network is frozen
@@ -125,10 +145,7 @@ def observed(scorer: Scorer, inputs: Inputs) -> tuple[list[Tensor], Any, Pull]:
         output = scorer.run(start)
         leaves = differentiable(output)
     if not attentions.seen:
-        raise ValueError(
-            f"{scorer.where}: expected a transformer, got {type(scorer.model).__name__}, in which "
-            "no attention ran. Take ifa.explain, or another attribution."
-        )
+        raise no_attention(scorer.where, scorer.model)
     pull = puller(leaves, attentions.seen)
     seen = [probabilities.detach() for probabilities in attentions.seen]
     return seen, map_tensors(output, Tensor.detach), pull
