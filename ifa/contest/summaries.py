@@ -1,5 +1,6 @@
 """What a table of methods and metrics says: means, intervals, the best, and who equals it."""
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -118,11 +119,12 @@ def written(found: xr.Dataset) -> str:
     )
     lost = unbeaten(found)
     if lost:
-        note += (
-            f"\nNo method beats {CONTROL} by {', '.join(lost)}: there it is the best, or not told "
-            "apart from it.\nSuch a column says nothing for any method: take more samples, another "
+        said = (
+            f"No method beats {CONTROL} by {', '.join(lost)}: there it is the best, or not told "
+            "apart from it. Such a column says nothing for any method: take more samples, another "
             "metric, or doubt the maps."
         )
+        note += "\n" + fill(said, 100)
     return "\n".join([*text, note])
 
 
