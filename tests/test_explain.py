@@ -137,11 +137,11 @@ def test_a_grey_picture_has_the_channels_of_the_run(home, photographs, capsys):
 
 
 def test_methods_layers_and_runs_are_side_by_side(home, photographs, monkeypatch):
-    import ifa.plot.sheets as sheets
+    import ifa.plot.portraits as portraits
 
     drawn = []
-    card = sheets._card
-    monkeypatch.setattr(sheets, "_card", lambda *a: drawn.append(card(*a)) or drawn[-1])
+    card = portraits.card
+    monkeypatch.setattr(portraits, "card", lambda *a: drawn.append(card(*a)) or drawn[-1])
     net = ifa.ModelRef("explained_networks:picture").load()
     images = read_inputs([Path(name) for name in photographs])
     data = [(image, 0) for image in images]

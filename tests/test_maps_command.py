@@ -151,7 +151,7 @@ def test_volumes_have_nifti(home):
 def test_what_is_wrong_is_named(home, capsys):
     assert run("analyze", *NETS, "--layer", "2", "--out", "r") == 0
     for options, said in (
-        (("--form", "gif"), "expected --form from zarr, png, svg, nifti, got 'gif'"),
+        (("--form", "gif"), "expected --form from zarr, png, svg, pdf, nifti, got 'gif'"),
         (("--layer", "4"), "expected --layer from the run's, 2, got '4'"),
         (("--mask", "best"), "expected --mask to be one of 'largest'"),
         (("--targets", "cat"), "expected --targets to be predicted"),

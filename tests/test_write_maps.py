@@ -253,8 +253,8 @@ def test_what_is_said_of_a_sample_and_its_scale(monkeypatch, tmp_path):
     statistics = ifa.analyze(model, data, layer=["conv1", "conv2"], **QUIET)
     tree = ifa.maps(model, data, layer=["conv1", "conv2"], scale=statistics, **QUIET)
     figures = []
-    card = sheets._card
-    monkeypatch.setattr(sheets, "_card", lambda *a: figures.append(card(*a)) or figures[-1])
+    card = sheets.card
+    monkeypatch.setattr(sheets, "card", lambda *a: figures.append(card(*a)) or figures[-1])
     names = ["no $x$", "a_b", "c", "d"]
     write_overlays(tree, data, tmp_path / "o", names=names, dpi=50, **QUIET)
     assert len(figures) == 4

@@ -40,6 +40,22 @@ Prepare = Annotated[
         "--prepare", help="Picture -> input: hf or timm, as of the network, or module:function"
     ),
 ]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        help="What was taken off inputs, with commas, to draw them; that of --prepare if left out",
+    ),
+]
+Deviation = Annotated[
+    str | None, typer.Option("--std", help="What inputs were divided by then, with commas")
+]
+Drawn = Annotated[
+    str | None,
+    typer.Option(
+        "--channels", help="Of inputs that are drawn: 3, or 3,2,1 as RGB, or mean, or principal"
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option("--limit", help="So many samples of the data, evenly spaced; all if left out"),
@@ -109,6 +125,28 @@ def data_of(
     chosen = spaced(where, "--limit", data_set(where, data), limit)
     note(f"{len(chosen)} of {len(data)} samples, evenly spaced")
     return chosen
+
+
+def look_of(where: str, channels: str | None, mean: str | None, std: str | None) -> Any:
+    """Take how inputs are drawn: which of their channels, and what is put back onto them."""
+    if (mean is None) != (std is None):
+        raise ValueError(f"{where}: expected --mean and --std, or neither, got one of them.")
+    given = None
+    if mean is not None and std is not None:
+        given = tuple(_numbers(where, *one, float) for one in (("--mean", mean), ("--std", std)))
+    if channels is None or channels in ("mean", "principal"):
+        return {"channels": channels, "denormalize": given}
+    places = _numbers(where, "--channels", channels, int)
+    return {"channels": places[0] if len(places) == 1 else places, "denormalize": given}
+
+
+def _numbers(where: str, option: str, text: str, kind: Any) -> list[Any]:
+    try:
+        return [kind(one) for one in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{where}: expected {option} to be numbers with commas between, got {text!r}."
+        ) from None
 
 
 def is_table(reference: str) -> bool:

@@ -9,9 +9,13 @@ import typer
 
 from ifa.cli.arguments import (
     Config,
+    Deviation,
+    Drawn,
+    Mean,
     Model,
     Prepare,
     Weights,
+    look_of,
     network_of,
     text_of,
 )
@@ -49,14 +53,20 @@ def explain(
     expected: Annotated[
         str | None, typer.Option(help="What each image is, with commas: names or outputs")
     ] = None,
+    channels: Drawn = None,
+    mean: Mean = None,
+    std: Deviation = None,
+    form: Annotated[str, typer.Option(help="Of the pictures: png, svg or pdf")] = "png",
+    dpi: Annotated[int, typer.Option(help="Dots per inch of png")] = 150,
 ) -> None:
     """Explain images: a picture of each, by layers and methods, and the raw signed maps as Zarr.
 
     Without --run the colours of a method reach as far as in any of these images. A run of another
     network, layer or weighting is refused. What is drawn, and the size of the maps, is what the
-    network sees: with --prepare, the prepared pictures, each from its darkest to its brightest.
+    network sees: with --prepare, the prepared pictures, with their mean and deviation put back.
     """
     import ifa
+    from ifa.checks import check_choice
     from ifa.data import read_inputs
     from ifa.data.lists import listed_names
     from ifa.network.scorers import Scorer
@@ -64,9 +74,12 @@ def explain(
     if out.exists():
         raise FileExistsError(f"{_WHERE}: expected nothing at {out}. Nothing was touched.")
     reference = network_of(model, weights, config)
+    check_choice(_WHERE, "--form", form, ("png", "svg", "pdf"))
+    look = look_of(_WHERE, channels, mean, std)
     asked = _asked(layer, weight, run)
     given = reference.preparation(prepare) if prepare else None
     inputs = read_inputs(images, mode="RGB" if prepare else _mode(asked), prepare=given)
+    look["denormalize"] = look["denormalize"] or getattr(given, "normalization", None)
     network = reference.load()
     names = None if target_names is None else listed_names(_WHERE, target_names)
     scorer = Scorer(_WHERE, network, ifa.score.logit)
@@ -74,7 +87,9 @@ def explain(
     made = [_made(network, inputs, targets, one, len(asked) > 1) for one in asked]
     lines = _lines(images, scorer, inputs, targets, names, expected)
     by = {"model": model, "ifa": ifa.__version__}
-    _write(out, inputs, made, lines, [path.name for path in images], targets, by)
+    ids = [path.name for path in images]
+    _write_maps(out, made, ids, targets, by)
+    _write_pictures(out / "overlays", inputs, made, lines, ids, look, form, dpi)
 
 
 def _mode(asked: "list[_Asked]") -> Literal["RGB", "L"] | None:
@@ -130,8 +145,8 @@ def _made(network: Any, inputs: Any, targets: Any, asked: _Asked, several: bool)
     from ifa.contest.methods import weighting
     from ifa.explanation import common_scale
     from ifa.network.identity import model_token, origin_of
+    from ifa.plot.portraits import Panel
     from ifa.plot.shades import Shades, on_scale
-    from ifa.plot.sheets import Panel
     from ifa.store.exports import ends_of
     from ifa.taps.weighings import Weighing
 
@@ -198,19 +213,10 @@ def _lines(
     return lines
 
 
-def _write(
-    out: Path,
-    inputs: Any,
-    made: list[_Made],
-    lines: list[list[str]],
-    ids: list[str],
-    targets: Any,
-    by: dict[str, Any],
+def _write_maps(
+    out: Path, made: list[_Made], ids: list[str], targets: Any, by: dict[str, Any]
 ) -> None:
-    from ifa.plot.sheets import drawn_of, picture
     from ifa.store import save_maps
-    from ifa.store.exports import file_names
-    from ifa.store.files import write_atomically
 
     for one in made:
         name = "maps" if len(made) == 1 else f"maps-{one.said['weight']}-{one.said['layer']}"
@@ -218,12 +224,29 @@ def _write(
         home = out / f"{name}.zarr"
         save_maps(home, one.maps, ids=ids, target=targets, units="logit", attrs=attrs)
         typer.echo(f"maps: {home}")
-    (out / "overlays").mkdir()
+
+
+def _write_pictures(
+    home: Path,
+    inputs: Any,
+    made: list[_Made],
+    lines: list[list[str]],
+    ids: list[str],
+    look: dict[str, Any],
+    form: Any,
+    dpi: int,
+) -> None:
+    from ifa.plot.pictures import Look
+    from ifa.plot.portraits import card, drawn_of
+    from ifa.plot.saving import content_of
+    from ifa.store.exports import file_names
+    from ifa.store.files import write_atomically
+
+    home.mkdir()
     panels = [one.panel for one in made]
     for place, name in enumerate(file_names(ids)):
         shown = [one.shown[place].numpy(force=True) for one in made]
-        drawn = drawn_of(inputs[place], shown, panels, lines[place])
-        content = picture(drawn, panels)
-        path = out / "overlays" / f"{name}.png"
-        write_atomically(path, lambda file, content=content: file.write(content))
-    typer.echo(f"overlays: {out / 'overlays'}")
+        drawn = drawn_of(_WHERE, inputs[place], shown, panels, lines[place], Look(**look))
+        content = content_of(card([drawn], panels), form, dpi)
+        write_atomically(home / f"{name}.{form}", lambda file, content=content: file.write(content))
+    typer.echo(f"overlays: {home}")

@@ -10,8 +10,11 @@ from ifa.cli.arguments import (
     Config,
     Data,
     DataVersion,
+    Deviation,
     Device,
+    Drawn,
     Limit,
+    Mean,
     Model,
     Prepare,
     Shard,
@@ -19,12 +22,13 @@ from ifa.cli.arguments import (
     Weights,
     Workers,
     data_of,
+    look_of,
     network_of,
     targets_of,
 )
 
 _WHERE = "ifa maps"
-_FORMS = ("zarr", "png", "svg", "nifti")
+_FORMS = ("zarr", "png", "svg", "pdf", "nifti")
 
 
 def maps(
@@ -41,7 +45,7 @@ def maps(
     ] = None,
     form: Annotated[
         str,
-        typer.Option(help="zarr, which is always written; and any of png, svg, nifti, with commas"),
+        typer.Option(help="zarr, which is always written; and png, svg, pdf, nifti, with commas"),
     ] = "zarr,png",
     montage: Annotated[
         int | None, typer.Option(help="So many samples on a sheet; a picture of each if left out")
@@ -79,6 +83,10 @@ def maps(
     blocks: Annotated[
         int | None, typer.Option(help="One map for each of so many blocks of channels")
     ] = None,
+    channels: Drawn = None,
+    mean: Mean = None,
+    std: Deviation = None,
+    dpi: Annotated[int, typer.Option(help="Dots per inch of png")] = 150,
     limit: Limit = None,
     data_version: DataVersion = None,
     versions: Versions = "same",
@@ -95,7 +103,7 @@ def maps(
     """
     from ifa.contest.mapped import maps_of_run, statistics_of, weighting_of
 
-    forms = _forms(form)
+    forms, look = _forms(form), look_of(_WHERE, channels, mean, std)
     network = network_of(model, weights, config)
     samples = data_of(_WHERE, data, network, prepare, limit)
     home = out or run.with_name(f"{run.name}-maps")
@@ -128,7 +136,8 @@ def maps(
             progress=not quiet,
         )
         typer.echo(f"maps: {home / 'maps' / name}")
-    _write(trees, samples, home, forms, montage, not quiet)
+    drawn = {**look, "montage": montage, "dpi": dpi, "progress": not quiet}
+    _write(trees, samples, home, forms, drawn)
 
 
 def _write(
@@ -136,20 +145,18 @@ def _write(
     samples: Any,
     home: Path,
     forms: list[str],
-    montage: int | None,
-    progress: bool,
+    drawn: dict[str, Any],
 ) -> None:
     from ifa.plot import write_overlays
     from ifa.store import write_nifti
 
-    for form in ("png", "svg"):
+    for form in ("png", "svg", "pdf"):
         if form in forms:
-            drawn: Any = {"form": form, "montage": montage, "progress": progress}
-            write_overlays(trees, samples, home / form, **drawn)
+            write_overlays(trees, samples, home / form, form=form, **drawn)
             typer.echo(f"pictures: {home / form}")
     if "nifti" in forms:
         for name, tree in trees.items():
-            write_nifti(tree, samples, home / "nifti" / name, progress=progress)
+            write_nifti(tree, samples, home / "nifti" / name, progress=drawn["progress"])
             typer.echo(f"nifti: {home / 'nifti' / name}")
 
 

@@ -154,6 +154,21 @@ def known(data: Any) -> Known:
     return Known(data.names, data.ids, data.groups) if isinstance(data, Samples) else Known()
 
 
+def normalization_of(data: Any) -> tuple[Any, Any] | None:
+    """Return the mean and deviation that the preparation of data ends with, where it says them.
+
+    That is one of `ModelRef.preparation`, any with an attribute `normalization`, or a transform of
+    torchvision that is, or ends with, a ``Normalize``.
+    """
+    if isinstance(data, Subset):
+        return normalization_of(data.dataset)
+    prepare: Any = data.prepare if isinstance(data, Samples) else None
+    if hasattr(prepare, "normalization"):
+        return prepare.normalization
+    last = (getattr(prepare, "transforms", None) or [prepare])[-1]
+    return (last.mean, last.std) if hasattr(last, "mean") and hasattr(last, "std") else None
+
+
 def _plain(label: Any) -> Any:
     """Take a label as a number of Python; several as a copy."""
     return label.item() if np.ndim(label) == 0 else label.copy()

@@ -8,7 +8,6 @@ import numpy as np
 from ifa.checks import check_choice
 from ifa.plot.grids import Inches, laid_out
 from ifa.plot.pictures import PLAIN, Channels, Denormalize, Look, desaturated, numbers, picture_of
-from ifa.plot.rasters import draw_raster
 from ifa.plot.shades import (
     GRAY,
     Shades,
@@ -222,6 +221,8 @@ def _draw_signal(
         lines = (signals - spread * np.arange(len(signals))[:, None]).T
         axes.plot(np.arange(across) + 0.5, lines, color="black", linewidth=1)
     if shades is not None:
+        from ifa.plot.rasters import draw_raster
+
         extent = (0, across, *axes.get_ylim())
         draw_raster(axes, blended(None, values[None], shades), extent, aspect="auto")
     axes.set_yticks([])
@@ -270,6 +271,8 @@ def draw_flat(
     how: How = "opacity",
 ) -> None:
     """Draw what `picture_of` made, (y, x) or (y, x, 3): alone, or with a map over it."""
+    from ifa.plot.rasters import draw_raster
+
     axes.set_axis_off()
     rows, columns = values.shape if picture is None else picture.shape[:2]
     extent = (0, columns, rows, 0)

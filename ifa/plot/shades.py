@@ -35,6 +35,16 @@ class Shades(NamedTuple):
         """Return the values at both ends of the bar."""
         return (-self.high if self.signed else self.low), self.high
 
+    def exponent(self) -> int:
+        """Return the power of ten that the bar's ticks leave to its label."""
+        power = int(np.floor(np.log10(max(map(abs, self.limits())))))
+        return 0 if -3 <= power < 5 else power
+
+    def said(self) -> str:
+        """Return what stands beside the bar."""
+        exponent = self.exponent()
+        return f"{self.label} × 1e{exponent}" if exponent else self.label
+
     def levels(self) -> np.ndarray:
         """Return the values at which contours are drawn, rising."""
         parts = np.arange(1, _LEVELS + 1) / _LEVELS
@@ -134,6 +144,7 @@ def draw_bar(
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.ticker import FuncFormatter
 
     low, high = shades.limits()
     values = low + (high - low) * (np.arange(_STEPS) + 0.5) / _STEPS
@@ -142,8 +153,10 @@ def draw_bar(
     colored = ScalarMappable(Normalize(low, high), ListedColormap(colors))  # pyright: ignore
     bar = figure.colorbar(colored, extend=extend, **place)
     bar.ax.tick_params(labelsize=size)
-    bar.set_label(_fitted(shades.label, bar, place, size), fontsize=size, parse_math=False)
+    bar.set_label(_fitted(shades.said(), bar, place, size), fontsize=size, parse_math=False)
     bar.solids.set_edgecolor("face")  # no seams in vector graphics
+    one = 10.0 ** shades.exponent()
+    bar.formatter = FuncFormatter(lambda value, _: f"{value / one:.6g}".replace("-", "−"))
     if alone:
         levels = shades.levels()
         bar.add_lines(levels, opaque(levels, shades)[0], [2.0] * len(levels))

@@ -1,6 +1,6 @@
 """Texts that fit: broken where they are too long for their place."""
 
-import textwrap
+import re
 from functools import lru_cache
 
 
@@ -15,18 +15,34 @@ def inches(text: str, size: float) -> float:
     )
 
 
+def tall(text: str, size: float) -> float:
+    """Return how many inches the lines of a text take, with room between them."""
+    return (1 + text.count("\n")) * size * 1.4 / 72 if text else 0.0
+
+
 def fitted(text: str, width: float, size: float, most: int = 4) -> str:
     """Break a text into lines of so many inches; of one without end keep its last letters.
 
-    Names differ in their last letters.
+    Names differ in their last letters. Lines end at spaces, or after what parts names: ``._/-``.
     """
     if "\n" in text:
         return "\n".join(fitted(line, width, size, most) for line in text.split("\n"))
-    for letters in range(max(len(text), 1), 0, -1):
-        cut = text if len(text) <= letters * most else "…" + text[1 - letters * most :]
-        lines = textwrap.wrap(cut, letters) or [""]
-        if len(lines) > most:
+    lines, first = _lines(text, width, size), 0
+    while len(lines) > most:
+        first += max(1, len(lines[0]) // 4)
+        lines = _lines(f"…{text[first:]}", width, size)
+    return "\n".join(lines)
+
+
+def _lines(text: str, width: float, size: float) -> list[str]:
+    lines = [""]
+    for piece in re.findall(r"\s*[^\s._/-]*[._/-]*", text):
+        if inches((lines[-1] + piece).rstrip(), size) <= width:
+            lines[-1] += piece
             continue
-        if letters <= 3 or all(inches(line, size) <= width for line in lines):
-            return "\n".join(lines)
-    return text
+        lines.append("")
+        for letter in piece.strip():  # of a piece that is longer than a line
+            if lines[-1] and inches(lines[-1] + letter, size) > width:
+                lines.append("")
+            lines[-1] += letter
+    return [line.rstrip() for line in lines if line.strip()] or [""]

@@ -69,6 +69,11 @@ class Own:
 
     reference: str
 
+    @property
+    def normalization(self) -> tuple[Any, Any] | None:
+        """Return mean and deviation of each channel, where the function says them."""
+        return getattr(_function(self.reference, "ifa.ModelRef.preparation"), "normalization", None)
+
     def __call__(self, picture: Any) -> Any:
         """Return what the function does."""
         return _function(self.reference, "ifa.ModelRef.preparation")(picture)
@@ -84,6 +89,14 @@ class Processor:
     """The image processor in a folder of transformers, run by Pillow wherever it is."""
 
     folder: str
+
+    @property
+    def normalization(self) -> tuple[Any, Any] | None:
+        """Return mean and deviation of each channel."""
+        processor = _processor(self.folder)
+        if not getattr(processor, "do_normalize", False):
+            return None
+        return processor.image_mean, processor.image_std
 
     def __call__(self, picture: Any) -> Any:
         """Return pixels (channel, row, column), or all that the processor gives, as a batch."""
@@ -112,6 +125,11 @@ class Photograph:
     crop: float  # part of each edge that is kept
     squash: bool  # rows and columns are resized each by itself
     interpolation: str
+
+    @property
+    def normalization(self) -> tuple[Any, Any]:
+        """Return mean and deviation of each channel."""
+        return self.mean, self.deviation
 
     def __call__(self, picture: Any) -> Tensor:
         """Return pixels (channel, row, column)."""
