@@ -1,5 +1,8 @@
 """Binary networks of one logit, several labels, networks that end in a sigmoid, several heads."""
 
+import json
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from torch import nn
 
 import ifa
 from ifa.diagnose.rows import table_of as table_of_run
+from ifa.evaluate import deletion
 from ifa.plot.sheets import _words
 from ifa.population.proposals import propose
 
@@ -399,3 +403,133 @@ def test_a_table_has_several_columns_of_labels(tmp_path):
     data = ifa.data.table(pandas.DataFrame(frame), root=tmp_path, label=names, names=names)
     tree = ifa.analyze(model, data, layer="conv2", task="multilabel", progress=False)
     np.testing.assert_array_equal(tree["samples"]["label"], labels)
+
+
+def entries(model, samples=4):
+    """What a table is made of: two methods and a metric, for one logit or several labels."""
+    score = {"score": ifa.score.sigmoid}
+    methods = ifa.contest.cam_methods("conv2", weightings={"fullcam": ifa.weight.fullcam})
+    metrics = {name: partial(metric, **score) for name, metric in (("deletion", deletion),)}
+    return model, flagged(model, samples), methods, metrics
+
+
+@pytest.mark.parametrize(("task", "outputs", "target"), [("binary", 1, 0), ("multilabel", 3, 2)])
+def test_a_table_is_of_one_output(task, outputs, target):
+    model, data, methods, metrics = entries(net(outputs=outputs, dtype=torch.float64))
+    options = {"task": task, **({} if outputs == 1 else {"targets": target}), "progress": False}
+    found = ifa.contest.table(model, data, methods, metrics, **options)
+    inputs = torch.stack([values for values, _ in data])
+    labels = np.array([np.reshape(label, -1)[target] for _, label in data])
+    np.testing.assert_array_equal(found["label"], labels)
+    np.testing.assert_array_equal(found["prediction"], chances(model, data)[:, target] > 0.5)
+    assert (found["target"] == target).all()
+    maps = ifa.explain(model, inputs, target, layer="conv2")
+    want = deletion(model, inputs, maps, target, score=ifa.score.sigmoid).auc
+    np.testing.assert_allclose(found["value"][0, 0], want, **F64)
+
+
+def test_a_table_of_a_regression_is_of_one_output():
+    model, _, methods, _ = entries(net(1, 3))
+    metrics = ifa.contest.default_metrics(score=ifa.score.value)
+    metrics = {name: metrics[name] for name in ("deletion", "sparseness")}
+    data = measured(model, 4)
+    options = {"task": "regression", "targets": 1, "progress": False}
+    found = ifa.contest.table(model, data, methods, metrics, **options)
+    np.testing.assert_array_equal(found["label"], [label[1] for _, label in data])
+    assert found["prediction"].dtype == np.float64
+
+
+def test_tables_refuse_what_is_not_one_output():
+    model, data, methods, metrics = entries(net(1, 3))
+    with pytest.raises(
+        ValueError, match=r"an output for task='multilabel', one of 0\.\.2, got 'pre"
+    ):
+        ifa.contest.table(model, data, methods, metrics, task="multilabel", progress=False)
+    model, data, methods, metrics = entries(net(1, 1))
+    with pytest.raises(ValueError, match=r"contest\.table: .* say task='binary'"):
+        ifa.contest.table(model, data, methods, metrics, progress=False)
+    with pytest.raises(ValueError, match=r"at least 2 classes, got one output.*score\.sigmoid"):
+        ifa.contest.table(
+            model, data, methods, {"deletion": deletion}, task="binary", progress=False
+        )
+
+
+@pytest.mark.parametrize(
+    ("end", "task", "outputs"),
+    [(nn.Softmax(1), "classification", 4), (nn.Sigmoid(), "binary", 1)],
+    ids=["softmax", "sigmoid"],
+)
+def test_a_table_names_a_network_that_ends_in_probabilities_once(end, task, outputs):
+    body = net(1, outputs)
+    model, data = Ended(body, end), digits_like(body, 5) if outputs > 1 else flagged(body, 5)
+    options = {"task": task, "shard": 2, "progress": False}
+    score = ifa.score.probability if outputs > 1 else ifa.score.sigmoid
+    metrics = {"deletion": partial(deletion, score=score)}
+    weightings = {name: getattr(ifa.weight, name) for name in ("fullcam", "gradcam")}
+    methods = ifa.contest.cam_methods("body.conv2", weightings=weightings)
+    with pytest.warns(ifa.ProbabilityOutput, match=r"^ifa\.contest\.table: ") as caught:
+        ifa.contest.table(model, data, methods, metrics, **options)
+    assert len(caught) == 1
+    methods = ifa.contest.cam_methods("body.conv2", weightings=weightings, score=ifa.score.log_odds)
+    metrics = {"deletion": ifa.contest.default_metrics(score=ifa.score.value)["deletion"]}
+    found = ifa.contest.table(model, data, methods, metrics, **options)
+    assert len(set(found["prediction"].values.tolist())) > 1
+
+
+# several heads ----------------------------------------------------------------------------------
+
+
+class Heads(nn.Module):
+    """Four classes, one real value and two labels, of one body."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.input_shape = net(1, 7), (2, 11)
+
+    def forward(self, inputs):
+        kind, age, flags = self.body(inputs).split([4, 1, 2], 1)
+        return {"kind": kind, "age": age, "flags": flags}
+
+
+HEADS = {
+    "kind": ("classification", lambda n: n % 4),
+    "age": ("regression", float),
+    "flags": ("multilabel", lambda n: [n % 2, 1]),
+}
+
+
+def of_head(name, call=ifa.analyze, **options):
+    model, (task, label) = Heads().eval(), HEADS[name]
+    data = [(values, label(n)) for n, values in enumerate(noise(model, 9))]
+    options = {"layer": "body.conv2", "output": name, "task": task, "progress": False, **options}
+    return call(model, data, **options)
+
+
+def test_every_head_is_analyzed_by_itself():
+    whole = net(1, 7)
+    for name, outputs in (("kind", [0, 1, 2, 3]), ("age", [4]), ("flags", [5, 6])):
+        found = of_head(name, targets=list(range(len(outputs))))
+        bare = [(values, [0.0] * 7) for values in noise(whole, 9)]
+        of_all = ifa.analyze(
+            whole, bare, layer="conv2", task="regression", targets=outputs, progress=False
+        )
+        np.testing.assert_allclose(found["samples"]["score"], of_all["samples"]["score"], rtol=1e-5)
+        mine, all_of_it = found["samples/body.conv2"], of_all["samples/conv2"]
+        np.testing.assert_allclose(mine["map_max"], all_of_it["map_max"], rtol=1e-4, atol=1e-6)
+        assert json.loads(found.attrs["spec"])["output"] == name
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_scale_of_another_head_is_refused(name):
+    statistics = {head: of_head(head) for head in HEADS}
+    maps = of_head(name, ifa.maps, scale=statistics[name])
+    assert maps["body.conv2"]["map"].notnull().all()
+    inputs = noise(Heads(), 9)
+    options = {"layer": "body.conv2", "output": name}
+    ifa.explain(Heads().eval(), inputs, 0, scale=statistics[name], **options)
+    for other in set(HEADS) - {name}:
+        text = f'one of output "{other}" instead of "{name}"'
+        with pytest.raises(ValueError, match=text):
+            of_head(name, ifa.maps, scale=statistics[other])
+        with pytest.raises(ValueError, match=text):
+            ifa.explain(Heads().eval(), inputs, 0, scale=statistics[other], **options)

@@ -14,28 +14,39 @@ from torch import Tensor, nn
 
 from ifa.checks import check_choice, check_count
 from ifa.contest.methods import LeftOut, Method, explaining, possible
-from ifa.contest.metrics import BETTER, Explained, check_maps, columns_of, measuring
+from ifa.contest.metrics import (
+    BETTER,
+    Explained,
+    check_maps,
+    columns_of,
+    measuring,
+    score_of,
+)
 from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
 from ifa.network.behaviour import Sketch, behaviour_of
 from ifa.network.identity import model_token
-from ifa.network.inputs import count, moved, shapes_of
+from ifa.network.inputs import count, moved, shapes_of, split
+from ifa.network.probabilities import are_chances, heed_shares, reads, warn_of_chances
 from ifa.network.replicas import device_of
 from ifa.network.scorers import Scorer
 from ifa.network.tokens import callable_token
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
+from ifa.population.options import check_task
 from ifa.population.passes import loaded, probed
 from ifa.progress import Progress
+from ifa.reduce.verdicts import FLAGS, Task, said
 from ifa.score import logit
 from ifa.store.datasets import SCHEMA
-from ifa.store.items import Batch, class_labels, collate, data_set
+from ifa.store.items import Batch, class_labels, collate, data_set, flag_labels, real_labels
 from ifa.store.markers import Arrays
 from ifa.store.references import ModelRef
 from ifa.store.specs import Spaced, data_token
 from ifa.store.specs import versions as versions_now
 from ifa.store.tables import Rows
-from ifa.types import Output
+from ifa.types import Inputs, Output, ProbabilityOutput, Score
 
 _WHERE = "ifa.contest.table"
+_TASKS = ("classification", "binary", "multilabel", "regression")
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class _Plan:
     methods: Mapping[str, Method]
     metrics: Mapping[str, Callable[[Explained], Any]]
     targets: str | int
+    task: Task
+    chances: bool  # whether outputs are probabilities, as the scores take them
     scorer: Scorer  # the network's predictions
     better: Mapping[str, str]
     left_out: list[str]  # methods of a list that this network cannot be asked for, and why
@@ -57,6 +70,7 @@ def table(
     metrics: Mapping[str, Callable[..., Any]],
     *,
     targets: Literal["predicted", "label"] | int = "predicted",
+    task: Task = "classification",
     better: Mapping[str, str] | None = None,
     output: Output = None,
     store: str | os.PathLike[str] | None = None,
@@ -87,7 +101,11 @@ def table(
         one has the metric's name.
     targets
         What is explained: the output ``"predicted"`` for the untouched sample, its ``"label"``, or
-        the same output of all samples.
+        the same output of all samples. Of all tasks but classification an output, which may be left
+        out where there is one.
+    task
+        As in `ifa.analyze`. Labels and predictions are those of the explained output, and metrics
+        need another score than their default, the softmax probability: see `default_metrics`.
     better
         Column -> ``"higher"`` or ``"lower"``, for those that are not ours or not by our names.
     output
@@ -129,6 +147,9 @@ def table(
         If methods of `cam_methods` are left out, because this network cannot be asked for them,
         such as `cam` of one with several linear layers. A method that is asked for by name, or by
         its `weightings`, raises instead.
+    ProbabilityOutput
+        If the network ends in a softmax or, of a binary or multilabel task, in a sigmoid, and the
+        score of a method or metric takes its outputs for logits.
 
     Examples
     --------
@@ -146,6 +167,7 @@ def table(
     for kind, asked in (("method", methods), ("metric", metrics)):
         if not isinstance(asked, Mapping) or not asked:
             raise ValueError(f"{_WHERE}: expected at least one {kind} by name, got {asked!r}.")
+    check_choice(_WHERE, "task", task, _TASKS)
     if not isinstance(targets, int):
         check_choice(_WHERE, "targets", targets, ("predicted", "label"))
     for column, way in (better or {}).items():
@@ -155,13 +177,18 @@ def table(
     methods, left_out = possible(methods, network, moved(first.inputs, device_of(network)))
     if left_out:
         warnings.warn("\n".join([f"{_WHERE}:", *left_out]), LeftOut, stacklevel=2)
+    scorer = Scorer(_WHERE, network, logit, output)
+    read = _read([*methods.values(), *metrics.values()])
+    outputs = scorer.outputs(moved(first.inputs, device_of(network)))
     plan = _Plan(
         model=network,
         device=device_of(network),
         methods={name: explaining(_WHERE, name, method) for name, method in methods.items()},
         metrics={name: measuring(_WHERE, name, metric) for name, metric in metrics.items()},
-        targets=targets,
-        scorer=Scorer(_WHERE, network, logit, output),
+        targets=_targets(targets, task, outputs),
+        task=task,
+        chances="probabilities" in read and "logits" not in read,
+        scorer=scorer,
         better={**BETTER, **(better or {})},
         left_out=left_out,
     )
@@ -175,7 +202,8 @@ def table(
         "methods": {name: callable_token(method, _WHERE) for name, method in methods.items()},
         "metrics": {name: callable_token(metric, _WHERE) for name, metric in metrics.items()},
         "order": [list(methods), list(metrics)],
-        "targets": targets,
+        "targets": plan.targets,
+        "task": task,
         "better": dict(better or {}),
         "output": callable_token(output),
         "shard": shard,
@@ -195,8 +223,43 @@ def table(
         units=len(methods) * len(metrics),
         probe=partial(_behaviour, plan, items, shard),
     )
+    _heed(plan, items, shard, read.get("logits"))
     found = drive(job, store=store, map=map, progress=progress, versions=versions)
     return found.to_dataset()
+
+
+def _targets(targets: str | int, task: Task, outputs: int | None) -> str | int:
+    """Return which output is explained, of tasks that predict something of each."""
+    if outputs is None:  # not a tensor: what is predicted says so
+        return targets
+    check_task(_WHERE, task, outputs)
+    if task == "classification" or isinstance(targets, int):
+        return targets
+    if outputs > 1:
+        raise ValueError(
+            f"{_WHERE}: expected targets to be an output for task={task!r}, one of 0..{outputs - 1}"
+            f", got {targets!r}, which several are. Make a table of each: targets=0."
+        )
+    return 0
+
+
+def _read(functions: Iterable[Any]) -> dict[str, Score]:
+    """Return what methods and metrics take outputs for, each with a score that does so."""
+    scores = [score for one in functions if (score := score_of(one)) is not None]
+    return {str(reads(score)): score for score in scores}
+
+
+def _heed(plan: _Plan, items: Spaced, size: int, of_logits: Score | None) -> None:
+    """Warn of outputs that are no logits, seen on some samples, where a score takes them so."""
+    if of_logits is None or plan.task == "regression":
+        return
+    with torch.no_grad():
+        parts = [plan.scorer.run(moved(part, plan.device)) for part in probed(items, size)]
+    output = torch.cat(parts)
+    if plan.task == "classification":
+        heed_shares(_WHERE, of_logits, output)
+    elif are_chances(output):
+        warn_of_chances(_WHERE, of_logits, len(output))
 
 
 def _behaviour(plan: _Plan, items: Spaced, size: int) -> dict[str, Any]:
@@ -214,11 +277,17 @@ def _one_shard(
     plan: _Plan, batches: Iterable[tuple[range, Batch]], advance: Advance
 ) -> tuple[Arrays, Rows]:
     ((samples, batch),) = batches  # a shard is one batch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProbabilityOutput)  # which the table has named
+        return _explained(plan, samples, batch, advance), {}
+
+
+def _explained(plan: _Plan, samples: range, batch: Batch, advance: Advance) -> Arrays:
+    """Explain the samples of a shard by each method, and measure its maps."""
     check_inputs(_WHERE, batch.inputs)
     inputs = moved(batch.inputs, plan.device)
     scorer = plan.scorer
-    label = _labels(plan, samples, batch)
-    prediction = targets_of(scorer, inputs, None, chunk_of(_WHERE, None, inputs))
+    label, prediction = _labels(plan, samples, batch), _predictions(plan, inputs)
     asked: Any = {"predicted": prediction, "label": label}.get(str(plan.targets), plan.targets)
     target = scorer.targets(inputs, asked)
     values, blank, nonfinite = [], [], []
@@ -234,7 +303,7 @@ def _one_shard(
         row = _measured(plan, Explained(plan.model, inputs, maps, target, method), advance)
         columns = list(row)
         values.append(torch.stack(list(row.values())))
-    arrays = {
+    return {
         "value": torch.stack(values).numpy(),
         "blank": torch.stack(blank).cpu().numpy(),
         "nonfinite": torch.stack(nonfinite).cpu().numpy(),
@@ -244,12 +313,29 @@ def _one_shard(
         "target": target.cpu().numpy(),
         "metric": np.array(columns),
     }
-    return arrays, {}
 
 
 def _labels(plan: _Plan, samples: range, batch: Batch) -> Tensor:
+    """Return the labels, of tasks that have several those of the explained output."""
     outputs = plan.scorer.outputs(moved(batch.inputs, plan.device)) or 1
-    return class_labels(_WHERE, batch, samples.start, outputs)
+    if plan.task == "classification":
+        return class_labels(_WHERE, batch, samples.start, outputs)
+    if plan.task in FLAGS:
+        labels = flag_labels(_WHERE, batch, samples.start, outputs)
+    else:
+        labels = real_labels(_WHERE, batch, samples.start, outputs)
+    return labels.reshape(len(labels), -1)[:, int(plan.targets)]
+
+
+def _predictions(plan: _Plan, inputs: Inputs) -> Tensor:
+    """Return the predictions, of tasks that have several those of the explained output."""
+    chunk = chunk_of(_WHERE, None, inputs)
+    if plan.task == "classification":
+        return targets_of(plan.scorer, inputs, None, chunk)
+    with torch.no_grad():
+        parts = [plan.scorer.run(part) for part in split(inputs, chunk)]
+    output = torch.cat(parts).reshape(count(inputs), -1)[:, int(plan.targets)]
+    return said(output, plan.chances) if plan.task in FLAGS else output.double()
 
 
 def _measured(plan: _Plan, seen: Explained, advance: Advance) -> dict[str, Tensor]:

@@ -14,12 +14,17 @@ from ifa.network.identity import model_token, network_difference
 from ifa.network.inputs import moved
 from ifa.network.replicas import device_of
 from ifa.progress import Progress
+from ifa.score import sigmoid, value
 from ifa.store.items import collate, data_set, spaced
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.specs import data_difference, data_token
 
 _WHERE = "ifa evaluate"
+
+
+# What metrics read of a network whose outputs are not the logits of classes.
+_METRIC_SCORES = {"binary": sigmoid, "multilabel": sigmoid, "regression": value}
 
 
 class Evaluated(NamedTuple):
@@ -58,7 +63,8 @@ def table_of_run(
         weightings, left_out = usable(model, layer, first.inputs)
     else:
         weightings = {name: weighting(_WHERE, name) for name in methods}
-    known = default_metrics(slow=True)
+    task = spec["task"]
+    known = default_metrics(slow=True, score=_METRIC_SCORES.get(task))
     home = out or run.with_name(f"{run.name}-evaluation")
     found = table(
         model,
@@ -66,6 +72,7 @@ def table_of_run(
         cam_methods(layer, weightings=weightings, rectify=rectify),
         _chosen(known, metrics),
         targets=targets,
+        task=task,
         store=home,
         shard=shard,
         device=device,

@@ -14,9 +14,10 @@ from ifa.declared import declare, declared
 from ifa.explanation import explain
 from ifa.network.inputs import at, grid_place, space_of, take
 from ifa.noise import noise as normal
+from ifa.score import logit
 from ifa.stages import builder, combine
 from ifa.taps.weighings import Weighing
-from ifa.types import Explain, Inputs, Target, Weighted
+from ifa.types import Explain, Inputs, Score, Target, Weighted
 
 
 class Method(NamedTuple):
@@ -94,6 +95,7 @@ def cam_methods(
     *,
     weightings: Mapping[str, Any] | None = None,
     rectify: bool = True,
+    score: Score = logit,
     seed: int = 0,
 ) -> dict[str, Explain]:
     r"""List class activation maps of a layer as methods for `table`, and noise as control.
@@ -108,6 +110,8 @@ def cam_methods(
         `noise`.
     rectify
         Set what speaks against the target to zero.
+    score
+        What is explained, as in `ifa.explain`.
     seed
         Of the noise.
 
@@ -134,6 +138,7 @@ def cam_methods(
             layer=layer,
             weight=partial(noise, seed=seed) if one is noise else one,
             rectify=rectify,
+            score=score,
         )
         for name, one in _weightings(weightings).items()
     }

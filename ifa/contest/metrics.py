@@ -1,5 +1,6 @@
 """Metrics as the columns of a table: who is called with what, and which way is better."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ from ifa.evaluate.randomization import randomization
 from ifa.evaluate.road import road
 from ifa.evaluate.sensitivity import sensitivity
 from ifa.evaluate.sparseness import sparseness
-from ifa.types import Inputs
+from ifa.types import Inputs, Score
 
 # Which way is better, of the columns that our metrics give by their own names.
 BETTER = {
@@ -53,7 +54,9 @@ class Explained(NamedTuple):
     method: Method
 
 
-def default_metrics(*, slow: bool = False) -> dict[str, Callable[..., Any]]:
+def default_metrics(
+    *, slow: bool = False, score: Score | None = None
+) -> dict[str, Callable[..., Any]]:
     """List metrics for `table`, with their defaults, by name.
 
     Parameters
@@ -63,6 +66,10 @@ def default_metrics(*, slow: bool = False) -> dict[str, Callable[..., Any]]:
         `randomization`, which is the rank correlation with the maps of a network all of whose
         weights are random. `road` runs the network 9 times, where deletion and insertion do 42
         times, and solves 8 linear systems of as many unknowns as a sample has positions.
+    score
+        What those read that look at a score; None for their default, `ifa.score.probability`. Of
+        one logit or several labels take `ifa.score.sigmoid`, of a network that ends in
+        probabilities, or of real values, `ifa.score.value`.
 
     Returns
     -------
@@ -84,7 +91,25 @@ def default_metrics(*, slow: bool = False) -> dict[str, Callable[..., Any]]:
         "complexity": complexity,
     }
     rest = {"road": road, "sensitivity": sensitivity, "randomization": _randomized}
-    return fast | (rest if slow else {})
+    found = fast | (rest if slow else {})
+    if score is None:
+        return found
+    return {
+        name: one if score_of(one) is None else partial(one, score=score)
+        for name, one in found.items()
+    }
+
+
+def score_of(function: Any) -> Score | None:
+    """Return the score that a metric or method reads; None where it takes none."""
+    if isinstance(function, partial):
+        return function.keywords.get("score") or score_of(function.func)
+    try:
+        option: Any = inspect.signature(function).parameters.get("score")
+    except (TypeError, ValueError):  # one of C, which does not say
+        return None
+    none = option is None or option.default is inspect.Parameter.empty
+    return None if none else option.default
 
 
 def metric(*, takes: Literal["maps", "map", "attribution", "explain"]) -> Callable[[F], F]:

@@ -178,6 +178,22 @@ def check_layers(where: str, layers: Sequence[str]) -> None:
             )
 
 
+def check_task(where: str, task: Task, outputs: int) -> None:
+    """Raise where a network has not the outputs of a task."""
+    if task == "classification" and outputs == 1:
+        raise ValueError(
+            f"{where}: expected at least 2 outputs for task='classification', of which the largest "
+            "is predicted, got a network with one output. If it is a logit, above 0 for label 1 "
+            "and not for 0, say task='binary'; if it is a real value, task='regression'."
+        )
+    if task == "binary" and outputs != 1:
+        raise ValueError(
+            f"{where}: expected one output for task='binary', got {outputs}. Say "
+            "task='classification' of classes of which one is right, task='multilabel' of labels "
+            "that do not exclude each other, or pick one output with output=."
+        )
+
+
 def which_outputs(where: str, targets: Any, outputs: int) -> tuple[int, ...]:
     """Return the outputs that statistics have rows for."""
     try:

@@ -25,8 +25,8 @@ from ifa.network.outputs import every_tensor
 from ifa.network.probabilities import are_chances, heed_shares, reads, warn_of_chances
 from ifa.network.replicas import check_module, device_of, plain
 from ifa.network.tokens import callable_token
-from ifa.population.options import Options, check_layers
-from ifa.reduce.verdicts import FLAGS, Task
+from ifa.population.options import Options, check_layers, check_task
+from ifa.reduce.verdicts import FLAGS, Task, said
 from ifa.score.rows import classes_at, rows_of
 from ifa.store.datasets import SCHEMA, array_of
 from ifa.store.items import (
@@ -310,8 +310,7 @@ class Question:
         if self.task == "classification":
             return output.argmax(1)
         if self.task in FLAGS:
-            # a probability above .5, or its logit above 0
-            output = (output > (0.5 if self._ends_in_chances(output) else 0.0)).long()
+            output = said(output, self._ends_in_chances(output))
         return output.squeeze(1)
 
     def certainty(self, output: Tensor) -> Tensor:
@@ -396,18 +395,7 @@ def question_of(engine: Engine, options: Options, rows: tuple[int, ...], first: 
             f"{where}: expected one real label, or one for each of {outputs} outputs, got "
             f"{first!r} for sample 0."
         )
-    if task == "classification" and outputs == 1:
-        raise ValueError(
-            f"{where}: expected at least 2 outputs for task='classification', of which the largest "
-            "is predicted, got a network with one output. If it is a logit, above 0 for label 1 "
-            "and not for 0, say task='binary'; if it is a real value, task='regression'."
-        )
-    if task == "binary" and outputs != 1:
-        raise ValueError(
-            f"{where}: expected one output for task='binary', got {outputs}. Say "
-            "task='classification' of classes of which one is right, task='multilabel' of labels "
-            "that do not exclude each other, or pick one output with output=."
-        )
+    check_task(where, task, outputs)
     return Question(engine, targets, rows, task, numbers)
 
 

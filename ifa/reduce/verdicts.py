@@ -16,6 +16,11 @@ class Verdict(NamedTuple):
     correct: Any  # bool, whether what is said of the target is right, whatever the label
 
 
+def said(output: Any, chances: bool) -> Any:
+    """Say 1 where an output is a probability above .5, or its logit above 0, and else 0; int64."""
+    return (output > (0.5 if chances else 0.0)).long()
+
+
 def verdict(task: str, label: Any, prediction: Any, target: Any) -> Verdict:
     """Tell which samples are accepted for a target, and which are predicted correctly.
 
