@@ -100,16 +100,16 @@ def default_metrics(
     }
 
 
-def score_of(function: Any) -> Score | None:
+def score_of(function: Any) -> Any:
     """Return the score that a metric or method reads; None where it takes none."""
     if isinstance(function, partial):
         return function.keywords.get("score") or score_of(function.func)
     try:
-        option: Any = inspect.signature(function).parameters.get("score")
+        options = inspect.signature(function).parameters
     except (TypeError, ValueError):  # one of C, which does not say
         return None
-    none = option is None or option.default is inspect.Parameter.empty
-    return None if none else option.default
+    default = options["score"].default if "score" in options else None
+    return None if default is inspect.Parameter.empty else default
 
 
 def metric(*, takes: Literal["maps", "map", "attribution", "explain"]) -> Callable[[F], F]:
