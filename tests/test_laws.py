@@ -377,6 +377,7 @@ class Tapped(NamedTuple):
     options: dict = {}  # noqa: RUF012 (never changed)
 
 
+BOX = ifa.score.box(boxes=[[0, 0, 11, 6], [1, 0, 11, 7]], classes=[0, 1], threshold=0)
 GRID = {"grid": ifa.tokens(prefix=1, grid=(2, 3))}
 TAPS = {
     "pooled_linear_1": Tapped(models.pooled_linear(1), "conv1"),
@@ -391,6 +392,7 @@ TAPS = {
     "two_heads_probability": Tapped(
         models.two_heads(), "trunk", {"output": "category", "score": ifa.score.probability}
     ),
+    "detector": Tapped(models.detector(), "conv", {"score": BOX}),
     "regression": Tapped(models.regression(), "conv"),
     "batch_norm": Tapped(models.batch_norm(), "norm"),
     "batch_norm_below": Tapped(models.batch_norm(), "conv"),

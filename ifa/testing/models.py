@@ -13,6 +13,7 @@ from torch.nn import functional
 
 __all__ = [
     "batch_norm",
+    "detector",
     "dict_output",
     "image_and_age",
     "inplace",
@@ -238,6 +239,41 @@ class BatchNorm(Net):
 def batch_norm(*, seed: int = 0) -> BatchNorm:
     """Make a network with batch norm, in evaluation mode, followed by an in-place rectifier."""
     return _made(BatchNorm, seed)
+
+
+class Detector(Net):
+    """Boxes at the places of a grid where there is something. Build it with `detector`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_shape = (2, 7, 11)
+        self.conv = nn.Conv2d(2, 5, 3, stride=2)
+        self.head = nn.Conv2d(5, 7, 1)
+
+    def forward(self, inputs: Tensor) -> list[dict[str, Tensor]]:
+        found = self.head(self.conv(inputs).tanh())
+        y, x = (2 * torch.arange(n).to(inputs) + 1.5 for n in found.shape[2:])
+        centers = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))])
+        near, far = centers - 1 - found[:, :2].exp(), centers + 1 + found[:, 2:4].exp()
+        boxes, logits = torch.cat([near, far], 1).flatten(2).mT, found[:, 4:].flatten(2).mT
+        return [_found(*one) for one in zip(boxes, logits, strict=True)]
+
+
+def _found(boxes: Tensor, logits: Tensor) -> dict[str, Tensor]:
+    there = logits[:, 2] >= logits[:, 2].max().clamp(max=0)
+    scores = logits[there, :2].sigmoid()
+    labels = torch.arange(2, device=boxes.device).expand_as(scores)
+    twice = boxes[there].repeat_interleave(2, 0)
+    return {"boxes": twice, "scores": scores.flatten(), "labels": labels.flatten()}
+
+
+def detector(*, seed: int = 0) -> Detector:
+    """Make a detector that returns a list with ``boxes``, ``scores`` and ``labels`` of each sample.
+
+    Boxes (box, 4) are of two classes and of any number, two at least. Tap ``conv``, with a score
+    such as ``ifa.score.box(boxes=[[0, 0, 11, 6], [1, 0, 11, 7]], classes=[0, 1], threshold=0)``.
+    """
+    return _made(Detector, seed)
 
 
 class SmallVit(Net):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import ifa
 from ifa.network.inputs import call, clone, count, over, take, tensors_of
 from ifa.network.outputs import first_tensor, map_tensors, pick, replace_first_tensor
+from ifa.score.rows import classes_at, output_of, rows_of
 from ifa.testing import strategies
 from ifa.testing.assertions import (
     assert_leaves_model_untouched,
@@ -39,9 +40,8 @@ def a_tap_equals_autograd(
     For many targets, whose backward passes are mapped together, gradients are so to rounding.
     """
     tapped = tap(model, layer, example, **options)
-    outputs = _outputs(model, example, options)
 
-    @given(*_calls(outputs))
+    @given(*_calls(model, example, options))
     def law(seed: int, samples: int, draw_target: Callable[[int], Any]) -> None:
         inputs, target = _noise(example, samples, seed), draw_target(samples)
         actual = tapped(inputs, target)
@@ -112,9 +112,15 @@ def a_tap_treats_each_sample_alone(
         inputs = _noise(blank, samples, seed)
         order = data.draw(st.permutations(range(samples)), label="order")
         cut = data.draw(st.integers(1, samples - 1), label="cut")
-        whole = tapped(inputs)
-        mixed = take(inputs, order)
-        parts = [tapped(take(mixed, slice(cut))), tapped(take(mixed, slice(cut, None)))]
+        target = None  # the prediction, or a row
+        if rows_of(options.get("score")) is not None:
+            target = torch.arange(samples) % _outputs(precise, blank, options)
+        whole = tapped(inputs, target)
+        mixed, asked = take(inputs, order), None if target is None else target[order]
+        parts = [
+            tapped(take(mixed, part), None if asked is None else asked[part])
+            for part in (slice(cut), slice(cut, None))
+        ]
         joined = Features(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
         expected = map_leaves(lambda field: field[order], whole)
         assert_trees_close(joined, expected, rtol=1e-9, atol=1e-12)
@@ -132,9 +138,9 @@ def a_tap_leaves_the_model(
     **options: Any,
 ) -> None:
     """The model, the inputs and the random state stay as they were; also after an exception."""
-    original, outputs = model, _outputs(model, example, options)
+    original = model
 
-    @given(*_calls(outputs))
+    @given(*_calls(model, example, options))
     def law(seed: int, samples: int, draw_target: Callable[[int], Any]) -> None:
         inputs, target = _noise(example, samples, seed), draw_target(samples)
         before = clone(inputs)
@@ -180,7 +186,7 @@ def a_tap_takes_a_tuple_as_it_takes_a_tensor(
         tap(model, layer, same(example), **options),
     )
 
-    @given(*_calls(_outputs(model, example, options)))
+    @given(*_calls(model, example, options))
     def law(seed: int, samples: int, draw_target: Callable[[int], Any]) -> None:
         inputs, target = _noise(example, samples, seed), draw_target(samples)
         assert_same(other(same(inputs), target), tapped(inputs, target))
@@ -248,16 +254,19 @@ def _noise(like: Any, samples: int, seed: int) -> Any:
     return map_tensors(like, drawn)
 
 
-def _calls(outputs: int) -> tuple[SearchStrategy[Any], ...]:
+def _calls(
+    model: nn.Module, example: Inputs, options: dict[str, Any]
+) -> tuple[SearchStrategy[Any], ...]:
     """Draw seed, number of samples, and a function from that number to any allowed target."""
-    seeds = st.integers(0, 2**31 - 1)
+    seeds, outputs = st.integers(0, 2**31 - 1), _outputs(model, example, options)
 
     def each(lead: tuple[int, ...], seed: int) -> Callable[[int], Tensor]:
         generator = torch.Generator().manual_seed(seed)
         return lambda samples: torch.randint(outputs, (*lead, samples), generator=generator)
 
+    predicted = [st.builds(lambda: lambda samples: None)]
     target = st.one_of(
-        st.builds(lambda: lambda samples: None),
+        *(predicted if rows_of(options.get("score")) is None else []),
         st.builds(lambda index: lambda samples: index, st.integers(0, outputs - 1)),
         st.builds(each, st.sampled_from([(), (1,), (3,)]), seeds),
     )
@@ -265,6 +274,9 @@ def _calls(outputs: int) -> tuple[SearchStrategy[Any], ...]:
 
 
 def _outputs(model: nn.Module, example: Inputs, options: dict[str, Any]) -> int:
+    rows = rows_of(options.get("score"))
+    if rows is not None:
+        return len(rows.classes)
     with torch.no_grad():
         output = pick(call(copy.deepcopy(model), clone(example)), options.get("output"))
     return 1 if output.ndim == 1 else output.shape[1]
@@ -300,12 +312,12 @@ def _forward(
         return replace_first_tensor(output, tensor.clone() if add is None else tensor + add)
 
     twin.get_submodule(name).register_forward_hook(hook)
-    output = pick(call(twin, clone(inputs)), options.get("output"))
+    score = options.get("score", ifa.score.logit)
+    output = pick(call(twin, clone(inputs)), output_of(score, options.get("output")))
     if target is None:
         target = output.argmax(1) if output.ndim == 2 else torch.zeros(count(inputs)).long()
     chosen = torch.as_tensor(target)
     chosen = chosen.expand(count(inputs)) if chosen.ndim == 0 else chosen
-    score = options.get("score", ifa.score.logit)
     rows = [
         torch.stack([score(*pair) for pair in zip(output, row, strict=True)])
         for row in torch.atleast_2d(chosen)
@@ -333,7 +345,8 @@ def _by_autograd(
     chosen = torch.as_tensor(target)
     chosen = chosen.expand(count(inputs)) if chosen.ndim == 0 else chosen
     shape = scores.shape[:-1] + gradients.shape[1:]
-    return Features(grid(caught.detach()), gradients.reshape(shape), chosen)
+    explained = classes_at(options.get("score"), chosen)
+    return Features(grid(caught.detach()), gradients.reshape(shape), explained)
 
 
 def _predicted(model: nn.Module, inputs: Inputs, options: dict[str, Any]) -> Tensor:
