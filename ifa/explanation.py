@@ -51,7 +51,8 @@ def explain(
     inputs : (sample, \*input)
         A batch: a tensor, a tuple of them (positional arguments) or a mapping (by keyword).
     target
-        None for the prediction, an int, (sample,), or (target, sample).
+        None for the prediction, an int, (sample,), or (target, sample): outputs, or rows of the
+        table that a score such as `ifa.score.box` holds.
     weight
         Any method: a kernel of `ifa.weight`, a step `Features` -> `Weighted`, or a builder:
         `ifa.weight.cam`, one of `ifa.perturb`, its options bound with `functools.partial`. A
