@@ -48,8 +48,9 @@ nb_execution_timeout = 300
 NAMESPACES = {
     "ifa": "The public face: taps, stages, scales, the population.",
     "ifa.weight": "CAM weightings, pure functions of one example's activations and gradients.",
-    "ifa.perturb": "Weightings that run the model again: masked, ablated or noisy.",
+    "ifa.perturb": "Weightings that run the model again: masked, ablated, noisy, twice back.",
     "ifa.attribute": "Attributions to the input, and transforms over them.",
+    "ifa.basis": "Other features than channels: concepts of several channels.",
     "ifa.refine": "A map made sharper, with the help of the image.",
     "ifa.select": "Selection rules, from importance to a mask.",
     "ifa.score": "The scalar being explained.",

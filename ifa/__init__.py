@@ -28,6 +28,7 @@ from ifa.types import (
 if TYPE_CHECKING:
     from ifa import (
         attribute,
+        basis,
         contest,
         data,
         diagnose,
@@ -49,6 +50,7 @@ _LATER = {
     "ModelRef": "ifa.store",
     "analyze": "ifa.population",
     "attribute": None,
+    "basis": None,
     "compare": "ifa.population",
     "contest": None,
     "data": None,
@@ -88,6 +90,7 @@ __all__ = [
     "attribute",
     "augmented",
     "baseline",
+    "basis",
     "batched",
     "builder",
     "chain",

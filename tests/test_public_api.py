@@ -20,6 +20,7 @@ NAMESPACES = [
     "ifa",
     "ifa.attribute",
     "ifa.baseline",
+    "ifa.basis",
     "ifa.contest",
     "ifa.data",
     "ifa.diagnose",
