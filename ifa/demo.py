@@ -312,7 +312,8 @@ def _draw(
             rows[f"{ratio:.0%}\n{rule}"] = kept[chosen]
     figure = Figure(figsize=(11, 11), layout="constrained")
     figure.suptitle("The same maps from some of the channels only, on the common scale")
-    plot.gallery(images[chosen], rows, axes=figure.subplots(1 + len(rows), len(chosen)))
+    grid = figure.subplots(1 + len(rows), len(chosen))
+    plot.gallery(images[chosen], rows, scale=scale, unit="logit", axes=grid)
     save(figure, "kept-channels")
 
     figure = Figure(figsize=(10, 6), layout="constrained")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from pictures import assert_readable
 
 import ifa
 
@@ -72,6 +73,15 @@ def test_several_attributions_have_limits_of_their_own():
     assert np.array_equal(drawn(axes[1]), alone(one[0].numpy(), 2))
     assert np.array_equal(drawn(axes[2]), alone(other.numpy(), 1))
     assert axes[2].get_title().startswith("other")
+
+
+@pytest.mark.parametrize("width", [3, 6, 12])
+def test_titles_are_whole_at_any_size(width):
+    for image in (torch.rand(3, 9, 7), torch.rand(6, 50)):
+        values = {name: 1e-7 * torch.randn(image.shape) for name in ("saliency", 30 * "long ")}
+        assert_readable(ifa.plot.attributions(image, values, width=width)[0].figure)
+        given = {"map": torch.rand(image.shape[1:]), "quantile": 0.99}
+        assert_readable(ifa.plot.attribution(image, image - 0.5, width=width, **given)[0].figure)
 
 
 def test_what_does_not_fit_is_refused():

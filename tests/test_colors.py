@@ -84,16 +84,22 @@ def overlays_gallery():
     return [(one, PROBE) for one in axes[1]] + [(one, PROBE / 2) for one in axes[2]]
 
 
+PARTS = SIGNED / np.abs(SIGNED).max()  # as the bar of attributions has them
+
+
 def attributions_attribution():
     axes = ifa.plot.attribution(gray(1, 3, 4), SIGNED[None])
-    ifa.plot.bar(axes, signed=True, high=float(np.abs(SIGNED).max()))
-    return list(zip(axes[1:4], (SIGNED, SIGNED.clip(min=0), SIGNED.clip(max=0)), strict=True))
+    return list(zip(axes[1:4], (PARTS, PARTS.clip(min=0), PARTS.clip(max=0)), strict=True))
+
+
+def attributions_map():
+    axes = ifa.plot.attribution(gray(1, 3, 4), np.ones((1, 3, 4)), map=SIGNED)
+    return [(axes[4], PARTS), (axes[5], PARTS)]
 
 
 def attributions_attributions():
-    axes = ifa.plot.attributions(gray(1, 3, 4), {"a": SIGNED, "b": SIGNED[::-1]})
-    ifa.plot.bar(axes, signed=True, high=float(np.abs(SIGNED).max()))
-    return [(axes[1], SIGNED), (axes[2], SIGNED[::-1])]
+    axes = ifa.plot.attributions(gray(1, 3, 4), {"a": SIGNED, "b": 1e-6 * SIGNED[::-1]})
+    return [(axes[1], PARTS), (axes[2], PARTS[::-1])]
 
 
 def cards_outliers(run):
@@ -160,7 +166,7 @@ CASES = {
     "overlay": [overlays_picture, overlays_picture_signed, overlays_picture_of_any_gray,
                 overlays_map_alone, overlays_volume, overlays_signal],
     "gallery": [overlays_gallery],
-    "attribution": [attributions_attribution],
+    "attribution": [attributions_attribution, attributions_map],
     "attributions": [attributions_attributions],
     "outliers": [cards_outliers],
     "channel_card": [cards_channel_card],
@@ -278,12 +284,26 @@ def test_an_array_is_blended_by_its_formula():
     assert clear.shape == (3, 4, 4)
     assert (clear[..., 3] == 128).all()
     expected = 0.5 * 255 * light[..., None] + 0.5 * clear[0, 0, :3]
-    came = ifa.plot.blend(image, values)
+    came = ifa.plot.blend(image, values, contrast=1)
     assert np.abs(came - expected).max() <= 1
-    colored = ifa.plot.blend(image, values, gray=False)
+    colored = ifa.plot.blend(image, values, gray=False, contrast=1)
     expected = 0.5 * 255 * np.moveaxis(image, 0, -1) + 0.5 * clear[0, 0, :3]
     assert np.abs(colored - expected).max() <= 1
-    finer = ifa.plot.blend(image, np.zeros((12, 16)))
+    finer = ifa.plot.blend(image, np.zeros((12, 16)), contrast=1)
     assert np.array_equal(finer[::2, ::2], np.repeat((255 * light).round()[..., None], 3, axis=2))
     holes = np.where(np.arange(4) % 2, np.nan, values)
-    assert np.array_equal(ifa.plot.blend(image, holes)[:, 2::4], finer[::2, ::2][:, 2::4])
+    assert np.array_equal(
+        ifa.plot.blend(image, holes, contrast=1)[:, 2::4], finer[::2, ::2][:, 2::4]
+    )
+
+
+@pytest.mark.parametrize("contrast", [0, 0.5, 1])
+def test_over_any_image_colors_are_near_those_of_the_bar(contrast):
+    values = np.random.default_rng(0).random((16, 16))
+    image = np.random.default_rng(1).integers(0, 256, (3, 16, 16), np.uint8)
+    bar = ifa.plot.blend(gray(1, 16, 16), values).astype(int)
+    came = ifa.plot.blend(image, values, gray=False, contrast=contrast)
+    farthest = (1 - values[..., None]) * contrast / 2
+    assert (np.abs(came - bar) / 256 <= farthest + 1 / 255).all()
+    with pytest.raises(ValueError, match=r"expected contrast in \[0, 1\], got 2"):
+        ifa.plot.blend(image, values, contrast=2)

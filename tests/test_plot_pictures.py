@@ -29,7 +29,7 @@ def _closed():
 
 def shown(image, **options):
     """Return the picture beneath a map, from 0 to 1."""
-    return ifa.plot.blend(image, NOTHING, gray=False, **options) / 255
+    return ifa.plot.blend(image, NOTHING, gray=False, contrast=1, **options) / 255
 
 
 def stretched(values):
@@ -108,6 +108,17 @@ def test_a_bar_ends_in_an_arrow_where_values_go_on():
                              ([-1.0, 2.0], "both"), ([float("nan"), 0.5], "neither")):  # fmt: skip
         assert ifa.plot.bar(axes, torch.tensor(values)).extend == expected
     assert ifa.plot.bar(axes, torch.tensor([-0.9]), signed=True).extend == "neither"
+
+
+@pytest.mark.parametrize("how", ["opacity", "contours"])
+@pytest.mark.parametrize("width", [3, 6, 12])
+def test_a_bar_is_whole_at_any_size(width, how):
+    scale, values = ifa.Scale(torch.tensor(-0.31), torch.tensor(2.1)), torch.rand(6, 8)
+    for options in ({"scale": scale, "unit": "logit"},
+                    {"signed": True, "high": 1e-6, "unit": "log probability"}):  # fmt: skip
+        plt.figure(figsize=(width, 0.75 * width))
+        axes = ifa.plot.overlay(torch.rand(1, 6, 8), values, how=how, bar=True, **options)
+        assert_readable(axes.figure)
 
 
 LONG = "n01440764/a_photograph_of_a_fish_{:05d}.JPEG"
@@ -192,6 +203,6 @@ def test_photographs_are_drawn_as_they_were_before_a_preparation(tmp_path):
     data = ifa.data.folder(tmp_path, prepare=prepare)
     found = normalization_of(torch.utils.data.Subset(data, [0]))
     assert found == (prepare.mean, prepare.deviation)
-    back = ifa.plot.blend(data[0][0], np.zeros((8, 8)), gray=False, denormalize=found)
+    back = ifa.plot.blend(data[0][0], np.zeros((8, 8)), gray=False, contrast=1, denormalize=found)
     assert np.array_equal(back, pixels)
     assert normalization_of([(1, 2)]) is None

@@ -40,6 +40,7 @@ def blend(
     denormalize: Denormalize = None,
     window: tuple[float, float] | None = None,
     gray: bool = True,
+    contrast: float = 0.5,
 ) -> np.ndarray:
     r"""Lay a map over its input, as an array: for web pages, PIL, or any other program.
 
@@ -48,8 +49,8 @@ def blend(
     .. math:: c = (1 - a) g + a \, C(a), \qquad a = \min(1, \max(0, (v - low) / (high - low)))
 
     over the gray :math:`g` of the image, in the colors :math:`C` of `ifa.plot.bar`, which shows
-    them over a mid gray. A signed map has a second side of colors, with
-    :math:`a = \min(1, |v| / high)`.
+    them over a mid gray. No color is farther from the bar's than :math:`(1 - a) / 2` times the
+    contrast. A signed map has a second side of colors, with :math:`a = \min(1, |v| / high)`.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def blend(
         As in `overlay`; None for the map's colors alone, to be laid over something else.
     values : (\*space)
         A map, or maps' slices, of one, two or three axes. What is no number is not drawn.
-    scale, low, high, signed, channels, denormalize, window, gray
+    scale, low, high, signed, channels, denormalize, window, gray, contrast
         As in `overlay`.
 
     Returns
@@ -74,7 +75,7 @@ def blend(
     ((4, 4, 3), array([255, 232,  96], dtype=uint8))
     """
     where = "ifa.plot.blend"
-    shades = shades_of(where, scale=scale, low=low, high=high, signed=signed)
+    shades = shades_of(where, scale=scale, low=low, high=high, signed=signed, contrast=contrast)
     values = numbers(where, "values", values)
     if image is None:
         colors, share = opaque(values, shades)
@@ -110,6 +111,7 @@ def overlay(
     denormalize: Denormalize = None,
     window: tuple[float, float] | None = None,
     gray: bool = True,
+    contrast: float = 0.5,
     axes: "Axes | None" = None,
 ) -> "Axes":
     r"""Draw a map over its input, in colors that are those of the bar.
@@ -152,6 +154,9 @@ def overlay(
         smallest and the largest.
     gray
         Whether the image beneath is gray, so that hues are the map's alone.
+    contrast
+        Of the image beneath, about the gray of the bar: the smaller, the nearer colors are to those
+        of the bar over any image; 1 leaves it as it is. Contours do.
     axes
         Where to draw; the current axes if None.
 
@@ -164,12 +169,13 @@ def overlay(
     ValueError
         If image and map do not fit, or an option is unknown.
     """
-    from matplotlib import pyplot as plt
+    from ifa.plot.layout import axes_or_current
 
     where = "ifa.plot.overlay"
     check_choice(where, "how", how, ("opacity", "contours"))
-    shades = shades_of(where, scale=scale, low=low, high=high, signed=signed, unit=unit)
-    axes = axes if axes is not None else plt.gca()
+    limits: Any = {"scale": scale, "low": low, "high": high, "signed": signed}
+    shades = shades_of(where, **limits, unit=unit, contrast=contrast)
+    axes = axes_or_current(axes)
     values = numbers(where, "values", values)
     draw(where, axes, image, values, shades, Look(channels, denormalize, window, gray), how)
     if bar:
@@ -333,6 +339,7 @@ def gallery(
     denormalize: Denormalize = None,
     window: tuple[float, float] | None = None,
     gray: bool = True,
+    contrast: float = 0.5,
     width: float | None = None,
     axes: Any = None,
 ) -> Any:
@@ -346,7 +353,7 @@ def gallery(
         Name of the kind -> maps (sample, y, x), all drawn with the same limits.
     titles
         One above each image; broken to its width.
-    scale, low, high, signed, unit, how, channels, denormalize, window, gray
+    scale, low, high, signed, unit, how, channels, denormalize, window, gray, contrast
         As in `overlay`.
     width
         Of the figure, in inches: where that is too little for all samples they are drawn in several
@@ -368,7 +375,8 @@ def gallery(
             f"got {type(maps).__name__ if lengths is None else f'{[*lengths] or 0} of them'}. "
             "Name the kind: {'fullcam': maps}."
         )
-    shades = shades_of(where, scale=scale, low=low, high=high, signed=signed, unit=unit)
+    limits: Any = {"scale": scale, "low": low, "high": high, "signed": signed}
+    shades = shades_of(where, **limits, unit=unit, contrast=contrast)
     look = Look(channels, denormalize, window, gray)
     kinds = [[numbers(where, "maps", one) for one in values] for values in maps.values()]
     names = ["input", *maps]

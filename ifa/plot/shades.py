@@ -30,6 +30,7 @@ class Shades(NamedTuple):
     high: float = 1.0
     signed: bool = False
     label: str = "intensity"  # of the bar
+    contrast: float = 0.5  # of what is beneath, about the bar's gray
 
     def limits(self) -> tuple[float, float]:
         """Return the values at both ends of the bar."""
@@ -61,8 +62,11 @@ def shades_of(
     high: float = 1.0,
     signed: bool = False,
     unit: str = "",
+    contrast: float = 0.5,
 ) -> Shades:
     """Take what colors mean from the options that pictures share."""
+    if not 0 <= contrast <= 1:
+        raise ValueError(f"{where}: expected contrast in [0, 1], got {contrast}.")
     if scale is not None:
         scale = scale_from(scale) if hasattr(scale, "data_vars") else scale
         if not isinstance(scale, Scale) or signed or (low, high) != (0.0, 1.0):
@@ -72,13 +76,15 @@ def shades_of(
                 "Colors of maps on a scale go from its 0 to its 1."
             )
         ends = Ends(*(np.atleast_1d(np.asarray(limit)) for limit in scale), at=(0.0, 1.0))
-        return on_scale(ends, unit or (scale.origin.names[2] if scale.origin else ""))
+        unit = unit or (scale.origin.names[2] if scale.origin else "")
+        return on_scale(ends, unit)._replace(contrast=contrast)
     if not (0 if signed else low) < high:
         raise ValueError(
             f"{where}: expected low < high, and high above 0 where signed, got low={low} and "
             f"high={high}. Colors need a range."
         )
-    return Shades(float(low), float(high), signed, f"intensity ({unit})" if unit else "intensity")
+    label = f"intensity ({unit})" if unit else "intensity"
+    return Shades(float(low), float(high), signed, label, contrast)
 
 
 def on_scale(ends: Ends, unit: str) -> Shades:
@@ -109,7 +115,7 @@ def _between(colors: str, share: np.ndarray) -> np.ndarray:
 def over(beneath: Any, values: np.ndarray, shades: Shades) -> np.ndarray:
     r"""Lay a map over a picture (\*space) or (\*space, 3) of values from 0 to 1, or one gray."""
     colors, share = opaque(values, shades)
-    beneath = np.asarray(beneath)
+    beneath = GRAY + shades.contrast * (np.asarray(beneath) - GRAY)
     if beneath.ndim in (0, values.ndim):
         beneath = beneath[..., None]
     return (1 - share[..., None]) * beneath + share[..., None] * colors
