@@ -16,6 +16,7 @@ from tests.bench.planted import (
     TASKS,
     THRESHOLDS,
     Data,
+    Learned,
     Task,
     apart,
     learned,
@@ -56,10 +57,11 @@ def tables(quick: bool) -> Iterator[str]:
 
 
 def _seed(task: Task, kind: str, seed: int, quick: bool) -> tuple[float, dict[str, list[float]]]:
-    net, test, accuracy = learned(task, kind, seed, quick)
+    made = learned(task, kind, seed, quick)
+    net, _, test, accuracy = made
     found = {}
     plain = _seconds(lambda: net(test.inputs))
-    for name, explain in explains(net, task.layers(kind), test).items():
+    for name, explain in explains(made, task.layers(kind), seed).items():
         start = time.process_time()
         maps = explain(test.inputs, test.labels).detach().clamp(min=0)
         took = (time.process_time() - start) / plain
@@ -67,14 +69,15 @@ def _seed(task: Task, kind: str, seed: int, quick: bool) -> tuple[float, dict[st
     return accuracy, found
 
 
-def explains(net: nn.Module, layers: list[str], data: Data) -> Mapping[str, Explain]:
+def explains(made: Learned, layers: list[str], seed: int) -> Mapping[str, Explain]:
     """List what is compared, under the names of the table."""
-    last = layers[-1]
+    net, last = made.net, layers[-1]
     at = partial(ifa.explain, net, layer=last, rectify=True)
     gradcam = partial(at, weight=weight.gradcam)
     several = partial(_layercams, net, layers)
     smooth = attribute.smooth(attribute.gradient(net), draws=16, stdev=0.15, seed=0)
     detailed = attribute.collapse(attribute.times_input(smooth), how="sum")
+    low, tied, untied = _decoded(made, last, seed)
     return {
         "Grad-CAM, even": partial(gradcam, placing="even"),
         "Grad-CAM": gradcam,
@@ -86,6 +89,10 @@ def explains(net: nn.Module, layers: list[str], data: Data) -> Mapping[str, Expl
         "Grad-CAM, joint bilateral": _stepped(gradcam, partial(refine.bilateral, tone=0.3)),
         "pipeline, edges of the input": _piped(gradcam, lambda inputs, target: inputs[:, 0]),
         "pipeline, edges of LayerCAM": _piped(gradcam, partial(several, how="mean")),
+        "half, low map": low,
+        "full, tied, high map": tied,
+        "full, untied, high map": untied,
+        "pipeline, half and full, untied": _piped(low, untied),
         "SmoothGrad × input": lambda inputs, target: detailed(inputs, target),
         "SmoothGrad × input × Grad-CAM": lambda inputs, target: (
             detailed(inputs, target).clamp(min=0) * gradcam(inputs, target)
@@ -102,6 +109,24 @@ def _layercams(
     ]
     scaled = torch.stack([vmap(_to_one)(maps) for maps in each])
     return scaled.mean(0) if how == "mean" else scaled.prod(0)
+
+
+def _decoded(made: Learned, layer: str, seed: int) -> tuple[Explain, Explain, Explain]:
+    """Train a half and both of its decoders; return the low map and the two high ones."""
+    example, outputs = made.test.inputs[:2], 10
+    half, params = refine.half(made.net, None, layer, example, outputs=outputs, seed=seed)
+    params = refine.trained(half, params, made.train[:400], epochs=6, seed=seed).params
+
+    def low(inputs: Tensor, target: Tensor) -> Tensor:
+        found = refine.low(half, params, inputs, target)
+        return ifa.batched(ifa.resize(tuple(inputs.shape[2:])))(found).values
+
+    def high(tied: bool) -> Explain:
+        full, whole = refine.full(half, params, example, tied=tied, seed=seed)
+        whole = refine.trained(full, whole, made.train[:400], epochs=6, seed=seed).params
+        return lambda inputs, target: refine.high(full, whole, inputs, target).values
+
+    return low, high(True), high(False)
 
 
 def _stepped(explain: Explain, of: Callable[[Tensor], ifa.types.Step]) -> Explain:

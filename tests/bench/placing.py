@@ -40,7 +40,7 @@ def tables(quick: bool) -> Iterator[str]:
 
 def _seed(task: Task, kind: str, seed: int, quick: bool) -> tuple[float, dict]:
     """Measure maps of samples that a network has not seen, each placed both ways."""
-    net, test, accuracy = learned(task, kind, seed, quick)
+    net, _, test, accuracy = learned(task, kind, seed, quick)
     size, layer = tuple(test.inputs.shape[2:]), task.layers(kind)[-1]
     steps = {
         "even": ifa.resize(size),

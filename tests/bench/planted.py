@@ -39,15 +39,22 @@ class Task(NamedTuple):
         return [f"{each * stage + each - 1}" for stage in range(self.stages)]
 
 
-def learned(task: Task, kind: str, seed: int, quick: bool) -> tuple[nn.Module, Data, float]:
-    """Train a network; give samples that it has not seen, and its accuracy on them."""
+class Learned(NamedTuple):
+    net: nn.Module
+    train: list[tuple[Tensor, int]]
+    test: Data  # samples that it has not seen
+    accuracy: float  # on these
+
+
+def learned(task: Task, kind: str, seed: int, quick: bool) -> Learned:
+    """Train a network on planted patterns."""
     train, test = (planted(task, task.samples, 2 * seed), planted(task, 60, 2 * seed + 1))
     items = list(zip(train.inputs, train.labels.tolist(), strict=True))
     epochs = max(task.epochs // (3 if quick else 1), 1)
     net = nets.train(lambda: network(task, kind), items, epochs=epochs, seed=seed, batch_size=32)
     with torch.no_grad():
         accuracy = float((net(test.inputs).argmax(1) == test.labels).float().mean())
-    return net, test, accuracy
+    return Learned(net, items, test, accuracy)
 
 
 def network(task: Task, kind: str) -> nn.Sequential:
