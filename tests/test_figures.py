@@ -23,6 +23,9 @@ SMALLEST = 6.5  # points
 LAYER = "features.denseblock4.denselayer16.conv2"
 TARGETS = 100
 RNG = np.random.default_rng(0)
+VOLUME = np.ones((20, 48, 40)), np.random.default_rng(0).random((5, 12, 10))
+AFFINE = np.array([[-2.0, 0, 0, 40], [0, 2, 0, -48], [0, 0, 5, -50], [0, 0, 0, 1]])
+UNIT = "standard deviations of the logit of the target over the population"
 NAMES = [f"a rather long name of class {n}, of the whole hierarchy" for n in range(TARGETS)]
 
 
@@ -150,7 +153,23 @@ DRAWN = {
         ifa.diagnose.redundancy(run[1], threshold=0.1), axes=axes_of(w, 3 + w / 2)
     ),
     "relevance_curves": lambda run, w: ifa.plot.relevance_curves(curves(), axes=axes_of(w, 4)),
+    "planes": lambda run, w: ifa.plot.planes(*VOLUME, geometry=AFFINE, width=w, unit=UNIT),
     "shift": lambda run, w: ifa.plot.shift(ifa.diagnose.shift(*run[1:]), axes=axes_of(w, 4)),
+    "signal": lambda run, w: [
+        ifa.plot.signal(
+            RNG.standard_normal((count, 300)),
+            RNG.random(75),
+            rate=100,
+            amplitude="µV",
+            unit=UNIT,
+            names=NAMES[:count],
+            events=[(0.2, 1, "a long sleep spindle"), (1, 0, "arousal")],
+            gain=gain,
+            axes=axes_of(w, 4),
+        )
+        for count, gain in ((1, "own"), (6, "own"), (6, "common"), (64, "own"))
+    ],
+    "slices": lambda run, w: ifa.plot.slices(*VOLUME, geometry=AFFINE, width=w, unit=UNIT),
     "summary": lambda run, w: ifa.plot.summary(
         run[1], figure=Figure((w, 7 if w < 7 else 4), layout="constrained")
     ),

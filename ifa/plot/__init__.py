@@ -23,7 +23,10 @@ from ifa.plot.randomizations import randomization as randomization
 from ifa.plot.saving import save as save
 from ifa.plot.shades import bar as bar
 from ifa.plot.sheets import write_overlays as write_overlays
+from ifa.plot.signals import signal as signal
 from ifa.plot.summaries import summary as summary
+from ifa.plot.volumes import planes as planes
+from ifa.plot.volumes import slices as slices
 
 __all__ = [
     "agreement",
@@ -43,11 +46,14 @@ __all__ = [
     "methods",
     "outliers",
     "overlay",
+    "planes",
     "randomization",
     "redundancy",
     "relevance_curves",
     "save",
     "shift",
+    "signal",
+    "slices",
     "summary",
     "write_overlays",
 ]

@@ -163,8 +163,8 @@ def broken(text: "Text", pixels: float) -> None:
         width -= 1
 
 
-def fit(*drawn: "Axes", legend: bool = False, most: int = 8) -> None:
-    """Break titles and labels of axes, and of their colour bars, as their room in the figure is.
+def fit(*drawn: "Axes", bar: Any = None, legend: bool = False, most: int = 8) -> None:
+    """Break titles and labels of axes and of their bars as their room in the figure is.
 
     With a legend: below axes whose figure makes room for it, otherwise on them; of more entries
     than `most` the last says how many there are.
@@ -174,6 +174,9 @@ def fit(*drawn: "Axes", legend: bool = False, most: int = 8) -> None:
         axes.title.set_fontsize("medium")
         axes.tick_params(labelsize="small")
     words = [(text, axes, text.get_text()) for axes in drawn for text in _words(axes)]
+    if bar is not None:
+        label = bar.ax.yaxis.label if bar.orientation == "vertical" else bar.ax.xaxis.label
+        words.append((label, bar.ax, label.get_text()))
     _break_all(figure, words)
     made = _explained(drawn, most) if legend else []
     if made:

@@ -18,6 +18,7 @@ from ifa.plot.shades import (
     over,
     shades_of,
 )
+from ifa.plot.signals import draw_lanes, lanes_of
 from ifa.plot.texts import fitted, inches
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ def overlay(
     ----------
     image : (\*space) or (channel, \*space)
         An array, tensor or picture of PIL, or None for the map alone, over the gray of the bar. Of
-        a volume the slice is drawn in which the map is largest; a signal is a line over its map,
-        and of several channels each has a line, one above the other.
+        a volume the slice is drawn in which the map is largest, and the title says which: see
+        `planes` and `slices`. A signal is a line over its map, and of several channels each has a
+        lane, one above the other: see `signal`.
     values : (\*space)
         A map, of any grid with the same aspect; on the common scale it lies about [0, 1].
     scale : Scale or statistics, optional
@@ -178,6 +180,10 @@ def overlay(
     axes = axes_or_current(axes)
     values = numbers(where, "values", values)
     draw(where, axes, image, values, shades, Look(channels, denormalize, window, gray), how)
+    if values.ndim == 3:
+        count = len(values) if image is None else np.shape(image)[-3]
+        place = _strongest(values, shades, count)
+        axes.set_title(f"z = {place} of 0 … {count - 1}", fontsize="medium")
     if bar:
         draw_bar(axes.figure, shades, how=how, extend=exceeds(shades, values), ax=axes)
     return axes
@@ -213,7 +219,7 @@ def _draw_signal(
     """Draw a signal's channels, the first on top, over its map."""
     if how != "opacity":
         raise ValueError(f"{where}: expected how='opacity' for the map of a signal, got {how!r}.")
-    across = len(values)
+    lanes, across = None, len(values)
     if image is not None:
         signals = numbers(where, "image", image)
         signals = signals[None] if signals.ndim == 1 else signals
@@ -222,15 +228,8 @@ def _draw_signal(
                 f"{where}: expected a signal (t) or (channel, t), as the map (t), got "
                 f"{signals.shape}."
             )
-        across = signals.shape[1]
-        spread = np.ptp(signals, axis=1).max() or 1.0
-        lines = (signals - spread * np.arange(len(signals))[:, None]).T
-        axes.plot(np.arange(across) + 0.5, lines, color="black", linewidth=1)
-    if shades is not None:
-        from ifa.plot.rasters import draw_raster
-
-        extent = (0, across, *axes.get_ylim())
-        draw_raster(axes, blended(None, values[None], shades), extent, aspect="auto")
+        lanes, across = lanes_of(signals, common=False), signals.shape[1]
+    draw_lanes(axes, lanes, values, shades, (0, across))
     axes.set_yticks([])
 
 
@@ -258,14 +257,21 @@ def _draw_volume(
     how: How,
 ) -> None:
     """Draw the slice in which the map is largest."""
-    sizes = np.abs(values) if shades is not None and shades.signed else values
-    strongest = int(np.nan_to_num(sizes, nan=-np.inf).max((1, 2)).argmax())
-    picture = None
+    picture, count = None, len(values)
     if image is not None:
         picture = picture_of(where, image, 3, look)
-        place = round(strongest * len(picture) / len(values))
-        picture = picture[min(place, len(picture) - 1)]
-    draw_flat(axes, picture, values[strongest], shades, look.gray, how)
+        count = len(picture)
+    place = _strongest(values, shades, count)
+    picture = None if picture is None else picture[place]
+    flat = values[int((place + 0.5) * len(values) / count)]
+    draw_flat(axes, picture, flat, shades, look.gray, how)
+
+
+def _strongest(values: np.ndarray, shades: Shades | None, count: int) -> int:
+    """Return which of so many slices lies in the middle of the one in which a map is largest."""
+    sizes = np.abs(values) if shades is not None and shades.signed else values
+    strongest = int(np.nan_to_num(sizes, nan=-np.inf).max((1, 2)).argmax())
+    return int((strongest + 0.5) * count / len(values) - 0.5)
 
 
 def draw_flat(
@@ -275,39 +281,47 @@ def draw_flat(
     shades: Shades | None,
     gray: bool = True,
     how: How = "opacity",
+    extent: tuple[float, float, float, float] | None = None,
+    aspect: float = 1.0,
 ) -> None:
-    """Draw what `picture_of` made, (y, x) or (y, x, 3): alone, or with a map over it."""
+    """Draw what `picture_of` made, (y, x) or (y, x, 3): alone, or with a map over it.
+
+    `extent` is where it begins and ends along x, and where it ends and begins along y.
+    """
     from ifa.plot.rasters import draw_raster
 
     axes.set_axis_off()
     rows, columns = values.shape if picture is None else picture.shape[:2]
-    extent = (0, columns, rows, 0)
+    extent = (0, columns, rows, 0) if extent is None else extent
     if shades is not None and how == "opacity":
-        return draw_raster(axes, blended(picture, values, shades, gray), extent)
+        return draw_raster(axes, blended(picture, values, shades, gray), extent, aspect)
     if picture is None:
         picture = np.full(values.shape, GRAY)
     elif shades is not None and gray:
         picture = desaturated(picture, 2)
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=2)
-    draw_raster(axes, eight_bits(picture), extent)
+    draw_raster(axes, eight_bits(picture), extent, aspect)
     if shades is not None:
-        _draw_contours(axes, values, shades, (rows, columns))
+        _draw_contours(axes, values, shades, extent)
 
 
 _DRAWN = {1: _draw_signal, 2: _draw_picture, 3: _draw_volume}
 
 
-def _draw_contours(axes: "Axes", values: np.ndarray, shades: Shades, size: tuple[int, ...]) -> None:
+def _draw_contours(
+    axes: "Axes", values: np.ndarray, shades: Shades, extent: tuple[float, float, float, float]
+) -> None:
     """Draw a line at each level, up to the borders of the image."""
     finite = values[np.isfinite(values)]
     levels = shades.levels()
     levels = levels[(levels > finite.min(initial=np.inf)) & (levels < finite.max(initial=-np.inf))]
     if not len(levels):
         return
+    left, right, bottom, top = extent  # the first row is on top
     y, x = (
-        np.r_[0, (np.arange(count) + 0.5) * whole / count, whole]
-        for count, whole in zip(values.shape, size, strict=True)
+        first + np.r_[0, np.arange(count) + 0.5, count] * (last - first) / count
+        for count, first, last in zip(values.shape, (top, left), (bottom, right), strict=True)
     )
     axes.contour(
         *(x, y, np.pad(values, 1, mode="edge")),
