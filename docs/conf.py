@@ -51,6 +51,7 @@ NAMESPACES = {
     "ifa.perturb": "Weightings that run the model again: masked, ablated, noisy, twice back.",
     "ifa.attribute": "Attributions to the input, and transforms over them.",
     "ifa.basis": "Other features than channels: concepts of several channels.",
+    "ifa.dense": "The same network on a finer grid.",
     "ifa.refine": "A map made sharper, with the help of the image.",
     "ifa.select": "Selection rules, from importance to a mask.",
     "ifa.score": "The scalar being explained.",

@@ -1,5 +1,6 @@
 """Every law is seen to fail, on an implementation with the mistake that it is there to find."""
 
+import copy
 import itertools
 import shutil
 from functools import partial
@@ -547,7 +548,41 @@ def from_the_first_pixel(positions, size):
     return ifa.place(ifa.Positions(0 * positions.start, positions.step), size)
 
 
+def without_dilation(model, stride=1, pool="exact"):
+    """Take the strides out of convolutions, and change nothing else."""
+    net = torch.nn.ModuleDict({"net": copy.deepcopy(model)})
+    for part in net.modules():
+        if isinstance(part, torch.nn.modules.conv._ConvNd):
+            part.stride = (1,) * len(part.stride)
+    net.forward = net["net"].forward
+    return net
+
+
+def right_but_for_the_last_bits(model, stride=1):
+    twin = copy.deepcopy(model)
+    for values in twin.parameters():
+        values.mul_(1 + 2**-51)
+    return ifa.dense.densify(twin, stride=stride)
+
+
+def as_it_was(model, stride=1, pool="exact"):
+    return ifa.dense.densify(model, stride=64)
+
+
+def with_an_exact_mean(model, stride=1, pool="exact"):
+    return ifa.dense.densify(model, stride=stride)
+
+
+def with_a_dense_mean(model, stride=1):
+    return ifa.dense.densify(model, stride=stride, pool="dense")
+
+
 RED = [
+    (laws.a_finer_grid_is_exact, right_but_for_the_last_bits),
+    (laws.a_finer_grid_lies_where_the_network_does, as_it_was),
+    (laws.a_finer_grid_has_the_networks_own_gradients, with_a_dense_mean),
+    (laws.a_finer_grid_is_made_of_shifts, without_dilation),
+    (laws.a_dense_mean_makes_maps_complete, with_an_exact_mean),
     (laws.permuting_channels_permutes_weights, by_position_in_the_layer),
     (laws.flipping_space_flips_spatial_weights, first_position_only),
     (laws.flipping_space_flips_spatial_weights, running_sum),

@@ -145,6 +145,7 @@ FOLLOWED = {
     "a gate": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
     "a gate of an unknown operation": lambda x: x * x.cumsum(1).mean((2, 3), keepdim=True),
     "channels last and back": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "an activation of MobileNetV3": nn.functional.hardswish,
     "shuffled channels": lambda x: nn.functional.channel_shuffle(x, 2),
     "patches of one pixel, as a product": lambda x: (torch.ones(2, 2) @ x.flatten(2)).unflatten(
         2, x.shape[2:]

@@ -23,6 +23,7 @@ NAMESPACES = [
     "ifa.basis",
     "ifa.contest",
     "ifa.data",
+    "ifa.dense",
     "ifa.diagnose",
     "ifa.evaluate",
     "ifa.interop",

@@ -20,6 +20,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ifa.network.inputs import call
 from ifa.network.outputs import first_tensor, replace_first_tensor
+from ifa.network.standins import behind, in_front
 from ifa.types import Inputs
 
 # (call, tensor) -> the tensor to go on with. A call is a layer's name with a number: "relu#2".
@@ -248,8 +249,9 @@ def _hook(running: Running, name: str) -> Callable[..., Any]:
         if tensor is None:
             return None
         running.alone = tensor is output
-        edited = running.edit(f"{name}#{running.calls[name]}", tensor)
-        return None if edited is tensor else replace_first_tensor(output, edited)
+        seen = behind(tensor)
+        edited = running.edit(f"{name}#{running.calls[name]}", seen)
+        return None if edited is seen else replace_first_tensor(output, in_front(edited, tensor))
 
     return hook
 

@@ -169,6 +169,7 @@ class _Handed:
         self.calls, self.same = 0, False
         self._given: Any = None
         self._returned: Any = None
+        self._modes = _modes()
         self._held = self._back = _Held(())
         outer.register_forward_pre_hook(self._enter, with_kwargs=True)
         inner.register_forward_pre_hook(self._inner, with_kwargs=True, prepend=True)
@@ -178,16 +179,33 @@ class _Handed:
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._given = [*args, *kwargs.values()]
         self._held = _Held(self._given)
+        self._modes = _modes()
 
     def _inner(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         given = [*args, *kwargs.values()]
         one_by_one = len(given) == len(self._given)
         one_by_one &= all(a is b for a, b in zip(given, self._given, strict=False))
         self.calls += 1
-        self.same = self.calls == 1 and one_by_one and self._held.same(given)
+        # what runs the network under a mode of its own, as `ifa.dense` does, changes it
+        alone = one_by_one and self._modes == _modes()
+        self.same = self.calls == 1 and alone and self._held.same(given)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         self._returned, self._back = output, _Held(output)
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         self.same &= output is self._returned and self._back.same(output)
+
+
+def _modes() -> tuple[Any, ...]:
+    """Return how many modes of torch are at work here, and whether it casts by itself."""
+    functions, dispatches = (
+        torch._C._len_torch_function_stack(),
+        torch._C._len_torch_dispatch_stack(),
+    )
+    return (
+        functions,
+        dispatches,
+        torch.is_autocast_enabled("cpu"),
+        torch.is_autocast_enabled("cuda"),
+    )

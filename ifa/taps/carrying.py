@@ -362,7 +362,7 @@ RULES: dict[str, Rule] = {
         "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
         "cudnn_batch_norm _fused_rms_norm native_dropout _softmax _log_softmax _safe_softmax "
         "_masked_softmax _transformer_encoder_layer_fwd native_channel_shuffle channel_shuffle "
-        "_native_multi_head_attention masked_fill",
+        "_native_multi_head_attention masked_fill hardswish",
     ),
     **_named(
         _nothing,

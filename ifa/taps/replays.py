@@ -8,6 +8,7 @@ its arguments, returns one of them, or returns objects that are not data.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import torch
@@ -17,7 +18,14 @@ from torch.func import debug_unwrap
 from ifa.network.outputs import every_tensor, is_data, map_tensors
 from ifa.network.replicas import Running
 
-_RUNS_AGAIN: Any = object()
+
+class _Again(Enum):
+    """What stands for an output that was not kept; the same one when it is read back."""
+
+    RUNS = 1
+
+
+_RUNS_AGAIN: Any = _Again.RUNS
 
 
 class Differs(Exception):

@@ -4,7 +4,7 @@ A law is a function of the thing under test. It draws its own inputs, and raises
 `AssertionError` with the smallest counterexample if it does not hold. `examples` says how many are
 drawn; by default as many as the hypothesis profile in force says. The tuples `WEIGHTING`,
 `REDUCTION`, `CHAIN`, `STEP`, `FILTER`, `FILL`, `RESCALE`, `SELECT`, `TAP`, `STORE`, `MAP_METRIC`,
-`METRIC` and `ATTRIBUTION` hold the laws of one kind of thing, which take the same positional
+`METRIC`, `ATTRIBUTION` and `DENSE` hold the laws of one kind of thing, which take the same positional
 arguments, so that a test is one line::
 
     @pytest.mark.parametrize("law", ifa.testing.laws.WEIGHTING)
@@ -56,6 +56,18 @@ from ifa.testing.chain_laws import a_step_refuses_a_batch as a_step_refuses_a_ba
 from ifa.testing.chain_laws import an_empty_chain_is_the_identity as an_empty_chain_is_the_identity
 from ifa.testing.chain_laws import chaining_is_associative as chaining_is_associative
 from ifa.testing.chain_laws import placing_evenly_is_resizing as placing_evenly_is_resizing
+from ifa.testing.dense_laws import DENSE as DENSE
+from ifa.testing.dense_laws import (
+    a_dense_mean_makes_maps_complete as a_dense_mean_makes_maps_complete,
+)
+from ifa.testing.dense_laws import (
+    a_finer_grid_has_the_networks_own_gradients as a_finer_grid_has_the_networks_own_gradients,
+)
+from ifa.testing.dense_laws import a_finer_grid_is_exact as a_finer_grid_is_exact
+from ifa.testing.dense_laws import a_finer_grid_is_made_of_shifts as a_finer_grid_is_made_of_shifts
+from ifa.testing.dense_laws import (
+    a_finer_grid_lies_where_the_network_does as a_finer_grid_lies_where_the_network_does,
+)
 from ifa.testing.map_metric_laws import MAP_METRIC as MAP_METRIC
 from ifa.testing.map_metric_laws import (
     a_map_metric_does_not_depend_on_the_unit as a_map_metric_does_not_depend_on_the_unit,
@@ -201,4 +213,7 @@ LAWS: Sequence[Callable[..., None]] = (
     a_transform_without_noise_is_its_limit,
     transforms_commute,
     chaining_transforms_is_applying_them,
+    *DENSE,
+    a_finer_grid_is_made_of_shifts,
+    a_dense_mean_makes_maps_complete,
 )

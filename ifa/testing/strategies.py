@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from hypothesis.strategies import SearchStrategy
@@ -25,6 +26,7 @@ __all__ = [
     "maps",
     "observations",
     "scales",
+    "strided_networks",
     "tensors",
     "windowed_networks",
 ]
@@ -241,3 +243,95 @@ def _windows(draw: Draw, space: int) -> tuple[nn.Module, int, int]:
     options |= {"ceil_mode": draw(st.booleans())} if "Pool" in kind else {}
     channels = (2, 2) if "Conv" in kind else ()
     return make(*channels, **options), dilation * (kernel - 1), options["stride"]
+
+
+@st.composite
+def strided_networks(draw: Draw) -> tuple[nn.Module, Tensor]:
+    r"""Draw a network of layers with strides and branches that meet again, and an example for it.
+
+    Returns
+    -------
+    (model, example)
+        In float64; the output lies on a grid, (sample, channel, \*space).
+    """
+    space = draw(st.integers(1, 3), label="axes of space")
+    parts = draw(st.lists(_strided(space), min_size=1, max_size=4 - space // 3))
+    sizes = st.integers(5, (61, 23, 13)[space - 1])
+    extents = draw(st.lists(sizes, min_size=space, max_size=space, unique=True), label="space")
+    seed = draw(st.integers(0, 2**31 - 1), label="seed")
+    generator = torch.Generator().manual_seed(seed)
+    net = nn.Sequential(*parts).double().eval().requires_grad_(False)
+    for values in (*net.parameters(), *net.buffers()):
+        if values.is_floating_point():  # of batch norms the variance as well
+            values.copy_(torch.rand(values.shape, generator=generator, dtype=values.dtype) - 0.3)
+    for one in net.modules():
+        if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_var is not None:
+            one.running_var.abs_().add_(0.1)
+    example = torch.zeros(2, 4, *extents, dtype=torch.float64)
+    try:
+        net(example)
+    except (RuntimeError, ValueError):  # the example is too small for the windows
+        reject()
+    return net, example
+
+
+class Branches(nn.Module):
+    """Two ways that meet again: added, or joined and mixed."""
+
+    def __init__(self, left: nn.Module, right: nn.Module, space: int, joined: bool):
+        super().__init__()
+        self.left, self.right, self.joined = left, right, joined
+        self.mix = getattr(nn, f"Conv{space}d")(8, 4, 1) if joined else nn.Identity()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        left, right = self.left(inputs), self.right(inputs)
+        return self.mix(torch.cat([left, right], 1)) if self.joined else left.add_(right)
+
+
+@st.composite
+def _strided(draw: Draw, space: int) -> nn.Module:
+    """Draw a layer, or two in branches, that keeps the number of channels."""
+    kind = draw(st.sampled_from(["Conv", "Conv, same", "MaxPool", "AvgPool", "pad", "norm", "two"]))
+    if kind == "pad":
+        mode = draw(st.sampled_from(["Constant", "Reflection", "Replication"]))
+        sides = st.lists(st.integers(0, 2), min_size=2 * space, max_size=2 * space)
+        options = (0.5,) if mode == "Constant" else ()
+        return getattr(nn, f"{mode}Pad{space}d")(tuple(draw(sides)), *options)
+    if kind == "norm":
+        norms = [nn.GroupNorm(2, 4), getattr(nn, f"BatchNorm{space}d")(4)]
+        norms += [getattr(nn, f"InstanceNorm{space}d")(4, affine=True), nn.GELU()]
+        return nn.Sequential(draw(st.sampled_from(norms)), nn.ReLU(inplace=True))
+    if kind == "two":
+        stride, joined = draw(st.integers(1, 3)), draw(st.booleans())
+        left = getattr(nn, f"Conv{space}d")(4, 4, 3, stride=stride, padding=1)
+        if draw(st.booleans()):
+            right = getattr(nn, f"AvgPool{space}d")(stride, ceil_mode=True)
+        else:
+            right = getattr(nn, f"Conv{space}d")(4, 4, 1, stride=stride)
+        return Branches(left, right, space, joined)
+    return draw(_sliding(space, kind))
+
+
+@st.composite
+def _sliding(draw: Draw, space: int, kind: str) -> nn.Module:
+    """Draw a convolution or a pool, each axis with options of its own."""
+
+    def each(values: SearchStrategy[int]) -> tuple[int, ...]:
+        return tuple(draw(st.lists(values, min_size=space, max_size=space)))
+
+    kernel = each(st.integers(1, 5 if space < 3 else 3))
+    options: dict[str, Any] = {"kernel_size": kernel, "stride": each(st.integers(1, 3))}
+    options["padding"] = tuple(draw(st.integers(0, extent // 2)) for extent in kernel)
+    if kind != "AvgPool":
+        options["dilation"] = each(st.integers(1, 2))
+    if kind == "Conv, same":
+        options |= {"padding": "same", "stride": 1}
+    if "Pool" in kind:
+        options["ceil_mode"] = draw(st.booleans())
+    if kind == "AvgPool":
+        options["count_include_pad"] = draw(st.booleans())
+        if space > 1 and draw(st.booleans()):
+            options["divisor_override"] = draw(st.integers(1, 5))
+    channels = (4, 4) if "Conv" in kind else ()
+    options |= {"groups": draw(st.sampled_from([1, 2, 4]))} if channels else {}
+    return getattr(nn, f"{kind.partition(',')[0]}{space}d")(*channels, **options)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import ifa
 from ifa.network.inputs import call, clone, count, over, take, tensors_of
 from ifa.network.outputs import first_tensor, map_tensors, pick, replace_first_tensor
+from ifa.network.standins import behind, in_front
 from ifa.score.rows import classes_at, output_of, rows_of
 from ifa.testing import strategies
 from ifa.testing.assertions import (
@@ -304,12 +305,13 @@ def _forward(
         outputs.append(output)
         if len(outputs) != int(number or 1):
             return None
-        tensor = first_tensor(output)
-        assert tensor is not None
-        tensor = tensor.detach().requires_grad_(torch.is_grad_enabled())
+        own = first_tensor(output)
+        assert own is not None
+        tensor = behind(own).detach().requires_grad_(torch.is_grad_enabled())
         caught.append(tensor)
         # a copy goes on, so that what was caught is safe from layers that work in place
-        return replace_first_tensor(output, tensor.clone() if add is None else tensor + add)
+        moved = tensor.clone() if add is None else tensor + add
+        return replace_first_tensor(output, in_front(moved, own))
 
     twin.get_submodule(name).register_forward_hook(hook)
     score = options.get("score", ifa.score.logit)

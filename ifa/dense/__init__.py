@@ -1,0 +1,8 @@
+"""The same network on a finer grid: strides become dilation, or shifted inputs are explained."""
+
+from ifa.dense.densified import Densified as Densified
+from ifa.dense.densified import densify as densify
+from ifa.dense.moving import shifted as shifted
+from ifa.dense.moving import stitched as stitched
+
+__all__ = ["Densified", "densify", "shifted", "stitched"]
