@@ -4,8 +4,8 @@ A law is a function of the thing under test. It draws its own inputs, and raises
 `AssertionError` with the smallest counterexample if it does not hold. `examples` says how many are
 drawn; by default as many as the hypothesis profile in force says. The tuples `WEIGHTING`,
 `REDUCTION`, `CHAIN`, `STEP`, `FILTER`, `FILL`, `RESCALE`, `SELECT`, `TAP`, `STORE`, `MAP_METRIC`,
-`METRIC`, `ATTRIBUTION` and `DENSE` hold the laws of one kind of thing, which take the same positional
-arguments, so that a test is one line::
+`METRIC`, `ATTRIBUTION` and `DENSE` hold the laws of one kind of thing, which take the same
+positional arguments, so that a test is one line::
 
     @pytest.mark.parametrize("law", ifa.testing.laws.WEIGHTING)
     def test_my_weighting(law):
