@@ -31,6 +31,11 @@ def network(convolution, pool, channels):
 def signal(): return network(nn.Conv1d, nn.AdaptiveAvgPool1d, 1)
 def picture(): return network(nn.Conv2d, nn.AdaptiveAvgPool2d, 3)
 def volume(): return network(nn.Conv3d, nn.AdaptiveAvgPool3d, 1)
+def bands(): return network(nn.Conv2d, nn.AdaptiveAvgPool2d, 4)
+def normal(picture):
+    import numpy as np
+    return torch.tensor(np.array(picture)).permute(2, 0, 1) / 255 * 4 - 2
+normal.normalization = 0.5, 0.25
 def halved(picture): return picture.reduce(2)
 def named(picture): return {"inputs": picture}
 """
@@ -102,6 +107,52 @@ def test_pictures_of_several_sizes_are_prepared(home, photographs):
     assert explain("explained_networks:picture", *arguments) == 0
     assert xr.open_zarr(home / "e/maps.zarr")["map"].shape == (3, 12, 20)
     del sys.modules["prepares"]
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """Keep what is drawn of each sample."""
+    import ifa.plot.portraits as portraits
+
+    drawn, card = [], portraits.card
+    monkeypatch.setattr(
+        portraits, "card", lambda one, panels: drawn.extend(one) or card(one, panels)
+    )
+    return drawn
+
+
+def test_which_channels_are_drawn_is_said(home, cards, capsys):
+    scene = np.random.default_rng(0).random((4, 9, 7), np.float32)
+    np.save("scene.npy", scene)
+    command = "explained_networks:bands", "scene.npy", "--out", "e"
+    assert explain(*command, "--channels", "2,1,0", "--form", "pdf", "--dpi", 50) == 0
+    assert Path("e/overlays/scene.pdf").read_bytes().startswith(b"%PDF")
+    (drawn,) = cards
+    np.testing.assert_allclose(drawn.image, np.moveaxis(scene[[2, 1, 0]], 0, -1), rtol=1e-6)
+    assert drawn.notes == ["channels 2, 1, 0 of 4"]
+    for options, said in (
+        (("--channels", "2,x"), "expected --channels to be numbers with commas between, got '2,x'"),
+        (("--mean", "1"), "expected --mean and --std, or neither, got one of them"),
+        (("--form", "gif"), "expected --form to be one of 'png', 'svg', 'pdf', got 'gif'"),
+    ):
+        assert explain(*command[:2], "--out", "other", *options) == 1
+        assert f"ifa explain: {said}" in capsys.readouterr().err
+        assert not Path("other").exists()
+
+
+def test_what_was_normalized_is_drawn_as_it_was(home, photographs, cards):
+    pixels = np.asarray(Image.open(photographs[0])) / 255
+    command = "explained_networks:picture", photographs[0]
+    prepare = "--prepare", "explained_networks:normal"
+    assert explain(*command, *prepare, "--out", "known") == 0
+    given = "--mean", ".5,.5,.5", "--std", ".25,.25,.25"
+    assert explain(*command, *prepare, *given, "--out", "given") == 0
+    assert explain(*command, *prepare, "--mean", "0", "--std", "2", "--out", "wrong") == 0
+    for drawn in cards[:2]:
+        np.testing.assert_allclose(drawn.image, pixels, atol=1e-6)
+    wrong = 8 * pixels - 4  # is not between 0 and 1
+    stretched = (wrong - wrong.min()) / (wrong.max() - wrong.min())
+    np.testing.assert_allclose(cards[2].image, stretched, atol=1e-6)
 
 
 def test_what_is_prepared_is_one_tensor(home, photographs, capsys):

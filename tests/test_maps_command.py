@@ -94,6 +94,7 @@ def test_a_run_to_maps_and_pictures_without_python(home, capsys):
     assert run("analyze", *NETS, "--layer", "2", "--layer", "0", "--out", "r") == 0
     arguments = ("maps", "r", *NETS, "--mask", "largest", "--ratio", ".5", "--how", "tanh")
     options = ("--widen", "1.2", "--of", "overall", "--form", "zarr,png", "--montage", "6")
+    options += ("--channels", "0", "--mean", "0", "--std", "1", "--dpi", "40")
     assert run(*arguments, *options) == 0
     said = capsys.readouterr().out
     assert "maps: r-maps/maps/fullcam\npictures: r-maps/png\n" in said
