@@ -26,6 +26,10 @@ def _net():
     return models.batch_norm()
 
 
+# regions of a picture (2, 7, 11), in captum's words a feature mask: six, alike in both channels
+SEGMENTS = (torch.arange(7)[:, None] // 4 * 3 + torch.arange(11) // 4).repeat(1, 2, 1, 1)
+
+
 def fixed(net, inputs):
     return {
         "Saliency": (attr.Saliency(net), {"abs": False}),
@@ -33,6 +37,8 @@ def fixed(net, inputs):
         "IntegratedGradients": (attr.IntegratedGradients(net), {"n_steps": 7}),
         "DeepLift": (attr.DeepLift(net), {}),
         "Occlusion": (attr.Occlusion(net), {"sliding_window_shapes": (2, 3, 3)}),
+        "FeatureAblation": (attr.FeatureAblation(net), {"feature_mask": SEGMENTS}),
+        "LayerConductance": (attr.LayerConductance(net, net.conv), {"n_steps": 5}),
         "LayerGradCam": (attr.LayerGradCam(net, net.conv), {}),
         "LayerActivation": (attr.LayerGradientXActivation(net, net.norm), {}),
     }
@@ -90,6 +96,28 @@ def test_captum_draws_from_a_seed(net, function):
     torch.rand(1)
     assert torch.equal(found, one(inputs, 1))
     assert not torch.equal(found, interop.captum(method, seed=2, **options)(inputs, 1))
+
+
+@pytest.mark.parametrize("method", ["KernelShap", "Lime", "ShapleyValueSampling"])
+@pytest.mark.filterwarnings("ignore:You are providing multiple inputs")
+def test_captum_of_regions_is_known_of_a_linear_network(method):
+    """What each region adds: what captum has and we have not, through captum."""
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(2 * 7 * 11, 3)).eval()
+    inputs, target = torch.randn(2, 2, 7, 11), torch.tensor([2, 0])
+    options = {"feature_mask": SEGMENTS, "n_samples": 100}
+    if method == "Lime":
+        from captum._utils.models.linear_model import SkLearnLinearRegression
+
+        made = attr.Lime(linear, interpretable_model=SkLearnLinearRegression())
+    else:
+        made = getattr(attr, method)(linear)
+    found = interop.captum(made, **options)(inputs, target)
+    parts = inputs * linear[1].weight[target].reshape(inputs.shape)
+    for region in range(6):
+        here = (region == SEGMENTS).expand_as(inputs)
+        expected = (parts * here).sum((1, 2, 3)).detach()
+        torch.testing.assert_close(found[here].reshape(2, -1).mean(1), expected)
+        assert (found[here].reshape(2, -1).std(1) < 1e-4).all()
 
 
 def test_captum_smoothed_is_captum(net):
