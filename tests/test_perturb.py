@@ -492,10 +492,11 @@ def test_a_score_without_first_or_second_derivative_is_named(detached):
             return torch.cdist(inner, inner.flip(1)).mean(2)
 
     net, inputs = nn.Sequential(nn.Conv1d(1, 3, 3), Head()).eval(), torch.rand(2, 1, 9)
-    explain = ifa.perturb.shapleycam(net, "0", inputs)
     message = "score that depends on layer '0'" if detached else "second derivatives above layer"
-    with pytest.raises((ValueError, RuntimeError), match=f"^ifa.perturb.shapleycam: .*{message}"):
-        explain(inputs, 1)
+    with pytest.raises(ValueError, match=f"^ifa.perturb.shapleycam: .*{message}"):
+        ifa.perturb.shapleycam(net, "0", inputs)
+    (why,) = ifa.contest.usable(net, "0", inputs, weightings={"s": ifa.perturb.shapleycam}).left_out
+    assert "s is left out" in why
 
 
 def test_a_negative_score_turns_no_sign():

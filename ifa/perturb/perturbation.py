@@ -131,6 +131,14 @@ class Network:
             image = at(some, self.place)
             yield Samples(some, image, raw, self.laid_out(raw), head, targets, scores)
 
+    def first(self, example: Inputs) -> Samples:
+        """Run the first sample, for its first target: to find out what can be done."""
+        one = take(example, slice(1))
+        target = torch.zeros(1, 1, dtype=torch.int64, device=device_of(one))
+        with torch.no_grad():
+            (samples,) = self.samples(one, target)
+        return samples
+
     def spans(self, samples: Samples, variants: int) -> Iterator[range]:
         """Cut the variants of every sample into what runs at once."""
         return chunks(variants, max(1, self.chunk // len(samples.raw)))
@@ -225,14 +233,12 @@ def score_variants(network: Network, samples: Samples, variants: Tensor, mapped:
 
 def can_be_mapped(network: Network, example: Inputs) -> bool:
     """Find out whether vmap knows all that lies above the layer: it has no rule for an LSTM."""
-    one = take(example, slice(1))
-    with torch.no_grad():
-        target = torch.zeros(1, 1, dtype=torch.int64, device=device_of(one))
-        (samples,) = network.samples(one, target)
-        try:
+    samples = network.first(example)
+    try:
+        with torch.no_grad():
             score_variants(network, samples, samples.raw[None], mapped=True)
-        except RuntimeError:
-            return False
+    except RuntimeError:
+        return False
     return True
 
 

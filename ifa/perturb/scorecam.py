@@ -146,7 +146,8 @@ def _masked(
     activations = samples.activations.to(samples.image)
     together = len(activations)
     chosen = _of_largest_variance(activations, channels)
-    masks = _unit_range(activations[torch.arange(together)[:, None], chosen])
+    rows = torch.arange(together, device=chosen.device)[:, None]
+    masks = _unit_range(activations[rows, chosen])
     size = tuple(samples.image.shape[-len(network.space) :])
     lead = (1,) * (samples.image.ndim - 1 - len(size))
     scores: list[Tensor] = []

@@ -60,9 +60,7 @@ def shapleycam(
     Raises
     ------
     LookupError, ValueError, TypeError
-        As `ifa.tap`.
-    RuntimeError
-        When called, if something above the layer has no second derivative in torch.
+        As `ifa.tap`; also if something above the layer has no second derivative in torch.
 
     References
     ----------
@@ -99,9 +97,15 @@ def shapleycam(
             grid=grid,
             grid_of=grid_of,
         )
-        return Perturbation(network, partial(_second_order, network=network), 1, progress, "")
+        weigh = partial(_second_order, network=network)
+        weigh(network.first(example), _silent)  # so that what cannot be is refused here
+        return Perturbation(network, weigh, 1, progress, "")
 
     return each_layer(build, layer)
+
+
+def _silent(done: int) -> None:
+    del done
 
 
 def _second_order(samples: Samples, advance: Advance, *, network: Network) -> Tensor:
@@ -135,7 +139,7 @@ def _slope(network: Network, total: Tensor, raw: Tensor) -> Tensor:
     except RuntimeError as error:
         if "not implemented" not in str(error):
             raise
-        raise RuntimeError(
+        raise ValueError(
             f"{network.where}: expected operations with second derivatives above layer "
             f"{network.layer!r}, got one without: {str(error).splitlines()[0]} Choose a layer "
             "above it, or take ifa.weight.gradcam."
