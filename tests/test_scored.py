@@ -98,14 +98,36 @@ def test_a_run_continues_and_one_of_other_boxes_is_another(net, boxed, score, tm
         analyze(score=score, store=tmp_path / "run", progress=killed)
     again = analyze(score=score, store=tmp_path / "run")
     assert again["conv2"].to_dataset().identical(whole["conv2"].to_dataset())
-    for other in (
-        ifa.score.box(boxes=boxes + 1, classes=classes),
-        ifa.score.box(boxes=boxes, classes=1 - classes),
-        ifa.score.box(boxes=boxes, classes=classes, threshold=0.4),
+    for other, what in (
+        (ifa.score.box(boxes=boxes + 1, classes=classes), "rows"),
+        (ifa.score.box(boxes=boxes, classes=1 - classes), "rows"),
+        (ifa.score.box(boxes=boxes, classes=classes, threshold=0.4), "score"),
     ):
-        with pytest.raises(ValueError, match=r"to be of this very analysis, got another: score"):
+        with pytest.raises(ValueError, match=f"to be of this very analysis, got another: {what}"):
             analyze(score=other, store=tmp_path / "run")
     analyze(score=score, store=tmp_path / "run")  # it was not touched
+
+
+def test_parts_with_tables_of_their_own_are_merged(net, boxed, score, tmp_path):
+    data, boxes, classes = boxed
+    names = ["disc", "cross", "star"]  # there is none
+    options = {"layer": "conv2", "shard": 4, **QUIET}
+    analyze = partial(ifa.analyze, net, target_names=names, **options)
+    whole, half = analyze(data, score=score), len(data) // 2
+    for place, part in (("a", slice(half)), ("b", slice(half, None))):
+        items = [(image, row, name) for row, (image, _, name) in enumerate(data[part])]
+        own = ifa.score.box(boxes=boxes[part], classes=classes[part])
+        analyze(items, score=own, store=tmp_path / place)
+    merged = ifa.merge(tmp_path / "a", tmp_path / "b", store=tmp_path / "both")
+    assert len(ifa.open(tmp_path / "both")["samples"]["id"]) == len(data)
+    for name, values in whole["conv2"].data_vars.items():
+        np.testing.assert_allclose(merged["conv2"][name], values, rtol=1e-11, err_msg=name)
+    for place, label in (("one", 0), ("two", 1)):  # without names there are as many as occur
+        own = ifa.score.box(boxes=boxes[:2], classes=label)
+        items = [(data[row][0], row, f"{place} {row}") for row in range(2)]
+        ifa.analyze(net, items, score=own, store=tmp_path / place, **options)
+    with pytest.raises(ValueError, match=r"ifa\.merge: .*1 classes in the first, 2 in the second"):
+        ifa.merge(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_scale_is_that_of_other_boxes_but_of_no_other_score(net, boxed, score):

@@ -28,7 +28,7 @@ from ifa.types import RunNote
 Path_ = str | os.PathLike[str]
 
 # What two runs that are merged may differ in: it does not change what a sample gives.
-_FREE = ("data", "groups", "shard", "batch_size", "device", "threads", "parents")
+_FREE = ("data", "rows", "groups", "shard", "batch_size", "device", "threads", "parents")
 
 
 def merge(
@@ -92,6 +92,7 @@ def merge(
     spec = {
         **parts[0].spec,
         "data": [part.spec["data"] for part in parts],
+        **({"rows": [part.spec["rows"] for part in parts]} if "rows" in parts[0].spec else {}),
         "groups": [part.spec["groups"] for part in parts] if groups else None,
         "shard": max(part.spec["shard"] for part in parts),
         "parents": [part.spec for part in parts],
@@ -289,6 +290,11 @@ def _check_same(a: _Part, b: _Part) -> None:
     if difference is None and (a.spec["groups"] is None) != (b.spec["groups"] is None):
         having = ["no groups" if part.spec["groups"] is None else "groups" for part in (a, b)]
         difference = f"groups: {having[0]} in the run, {having[1]} now"
+    counts = [len(part.measures.axes.targets) for part in (a, b)]
+    if difference is None and counts[0] != counts[1]:  # of a score's table
+        difference = (
+            f"{counts[0]} classes in the run, {counts[1]} now (target_names= says them all)"
+        )
     if difference:
         said = difference.replace(" in the run", " in the first").replace(" now", " in the second")
         raise ValueError(

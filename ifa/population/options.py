@@ -14,7 +14,7 @@ from ifa.checks import check_choice, check_count, check_text
 from ifa.declared import declared
 from ifa.network.tokens import callable_token
 from ifa.reduce.verdicts import FLAGS, TASKS, Task
-from ifa.score.rows import rows_of
+from ifa.score.rows import rows_of, without_rows
 from ifa.stages import check_method
 from ifa.types import Grid, Method, Output, Score
 
@@ -135,6 +135,10 @@ class Options:
         """Return what a result depends on, as canonical values."""
         kept = [name for name, marks in self._marks().items() if FREE not in marks]
         found = {name: callable_token(getattr(self, name), where) for name in kept}
+        rows = rows_of(self.score)
+        if rows is not None:  # by itself, as the data are
+            found["score"] = callable_token(without_rows(self.score), where)
+            found["rows"] = callable_token(rows, where)
         return {**found, "threads": torch.get_num_threads()}
 
     def _marks(self) -> dict[str, tuple[Any, ...]]:

@@ -104,10 +104,12 @@ class Engine:
 
         Of a task that is scored they are classes: those of the score's table, or the first axis.
         """
-        shape, rows = self.tap.output_shape, rows_of(self.recipe.options.score)
-        if rows is not None:
-            return int(rows.classes.max()) + 1
-        if shape is not None and self.recipe.options.task == "scored":
+        shape, options = self.tap.output_shape, self.recipe.options
+        rows = rows_of(options.score)
+        if rows is not None:  # there may be more names than classes that occur
+            names = getattr(options, "target_names", None) or ()
+            return max(int(rows.classes.max()) + 1, len(names))
+        if shape is not None and options.task == "scored":
             return (*shape, 1)[0]
         if shape is None or len(shape) > 1:
             raise ValueError(

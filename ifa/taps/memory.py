@@ -17,7 +17,7 @@ from ifa.network.inputs import leaves_of
 from ifa.network.replicas import plain
 from ifa.network.snapshots import holds_others, snapshot
 from ifa.taps.features import Prepared, prepare
-from ifa.types import Grid, Inputs, Output, Score
+from ifa.types import Grid, Inputs, Output
 
 # How many are kept for each network.
 MOST = 8
@@ -33,7 +33,6 @@ def remembered(
     layers: Any,
     example: Inputs,
     *,
-    score: Score,
     grid: Grid | None,
     output: Output,
     grid_of: str | int | None = None,
@@ -43,7 +42,7 @@ def remembered(
     if isinstance(layers, nn.Module):  # by its name, so that a key does not hold it
         names = (name for name, module in model.named_modules() if module is layers)
         layers = next(names, layers)
-    key = _key(layers, example, score, grid, output, grid_of)
+    key = _key(layers, example, grid, output, grid_of)
     options: Any = {"grid": grid, "output": output, "grid_of": grid_of}
     state = None if key is None else snapshot(model)
     # which layer is taken by default is asked of the weights

@@ -58,7 +58,7 @@ class Weighing:
         laid: Any = {"grid": grid, "output": output, "grid_of": grid_of}
         picked = laid | {"output": output_of(score, output)}
         if remember:
-            prepared = remembered(model, layers, example, score=score, **picked)
+            prepared = remembered(model, layers, example, **picked)
         else:
             prepared = prepare(model, layers, example, **picked, compile=compile)
         self._where, self._prepared, self._grid_of = where, prepared, grid_of
