@@ -138,7 +138,8 @@ def test_a_network_that_is_as_it_was_is_traced_once(monkeypatch):
     examine = features.examine
     monkeypatch.setattr(features, "examine", lambda *a, **k: traced.append(0) or examine(*a, **k))
     maps = [ifa.explain(net, INPUTS, 1, layer="body.0") for _ in range(3)]
-    # of other weightings, masks, scales and batches too
+    # of other weightings, masks, scores and batches too
+    ifa.explain(net, INPUTS, layer="body.0", score=ifa.score.contrast())
     ifa.explain(net, INPUTS[:1], layer="body.0", weight=ifa.weight.gradcam)
     ifa.explain(net, INPUTS, layer="body.0", mask=torch.ones(3, dtype=torch.bool), rectify=False)
     assert len(traced) == 1
