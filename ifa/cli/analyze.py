@@ -86,11 +86,13 @@ def analyze(
     """
     import ifa
     from ifa.contest.methods import weighting
+    from ifa.data.lists import listed_names
     from ifa.plot import save, summary
 
     network = network_of(model, weights, config)
     column = groups if groups and is_table(data) and _is_column(groups) else None
-    samples = data_of(_WHERE, data, network, prepare, limit, column)
+    names = None if target_names is None else listed_names(_WHERE, target_names)
+    samples = data_of(_WHERE, data, network, prepare, limit, column, names)
     tree = ifa.analyze(
         network,
         samples,
@@ -99,7 +101,7 @@ def analyze(
         targets=targets_of(_WHERE, targets),
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
-        target_names=_names(samples, target_names),
+        target_names=_names(samples, names),
         groups=_groups(samples, None if column else groups),
         reductions=[one.strip() for one in reductions.split(",")] if reductions else (),
         store=out,
@@ -125,12 +127,11 @@ def _is_column(groups: str) -> bool:
     return not (Path(groups).is_file() or is_table(groups.rpartition(":")[0]))
 
 
-def _names(data: Any, given: str | None) -> Sequence[str] | None:
-    from ifa.data.lists import listed_names
+def _names(data: Any, given: Sequence[str] | None) -> Sequence[str] | None:
     from ifa.data.samples import known
 
     if given is not None:
-        return listed_names(_WHERE, given)
+        return given
     names = known(data).names
     if names is not None:
         note(f"target names are the data's: {', '.join(names)}")

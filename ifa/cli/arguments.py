@@ -4,7 +4,9 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,22 +106,26 @@ def data_of(
     prepare: str | None,
     limit: int | None = None,
     column: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> Any:
     """Take pictures of a folder or a table, or a data set that a callable returns.
 
-    `column` is that of groups, of a table.
+    `column` is that of groups, of a table; `names` are those of the outputs, which classes that are
+    among them are numbered by.
     """
     from ifa.data import folder, table
+    from ifa.data.samples import check_order
     from ifa.store.items import data_set, spaced
     from ifa.store.sources import called
 
     ready = network.preparation(prepare) if prepare else None
     if Path(reference).is_dir():
-        data = folder(reference, prepare=ready)
+        data = _numbered(partial(folder, reference, prepare=ready), names)
     elif is_table(reference):
-        data = table(reference, groups=column, prepare=ready)
+        data = _numbered(partial(table, reference, groups=column, prepare=ready), names)
     else:
         data = _prepared(where, called(reference, where), ready)
+    check_order(where, data, names)
     if limit is None:
         return data
     chosen = spaced(where, "--limit", data_set(where, data), limit)
@@ -147,6 +153,23 @@ def _numbers(where: str, option: str, text: str, kind: Any) -> list[Any]:
         raise ValueError(
             f"{where}: expected {option} to be numbers with commas between, got {text!r}."
         ) from None
+
+
+def _numbered(make: Callable[..., Any], names: Sequence[str] | None) -> Any:
+    """Make data whose labels are outputs, where their classes are named as outputs are."""
+    if names is None:
+        return make()
+    try:
+        data = make()
+    except ValueError:  # such as a class without a picture, which names may have
+        return make(names=names)
+    if not data.names:
+        return data
+    if {*data.names} & {*names}:
+        return make(names=names)
+    first = ", ".join(f"{name} {place}" for place, name in enumerate(data.names[:3]))
+    note(f"no class of the data is the name of an output; labels are their places: {first}, …")
+    return data
 
 
 def is_table(reference: str) -> bool:

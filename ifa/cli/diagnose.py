@@ -71,7 +71,7 @@ def diagnose(
     values = None if nuisance is None else _nuisance(tree, nuisance)
     measured = None
     if model is not None and data is not None:
-        measured = _measured(run, model, data, weights, config, prepare, limit)
+        measured = _measured(run, tree, model, data, weights, config, prepare, limit)
     for name in chosen:
         for kind, found in _all(tree, name, second, values, measured):
             typer.echo(found if isinstance(found, str) else ifa.diagnose.summary(found))
@@ -155,6 +155,7 @@ def _nuisance(tree: Any, text: str) -> Any:
 
 def _measured(
     run: Path,
+    tree: Any,
     model: str,
     data: str,
     weights: Path | None,
@@ -162,14 +163,14 @@ def _measured(
     prepare: str | None,
     limit: int | None,
 ) -> Any:
-    import ifa
     from ifa.contest.from_run import check_same
+    from ifa.contest.mapped import names_of
 
     reference = network_of(model, weights, config)
-    samples = data_of(_WHERE, data, reference, prepare, limit)
+    samples = data_of(_WHERE, data, reference, prepare, limit, names=names_of(tree))
     network = reference.load()
     check_same(_WHERE, run, network, samples, other_data=True)
-    task = json.loads(ifa.open(run).attrs["spec"])["task"]
+    task = json.loads(tree.attrs["spec"])["task"]
     return network, samples, "r" if task == "regression" else "accuracy"
 
 

@@ -60,15 +60,17 @@ def evaluate(
     Killed at any moment, it continues where it was when it is run again.
     """
     from ifa.contest.from_run import table_of_run
+    from ifa.contest.mapped import names_of, statistics_of
     from ifa.contest.summaries import summary, written
     from ifa.plot import methods as draw
     from ifa.plot import save
 
     network = network_of(model, weights, config)
+    names = names_of(statistics_of("ifa evaluate", run))
     found = table_of_run(
         run,
         network,
-        data_of("ifa evaluate", data, network, prepare, limit),
+        data_of("ifa evaluate", data, network, prepare, limit, names=names),
         out=out,
         layer=layer,
         methods=methods.split(",") if methods else None,

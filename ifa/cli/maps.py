@@ -101,11 +101,12 @@ def maps(
     The population may be another than the run's. Memory holds one shard. Killed at any moment, it
     continues where it was when it is run again.
     """
-    from ifa.contest.mapped import maps_of_run, statistics_of, weighting_of
+    from ifa.contest.mapped import maps_of_run, names_of, statistics_of, weighting_of
 
     forms, look = _forms(form), look_of(_WHERE, channels, mean, std)
     network = network_of(model, weights, config)
-    samples = data_of(_WHERE, data, network, prepare, limit)
+    names = names_of(statistics_of(_WHERE, run))
+    samples = data_of(_WHERE, data, network, prepare, limit, names=names)
     home = out or run.with_name(f"{run.name}-maps")
     trees: dict[str, Any] = {}
     for one in (run, *(beside or ())):

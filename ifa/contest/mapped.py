@@ -76,6 +76,15 @@ def statistics_of(where: str, run: Path) -> Any:
     return statistics
 
 
+def names_of(statistics: Any) -> tuple[str, ...] | None:
+    """Return the names of a network's outputs, where a run has them of every one."""
+    layer = statistics[statistics.attrs["layers"][0]]
+    targets = layer["target"].values.tolist()
+    if "target_name" not in layer.coords or targets != list(range(len(targets))):
+        return None
+    return tuple(map(str, layer["target_name"].values))
+
+
 def weighting_of(where: str, statistics: Any, layer: str) -> str:
     """Return the name of the weighting that a run is of."""
     name = read_origin(statistics[layer].attrs["origin"]).names[1]

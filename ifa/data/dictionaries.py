@@ -88,7 +88,7 @@ def huggingface(
     id, groups
         Columns of ids and groups. Ids are by default the indices.
     names
-        The classes in the order of the network's outputs, where the column has no names.
+        The classes in the order of the network's outputs; by default those of the column.
     channels
         Of arrays: ``"first"`` or ``"last"``, as of `arrays`.
     prepare
@@ -120,9 +120,11 @@ def huggingface(
     named = column(id)
     ids = tuple(map(str, range(len(dataset)) if named is None else named))
     check_ids(where, ids, "Mend the ids, or leave id= out.")
-    if names is None and label is not None:
-        names = getattr(dataset.features[label], "names", None)
-    labels, classes = labelled(where, column(label), ids, names=names)
+    values = column(label)
+    own = None if label is None else getattr(dataset.features[label], "names", None)
+    if own is not None and names is not None:  # numbers are places among the column's own names
+        values = [own[one] if one in range(len(own)) else one for one in values or ()]
+    labels, classes = labelled(where, values, ids, names=own if names is None else names)
     return Samples(
         source=where,
         count=len(dataset),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ifa.checks import check_choice
-from ifa.data.decoding import Channels, array_input
+from ifa.data.decoding import Channels, array_input, in_mode, is_picture
 from ifa.data.labels import Task, check_ids, grouped, labelled
 from ifa.data.reading import ARRAYS, Decoder, Files, absolute, is_kind
 from ifa.data.samples import Samples
@@ -205,7 +205,9 @@ def _laid_out(where: str, values: Any, channels: Channels | None) -> tuple[Any, 
 
 def _stacked(where: str, values: Sequence[Any]) -> np.ndarray:
     try:
-        return np.stack([np.asarray(value) for value in values])
+        # the numbers of a picture with a palette are places in that
+        pictures = (in_mode(one, None) if is_picture(one) else one for one in values)
+        return np.stack([np.asarray(one) for one in pictures])
     except ValueError as error:
         raise ValueError(
             f"{where}: expected examples of one shape, got a list that does not stack: {error}."

@@ -56,6 +56,8 @@ def as_array(values: Any) -> np.ndarray:
 def index_of(where: str, label: Any, names: Names | None, name: str) -> Any:
     """Take one label that was read: text as its index."""
     if not isinstance(label, str):
+        if np.ndim(label) == 0:
+            _check_numeral(where, label, names, name)
         return label
     if names is None or label not in names:
         listed = "" if names is None else f", one of {_listed(names)}"
@@ -153,6 +155,17 @@ def _indices(
     return np.array([places[label] for label in array], dtype=np.int64), names
 
 
+def _check_numeral(where: str, label: Any, names: Names | None, name: str) -> None:
+    """Raise where a label that is a number is the name of another class."""
+    text = f"{label:g}" if isinstance(label, float) else str(label)
+    if names is not None and text in names and names.index(text) != label:
+        raise ValueError(
+            f"{where}: expected labels that are places in names, {_listed(names)}, or names, got "
+            f"{label} of sample {name!r}, which is place {int(label)} and the name of place "
+            f"{names.index(text)}. Give labels as text, or names in the order of the numbers."
+        )
+
+
 def _numbers(
     where: str, array: np.ndarray, ids: Sequence[str], names: Names | None, task: Task | None
 ) -> np.ndarray:
@@ -166,6 +179,8 @@ def _numbers(
                 " If they are classes, say task='classification'."
             )
         return array.astype(np.float64)
+    for label, name in zip(array.tolist(), ids, strict=True) if array.ndim == 1 else ():
+        _check_numeral(where, label, names, name)
     array = array.astype(np.int64) if array.dtype.kind == "b" else array
     wrong = (array < 0) | (array >= (np.inf if names is None else len(names))) | (array % 1 != 0)
     if wrong.any():

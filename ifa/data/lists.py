@@ -12,7 +12,14 @@ _TABLES = {".csv": ",", ".tsv": "\t"}
 def listed_names(where: str, text: str) -> tuple[str, ...]:
     """Read names of classes: ``a,b,c``, or a text file with one on each line."""
     if os.path.isfile(text):
-        names = [line for line in _lines(where, text) if line]
+        names = [line.strip() for line in _lines(where, text)]
+        while names and not names[-1]:
+            names.pop()
+        if "" in names:  # left out, it would move all that follow
+            raise ValueError(
+                f"{where}: expected {text} to have a name on each line, got none on line "
+                f"{names.index('') + 1}."
+            )
     elif os.path.splitext(text)[1] == ".txt" or os.sep in text:
         raise FileNotFoundError(
             f"{where}: expected names such as a,b,c, or a file with one on each line, got {text}, "
@@ -37,7 +44,7 @@ def listed_column(where: str, text: str, ids: Sequence[str] | None, samples: int
             f"{where}: expected a text file with a line for each sample, or TABLE.csv:COLUMN, got "
             f"{text!r}. Of a table that is the data, a column may be named alone."
         )
-    lines = _lines(where, text)
+    lines = [line.strip() for line in _lines(where, text)]
     if len(lines) != samples:
         raise ValueError(
             f"{where}: expected {text} to have a line for each of {samples} samples, got "
@@ -49,7 +56,7 @@ def listed_column(where: str, text: str, ids: Sequence[str] | None, samples: int
 def _lines(where: str, path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return [line.strip() for line in file.read().splitlines()]
+            return file.read().splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{where}: expected {path} to be text in UTF-8, but it is not ({error})."
@@ -63,15 +70,23 @@ def _by_id(where: str, path: str, column: str, ids: Sequence[str] | None) -> lis
             f"do, to find them in {path}. Give a text file with a line for each sample."
         )
     lines = _lines(where, path)
-    rows = list(csv.DictReader(lines, delimiter=_TABLES[os.path.splitext(path)[1]]))
-    head = list(rows[0]) if rows else []
+    cells = csv.reader(lines, delimiter=_TABLES[os.path.splitext(path)[1]])
+    head, *rows = [[cell.strip() for cell in row] for row in cells if row] or [[]]
     key = "id" if "id" in head else "path"
     if column not in head or key not in head:
         raise LookupError(
             f"{where}: expected columns {column!r} and 'id' (or 'path') in {path}, got "
-            f"{', '.join(map(str, head)) or 'no row'}."
+            f"{', '.join(head) or 'no row'}."
         )
-    found = {row[key]: row[column] for row in rows}
+    found: dict[str, str] = {}
+    for row in rows:
+        one = dict(zip(head, row, strict=False))
+        name, value = one.get(key, ""), one.get(column, "")
+        if found.setdefault(name, value) != value:
+            raise ValueError(
+                f"{where}: expected one {column!r} for each sample in {path}, got {found[name]!r} "
+                f"and {value!r} for {name!r}."
+            )
     missing = [name for name in ids if not found.get(name)]
     if missing:
         raise LookupError(

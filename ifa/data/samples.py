@@ -169,6 +169,22 @@ def normalization_of(data: Any) -> tuple[Any, Any] | None:
     return (last.mean, last.std) if hasattr(last, "mean") and hasattr(last, "std") else None
 
 
+def check_order(where: str, data: Any, names: Sequence[str] | None) -> None:
+    """Raise where outputs have names of the data's classes, but in another order."""
+    classes = known(data).names
+    if names is None or classes is None:
+        return
+    outputs = [str(name) for name in names]
+    moved = [name for at, name in enumerate(classes) if outputs[at : at + 1] != [name]]
+    wrong = [name for name in moved if name in outputs]
+    if wrong:
+        raise ValueError(
+            f"{where}: expected the data's classes in the order of the outputs' names, got "
+            f"{wrong[0]!r} as label {classes.index(wrong[0])} and output {outputs.index(wrong[0])}."
+            " Give names=, in the order of the outputs, to the function of ifa.data that made them."
+        )
+
+
 def _plain(label: Any) -> Any:
     """Take a label as a number of Python; several as a copy."""
     return label.item() if np.ndim(label) == 0 else label.copy()

@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa.checks import check_text, text_of
+from ifa.data.samples import check_order
 from ifa.network.inputs import described, shapes_of
 from ifa.network.tokens import callable_token
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
@@ -261,6 +262,7 @@ def analyze(
     )
     options.check(_WHERE)
     data = data_set(_WHERE, data)
+    check_order(_WHERE, data, options.target_names)
     job = _job(model, data, options, example, groups, device)
     return drive(job, store=store, map=map, progress=progress, versions=versions)
 

@@ -76,9 +76,9 @@ def collate(
 ) -> Batch:
     """Read items and stack their inputs; the id of an item without one is its index.
 
-    An input is a tensor, an array, or a tuple or mapping of these. `where` is what an error names;
-    `shape` is what all inputs should have, by default that of the first; `digest` asks for the
-    digests of the items.
+    An input is a tensor, an array, or a tuple or mapping of these. Of a Subset an index is that in
+    the whole. `where` is what an error names; `shape` is what all inputs should have, by default
+    that of the first; `digest` asks for the digests of the items.
     """
     items = [_item(where, data, index) for index in indices]
     inputs = [map_tensors(one, lambda tensor: tensor[None]) for one, _, _ in items]
@@ -100,8 +100,16 @@ def _item(where: str, data: Any, index: int) -> tuple[Any, Any, str]:
             f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
             f"{_cure(item)}"
         )
-    name = text_of(where, f"the id of sample {index}", item[2] if len(item) == 3 else index)
+    id = item[2] if len(item) == 3 else _place(data, index)
+    name = text_of(where, f"the id of sample {index}", id)
     return _tree(where, item[0], index), item[1], name
+
+
+def _place(data: Any, index: int) -> int:
+    """Return the index of an item in the data that a Subset is of."""
+    while isinstance(data, Subset):
+        data, index = data.dataset, data.indices[index]
+    return int(index)
 
 
 def _cure(item: Any) -> str:
