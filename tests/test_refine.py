@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.func import vmap
+from torch.nn.functional import interpolate
 
 import ifa
 from ifa import refine
@@ -290,9 +291,79 @@ def test_blended_ends_are_its_operands():
     assert_trees_close(whole, ifa.minmax(as_map(values)).values)
 
 
+# ---- what others bring along
+
+
+def linear(features, image):
+    return interpolate(features, image.shape[2:], mode="bilinear")
+
+
+def test_a_learned_upsampler_is_a_step_before_or_after_the_weighting():
+    image = torch.rand(3, 8, 12)
+    features = ifa.Features(torch.randn(5, 2, 3), torch.randn(5, 2, 3), torch.tensor(1))
+    finer, resize = refine.upsampled(image, linear), ifa.resize((8, 12))
+    for kernel in (ifa.weight.gradcam, ifa.weight.hirescam):
+        weigh = ifa.weigh(kernel)
+        after = ifa.chain(weigh, finer, ifa.combine)(features)
+        assert after.values.shape == (8, 12)
+        before = ifa.chain(finer, weigh, ifa.combine)(features)
+        torch.testing.assert_close(after.values, before.values, rtol=0.3, atol=0.3)
+    # one weight for each channel: combining and linear interpolation commute
+    coarse = ifa.chain(ifa.weigh(ifa.weight.gradcam), ifa.combine, resize)(features)
+    fine = ifa.chain(ifa.weigh(ifa.weight.gradcam), finer, ifa.combine)(features)
+    torch.testing.assert_close(fine.values, coarse.values)
+
+
+def test_an_upsampler_sees_the_image_and_is_lifted_over_a_batch():
+    class Learned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = torch.nn.Conv2d(5 + 3, 5, 3, padding=1)
+
+        def forward(self, features, image):
+            return self.mix(torch.cat([linear(features, image), image], 1))
+
+    images, learned = torch.rand(4, 3, 8, 8), Learned().eval().requires_grad_(False)
+    several = ifa.Features(torch.randn(4, 5, 2, 2), torch.randn(4, 5, 2, 2), torch.arange(4))
+    lifted = ifa.batched(lambda pair: refine.upsampled(pair[1], learned)(pair[0]))
+    whole = lifted((several, images))
+    one = ifa.Features(*(field[2] for field in several))
+    torch.testing.assert_close(
+        whole.activations[2], refine.upsampled(images[2], learned)(one).activations
+    )
+
+
+def test_segments_take_their_mean_and_a_partition_keeps_that_of_the_map():
+    from skimage.segmentation import felzenszwalb
+
+    def felz(image):
+        pixels = image.movedim(0, -1).double().numpy()
+        return torch.from_numpy(felzenszwalb(pixels, scale=100, sigma=0.5, min_size=10))
+
+    image = torch.zeros(3, 20, 20)
+    image[:, 5:15, 5:15] = 1.0
+    values = torch.randn(20, 20)
+    found = refine.segmented(image, felz)(as_map(values)).values
+    assert found.unique().numel() == felz(image).unique().numel() > 1
+    torch.testing.assert_close(found.mean(), values.mean())
+    inside = felz(image) == felz(image)[10, 10]
+    torch.testing.assert_close(found[10, 10], values[inside].mean())
+
+
+def test_masks_may_overlap_and_what_is_in_none_is_a_segment():
+    values = torch.tensor([1.0, 3.0, 5.0, 7.0, 9.0])
+    masks = torch.tensor([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]).bool()
+    step = refine.segmented(torch.rand(1, 5), lambda image: masks)
+    assert step(as_map(values)).values.tolist() == [2, 3, 4, 8, 8]
+    blocks = step(as_map(torch.stack([values, -values]))).values
+    assert blocks.tolist() == [[2, 3, 4, 8, 8], [-2, -3, -4, -8, -8]]
+    one = refine.segmented(torch.rand(1, 5), lambda image: masks[0])
+    assert one(as_map(values)).values.tolist() == [2, 2, 7, 7, 7]
+
+
 # ---- refusals
 
-IMAGE, VALUES = torch.rand(1, 6, 7), torch.rand(6, 7)
+IMAGE, VALUES, ZERO = torch.rand(1, 6, 7), torch.rand(6, 7), torch.tensor(0)
 
 
 @pytest.mark.parametrize(
@@ -321,6 +392,21 @@ IMAGE, VALUES = torch.rand(1, 6, 7), torch.rand(6, 7)
         (lambda: refine.filled(VALUES > 0, size=0), "size to be a whole number"),
         (lambda: refine.blended(VALUES, VALUES, alpha=50), "alpha from 0 to 1"),
         (lambda: refine.blended(VALUES, VALUES[0]), "as many axes"),
+        (lambda: refine.upsampled(IMAGE, 3), "an upsampler that can be called"),
+        (
+            lambda: refine.upsampled(IMAGE, lambda f, i: f[:, :1])(
+                ifa.Features(VALUES[None].expand(2, 6, 7), VALUES[None].expand(2, 6, 7), ZERO)
+            ),
+            "as many channels and axes",
+        ),
+        (lambda: refine.upsampled(IMAGE, linear)(as_map(VALUES)), "expected Features, got Map"),
+        (lambda: refine.segmented(IMAGE, None), "a segmenter that can be called"),
+        (lambda: refine.segmented(IMAGE, lambda image: image[0]), "whole labels"),
+        (lambda: refine.segmented(IMAGE, lambda image: image.long()), "masks to be boolean"),
+        (
+            lambda: refine.segmented(IMAGE, lambda image: image[0].long())(as_map(VALUES.T)),
+            "a map of the image's size",
+        ),
         (lambda: refine.cropped(VALUES, VALUES), r"an image \(channel, \*space\)"),
     ],
 )

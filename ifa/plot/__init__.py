@@ -20,6 +20,7 @@ from ifa.plot.overlays import overlay as overlay
 from ifa.plot.populations import extremes as extremes
 from ifa.plot.populations import importance as importance
 from ifa.plot.randomizations import randomization as randomization
+from ifa.plot.refinements import refinement as refinement
 from ifa.plot.saving import save as save
 from ifa.plot.shades import bar as bar
 from ifa.plot.sheets import write_overlays as write_overlays
@@ -49,6 +50,7 @@ __all__ = [
     "planes",
     "randomization",
     "redundancy",
+    "refinement",
     "relevance_curves",
     "save",
     "shift",

@@ -1,5 +1,7 @@
 """A map made sharper, with the image's or a decoder's help."""
 
+from ifa.refine.adapters import segmented as segmented
+from ifa.refine.adapters import upsampled as upsampled
 from ifa.refine.augmenting import affine as affine
 from ifa.refine.class_maps import Decoded as Decoded
 from ifa.refine.class_maps import Halved as Halved
@@ -59,5 +61,7 @@ __all__ = [
     "region_of_interest",
     "residual",
     "seeded",
+    "segmented",
     "trained",
+    "upsampled",
 ]
