@@ -1,6 +1,7 @@
 """Perturbations against references that are written as loops from the formulas, in float64."""
 
 import itertools
+import pickle
 from functools import partial
 
 import numpy as np
@@ -660,6 +661,15 @@ def test_the_description_names_the_options(name):
     text = repr(build(name, net, "1", inputs, chunk=7))
     assert text.startswith(f"{name}(Sequential, '1', score=logit, chunk=7")
     assert text.endswith("chunk=7)") == (name == "shapleycam")  # which has no other
+
+
+@ALL
+def test_it_pickles(name):
+    net, inputs = network("1-D"), images("1-D")
+    explain = build(name, net, "1", inputs)
+    again = pickle.loads(pickle.dumps(explain))
+    assert repr(again) == repr(explain)
+    assert_trees_close(again(inputs, MANY), explain(inputs, MANY), rtol=0, atol=0)
 
 
 REFUSED = [

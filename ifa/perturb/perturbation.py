@@ -3,6 +3,7 @@
 Every variant is of one sample, and scored as such: no result is a function of other samples.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from torch.func import vmap
 from ifa.chains import describe
 from ifa.checks import check_count
 from ifa.declared import declare
-from ifa.network.budgets import fitting
+from ifa.network.budgets import budget, fitting
 from ifa.network.gradients import check_score, score_all
 from ifa.network.inputs import (
     at,
@@ -85,8 +86,7 @@ class Network:
         self.layer = choose(self._model, traced, layer, example, self.where, **options)
         self.score = score
         self.chunk = chunk or _fitting(traced.sites, self.layer if above else None, gridded.device)
-        # what is above a layer may fit more often than the whole network does
-        self._together = min(self.chunk, _fitting(traced.sites, None, gridded.device))
+        self._together = min(self.chunk, _kept(traced.sites, gridded.device))
         self._output = output
         self._outputs = None if traced.output is None else (*traced.output, 1)[0]
         self._like, self._input_shape = shapes_of(example), tuple(gridded.shape[1:])
@@ -266,6 +266,12 @@ def each_layer(build: Callable[[Layer | None], Perturbation], layer: Any) -> Any
             "List the names with ifa.trace(model, example)."
         )
     return Layers(tuple(build(one) for one in layer))
+
+
+def _kept(sites: Sites, device: torch.device) -> int:
+    """Return of how many samples all that lies below a layer may be kept, to be replayed."""
+    sizes = (math.prod(site.shape) * site.dtype.itemsize for site in sites.values())
+    return max(1, 4 * budget(device) // max(1, sum(sizes)))
 
 
 def _fitting(sites: Sites, above: str | None, device: torch.device) -> int:
