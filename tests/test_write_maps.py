@@ -338,6 +338,11 @@ def test_drawing_goes_on_where_it_was_with_the_same_bits(tmp_path):
         assert [file.read_bytes() for file in files] == [file.read_bytes() for file in whole]
     with pytest.raises(ValueError, match="begun with these very maps and options, got files of"):
         write_overlays(tree, data, tmp_path / "png", dpi=41, **QUIET)
+    for back in (((0.0, 0.0), 1.0), (torch.ones(2), 1.0), torch.sigmoid):
+        with pytest.raises(
+            ValueError, match="begun with these very maps and options, got files of"
+        ):
+            write_overlays(tree, data, tmp_path / "png", dpi=40, denormalize=back, **QUIET)
     others = [(one + 1, label, name + "!") for one, label, name in data]
     with pytest.raises(ValueError, match=r"sample 0 to be 'k/0.png', of which the map is"):
         write_overlays(tree, others, tmp_path / "others", **QUIET)

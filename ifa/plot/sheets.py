@@ -122,12 +122,23 @@ def write_overlays(
     if denormalize is None:
         denormalize = normalization_of(data)
     look = Look(channels, denormalize, window, gray)
-    made_by |= {"look": describe(look)}
+    made_by |= {"look": _written(look)}
     make = partial(
         _pictures, files=files, sheets=sheets, tree=first, found=found, data=data, names=names,
         look=look, draw=card if montage is None else sheet, form=form, dpi=dpi,
     )  # fmt: skip
     return Export(_WHERE, Path(folder), made_by, files, form).write(make, portion, progress)
+
+
+def _written(look: Look) -> dict[str, Any]:
+    """Write how inputs are drawn as JSON."""
+    given = look.denormalize
+    if callable(given):
+        back: Any = describe(given)
+    else:
+        back = given and [np.asarray(one, float).tolist() for one in given]
+    shown = look.channels if isinstance(look.channels, str) else np.asarray(look.channels).tolist()
+    return {**look._asdict(), "channels": shown, "denormalize": back}
 
 
 def _named(target: Any, names: Sequence[str] | None) -> str:
