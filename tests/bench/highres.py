@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 import ifa
-from ifa import attribute, evaluate, refine, weight
+from ifa import attribute, dense, evaluate, refine, weight
 from tests.bench.measure import table
 from tests.bench.planted import (
     TASKS,
@@ -25,6 +27,7 @@ from tests.bench.planted import (
 )
 
 Explain = Callable[[Tensor, Tensor], Tensor]
+MOST = 640_000  # values that a decoder is trained on
 FIGURES = [
     "ink energy",
     "box energy",
@@ -77,6 +80,7 @@ def explains(made: Learned, layers: list[str], seed: int) -> Mapping[str, Explai
     several = partial(_layercams, net, layers)
     smooth = attribute.smooth(attribute.gradient(net), draws=16, stdev=0.15, seed=0)
     detailed = attribute.collapse(attribute.times_input(smooth), how="sum")
+    bilateral = partial(refine.bilateral, tone=0.3)
     low, tied, untied = _decoded(made, last, seed)
     return {
         "Grad-CAM, even": partial(gradcam, placing="even"),
@@ -86,9 +90,17 @@ def explains(made: Learned, layers: list[str], seed: int) -> Mapping[str, Explai
         "LayerCAM, all layers, mean": partial(several, how="mean"),
         "LayerCAM, all layers, product": partial(several, how="product"),
         "Grad-CAM, guided filter": _stepped(gradcam, partial(refine.guided, radius=4)),
-        "Grad-CAM, joint bilateral": _stepped(gradcam, partial(refine.bilateral, tone=0.3)),
+        "Grad-CAM, joint bilateral": _stepped(gradcam, bilateral),
         "pipeline, edges of the input": _piped(gradcam, lambda inputs, target: inputs[:, 0]),
         "pipeline, edges of LayerCAM": _piped(gradcam, partial(several, how="mean")),
+        "Grad-CAM, densify 4": _densified(net, last, 4),
+        "Grad-CAM, densify 1": _densified(net, last, 1),
+        "fullcam, densify 1, dense pool": _densified(net, last, 1, weight.fullcam, "dense"),
+        "Grad-CAM, densify 1, joint bilateral": _stepped(_densified(net, last, 1), bilateral),
+        "Grad-CAM, shifted by half a stride": dense.shifted(
+            gradcam, shifts=_shifts(made, layers, 2)
+        ),
+        "Grad-CAM, shifted by quarters": dense.shifted(gradcam, shifts=_shifts(made, layers, 4)),
         "half, low map": low,
         "full, tied, high map": tied,
         "full, untied, high map": untied,
@@ -111,11 +123,26 @@ def _layercams(
     return scaled.mean(0) if how == "mean" else scaled.prod(0)
 
 
+def _densified(
+    net: nn.Module, layer: str, stride: int, kernel: Any = weight.gradcam, pool: Any = "exact"
+) -> Explain:
+    fine = dense.densify(net, stride=stride, pool=pool)
+    return partial(ifa.explain, fine, layer=f"net.{layer}", weight=kernel)
+
+
+def _shifts(made: Learned, layers: list[str], parts: int) -> list[tuple[int, ...]]:
+    """Cut the total stride of the last of these layers into so many steps, along each axis."""
+    step = max(2 ** len(layers) // parts, 1)
+    along = [-step * part for part in range(parts)]
+    return list(product(along, repeat=made.test.boxes.ndim - 1))
+
+
 def _decoded(made: Learned, layer: str, seed: int) -> tuple[Explain, Explain, Explain]:
     """Train a half and both of its decoders; return the low map and the two high ones."""
     example, outputs = made.test.inputs[:2], 10
     half, params = refine.half(made.net, None, layer, example, outputs=outputs, seed=seed)
-    params = refine.trained(half, params, made.train[:400], epochs=6, seed=seed).params
+    some = made.train[: MOST // example[0].numel()]
+    params = refine.trained(half, params, some, epochs=6, seed=seed).params
 
     def low(inputs: Tensor, target: Tensor) -> Tensor:
         found = refine.low(half, params, inputs, target)
@@ -123,7 +150,7 @@ def _decoded(made: Learned, layer: str, seed: int) -> tuple[Explain, Explain, Ex
 
     def high(tied: bool) -> Explain:
         full, whole = refine.full(half, params, example, tied=tied, seed=seed)
-        whole = refine.trained(full, whole, made.train[:400], epochs=6, seed=seed).params
+        whole = refine.trained(full, whole, some, epochs=6, seed=seed).params
         return lambda inputs, target: refine.high(full, whole, inputs, target).values
 
     return low, high(True), high(False)
