@@ -301,6 +301,19 @@ def test_a_layer_that_a_weighting_does_not_read_leaves_it_out():
         contest.usable(MODEL, "conv7", INPUTS[:2])
 
 
+def test_what_is_usable_is_asked_of_an_output_by_the_score():
+    """Of an output for each position there is no prediction."""
+    dense = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 3), torch.nn.Conv1d(3, 4, 1)).eval()
+
+    def mean(output, target):
+        return output.mean(-1)[target]
+
+    found = contest.usable(dense, "0", INPUTS[:2], score=mean)
+    assert found.left_out == []
+    with pytest.raises(ValueError, match=r"ifa\.score\.logit: expected an output"):
+        contest.usable(dense, "0", INPUTS[:2])
+
+
 def test_noise_depends_on_the_seed_and_the_sample_alone():
     maps = noisy(INPUTS)
     assert maps.shape == (7, 13)

@@ -167,14 +167,16 @@ def usable(
     example: Inputs,
     *,
     weightings: Mapping[str, Any] | None = None,
+    score: Score = logit,
 ) -> Usable:
     """Find out which weightings a network and a layer can be asked for.
 
-    Builders, which may run the network many times, are made only; others map the first sample.
+    Builders, which may run the network many times, are made only; others map the first sample, for
+    the first output.
 
     Parameters
     ----------
-    model, layer, example
+    model, layer, example, score
         As in `ifa.tap`.
     weightings
         Name -> what ``weight=`` takes; None takes those of `cam_methods`.
@@ -199,12 +201,14 @@ def usable(
     'cam is left out: ifa.weight.cam'
     """
     where, asked, left_out = "ifa.contest.usable", dict(_weightings(weightings)), []
-    Weighing(where, model, layer, example, weight.randomcam, remember=True)  # raises for all
-    for name, one in list(asked.items()):
+    one = take(example, slice(1))
+    make = partial(Weighing, where, model, layer, example, score=score, remember=True)
+    make(weight.randomcam).observe(one, 0, step=combine)  # raises what is not a weighting's own
+    for name, asked_for in list(asked.items()):
         try:
-            made = Weighing(where, model, layer, example, one, remember=True)
-            if declared(one, "reads") != "inputs":
-                made.observe(take(example, slice(1)), step=combine)
+            made = make(asked_for)
+            if declared(asked_for, "reads") != "inputs":
+                made.observe(one, 0, step=combine)
         except (LookupError, ValueError, TypeError) as error:
             del asked[name]
             left_out.append(f"{name} is left out: {error}")
@@ -219,8 +223,13 @@ def possible(
     for name, method in methods.items():
         if declared(method, "listed"):
             options = method.keywords
-            one = {name: options["weight"]}
-            found = usable(model, options["layer"], example, weightings=one)
+            found = usable(
+                model,
+                options["layer"],
+                example,
+                weightings={name: options["weight"]},
+                score=options["score"],
+            )
             left_out += found.left_out
             if name not in found.weightings:
                 del kept[name]
