@@ -182,3 +182,63 @@ def test_spoiled_weights_are_refused(name, content, tmp_path):
 def test_weights_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"ifa\.ModelRef: expected a file of weights, got"):
         ifa.ModelRef("ifa.nets:digits_cnn", weights=str(tmp_path / "none.pt")).load()
+
+
+@pytest.mark.parametrize("space", [(20,), (9, 11), (6, 7, 8)], ids=len)
+def test_marks_are_where_it_says(space):
+    marks = torch.full((2, 3, *[4] * len(space)), 5.0)
+    amounts = torch.tensor([[1, 0], [0, 0], [0.5, 2], [0, 1]])
+    inputs, where = ifa.nets.marked(marks, amounts, space, noise=0.0)
+    assert inputs.shape == (4, 3, *space)
+    assert where.flatten(2).sum(2).tolist() == [
+        [4 ** len(space) * bool(amount) for amount in row] for row in amounts.tolist()
+    ]
+    each = (where.flatten(2) * amounts[..., None] * 5).sum(1)
+    torch.testing.assert_close(inputs.flatten(2), each[:, None].expand(-1, 3, -1))
+    again, _ = ifa.nets.marked(marks, amounts, space, noise=0.0)
+    assert torch.equal(inputs, again)
+    other, _ = ifa.nets.marked(marks, amounts, space, noise=0.0, seed=1)
+    assert not torch.equal(inputs, other)
+
+
+TRAINED = {
+    "classification": (3, lambda values: int(values.argmax())),
+    "binary": (1, lambda values: bool(values[0] > 0)),
+    "multilabel": (3, lambda values: (values > 0).int().tolist()),
+    "regression": (3, lambda values: values.numpy()),
+}
+
+
+class Wrapped(torch.nn.Module):
+    """Returns a mapping, as networks of transformers do."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, outputs)
+
+    def forward(self, inputs):
+        return {"hidden": inputs, "logits": self.linear(inputs)}
+
+
+@pytest.mark.parametrize("task", TRAINED)
+def test_training_for_every_task(task):
+    outputs, label = TRAINED[task]
+    inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    data = [(values, label(values)) for values in inputs]
+    net = ifa.nets.train(lambda: Wrapped(outputs), data, task=task, epochs=60, rate=0.1)
+    found = net(inputs)["logits"]
+    right = {
+        "classification": lambda: found.argmax(1) == inputs.argmax(1),
+        "regression": lambda: (found - inputs).abs() < 0.2,
+    }.get(task, lambda: (found > 0) == (inputs[:, :outputs] > 0))()
+    assert right.double().mean() > 0.95
+
+
+def test_training_names_a_label_that_is_not_of_the_task():
+    data = [(torch.zeros(3), 2)] * 2
+    with pytest.raises(
+        ValueError, match=r"ifa\.nets\.train: expected labels that are 0 or 1, got 2"
+    ):
+        ifa.nets.train(lambda: Wrapped(1), data, task="binary")
+    with pytest.raises(ValueError, match="task to be one of 'classification', 'binary'"):
+        ifa.nets.train(lambda: Wrapped(1), data, task="ranking")

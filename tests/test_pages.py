@@ -11,7 +11,12 @@ import ifa
 
 HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
 # these say more about what their page shows
-ELSEWHERE = {"own-data": "test_data", "own-network": "test_references", "maps": "test_write_maps"}
+ELSEWHERE = {
+    "own-data": "test_data",
+    "own-network": "test_references",
+    "maps": "test_write_maps",
+    "tasks": "test_tasks",
+}
 
 
 def blocks(page: Path) -> str:

@@ -1,7 +1,9 @@
 """Binary networks of one logit, several labels, networks that end in a sigmoid, several heads."""
 
 import json
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -533,3 +535,22 @@ def test_a_scale_of_another_head_is_refused(name):
             of_head(name, ifa.maps, scale=statistics[other])
         with pytest.raises(ValueError, match=text):
             ifa.explain(Heads().eval(), inputs, 0, scale=statistics[other], **options)
+
+
+# the page ----------------------------------------------------------------------------------------
+
+
+def test_the_recipes_find_what_was_planted():
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "tasks.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    assert all(len([line for line in block.splitlines() if line]) <= 17 for block in blocks)
+    found = {"__name__": "page"}
+    exec(compile("\n".join(blocks), page.name, "exec"), found)
+    for name in ("binary", "softmax", "sleep", "volume", "head"):
+        share, chance = found[name]
+        assert share > 3 * chance, name
+    assert all(share > 4 * chance for share, chance in [*found["several"], *found["every"]])
+    assert found["right"][0][0] > found["right"][1][0] + 0.1  # selected and random channels
+    assert found["wrist_found"] == 1
+    assert found["said"][0].category is ifa.ProbabilityOutput
+    assert all(run["3"]["count"].values.sum() > 70 for run in found["runs"])

@@ -16,6 +16,7 @@ from ifa.nets.pairs import enlarged as enlarged
 from ifa.nets.pairs import strided_cnn as strided_cnn
 from ifa.nets.pairs import train_pair as train_pair
 from ifa.nets.planted import duplicated as duplicated
+from ifa.nets.planted import marked as marked
 from ifa.nets.planted import overexposed as overexposed
 from ifa.nets.planted import simulated as simulated
 from ifa.nets.planted import simulated_cnn as simulated_cnn
@@ -32,6 +33,7 @@ __all__ = [
     "enlarged",
     "faces",
     "faces_cnn",
+    "marked",
     "overexposed",
     "scenes",
     "scenes_detector",

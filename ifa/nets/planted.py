@@ -51,6 +51,54 @@ def simulated(space: int, *, samples: int = 240, seed: int = 0) -> list[tuple[Te
     return items
 
 
+def marked(
+    marks: Tensor, amounts: Any, space: Sequence[int], *, noise: float = 0.3, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    r"""Plant marks in noise, each at a random place: what a label is of, and where.
+
+    .. math:: x_n = \sum_m a_{nm} \, S_{nm} M_m + \sigma \varepsilon_n
+
+    Parameters
+    ----------
+    marks : (mark, channel, \*extent)
+        What each mark M looks like.
+    amounts : (sample, mark)
+        How much of each is in a sample, such as 0 or 1.
+    space
+        Of the inputs.
+    noise
+        Standard deviation σ of the noise ε.
+    seed
+        Of places S and noise.
+
+    Returns
+    -------
+    inputs : (sample, channel, \*space), float32
+    where : (sample, mark, \*space), bool
+        The extent of each mark that is there.
+
+    Examples
+    --------
+    >>> cross = torch.eye(3) + torch.eye(3).flip(0)
+    >>> inputs, where = marked(cross[None, None], [[1], [0]], (8, 8))
+    >>> inputs.shape, where.sum((1, 2, 3)).tolist()
+    (torch.Size([2, 1, 8, 8]), [9, 0])
+    """
+    amounts = torch.as_tensor(amounts, dtype=torch.float32)
+    rng = np.random.default_rng(seed)
+    shape, extent = (len(amounts), marks.shape[1], *space), marks.shape[2:]
+    inputs = torch.from_numpy(noise * rng.standard_normal(shape)).float()
+    where = torch.zeros(*amounts.shape, *space, dtype=torch.bool)
+    rooms = [free - taken + 1 for free, taken in zip(space, extent, strict=True)]
+    places = rng.integers(rooms, size=(*amounts.shape, len(extent)))
+    for (sample, mark), amount in np.ndenumerate(amounts.numpy()):
+        start = places[sample, mark]
+        area = tuple(slice(at, at + long) for at, long in zip(start, extent, strict=True))
+        inputs[sample, :, *area] += float(amount) * marks[mark]
+        where[sample, mark, *area] = bool(amount)
+    return inputs, where
+
+
 def simulated_cnn(space: int) -> nn.Sequential:
     r"""Build a network for `simulated`: two convolutions, ``conv2`` with 16 channels, and a head.
 

@@ -97,9 +97,11 @@ def _right(statistics: Any, task: str, names: dict[int, str], most: int) -> Iter
     label, prediction = table["label"].values, table["prediction"].values
     if task == "regression":
         columns = (values.reshape(len(label), -1).T for values in (label, prediction))
-        pairs = zip(*columns, strict=True)
-        for output, (truth, found) in enumerate(pairs):
+        pairs = list(zip(*columns, strict=True))
+        for output, (truth, found) in enumerate(pairs[:most]):
             yield f"output {names.get(output, output)}: r = {_correlation(truth, found):.3f}"
+        if len(pairs) > most:
+            yield f"  and {len(pairs) - most} outputs more"
         return
     if task in FLAGS:
         yield from _flags(label, prediction, names, most)
