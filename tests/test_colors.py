@@ -78,6 +78,31 @@ def overlays_signal():
     return [(ifa.plot.overlay(np.zeros((2, 24)), SIGNAL, bar=True), SIGNAL)]
 
 
+def signals_signal():
+    return [(ifa.plot.signal(np.zeros((2, 24)), SIGNAL, scale=SCALE), SIGNAL)]
+
+
+def signals_of_each_channel():
+    low = np.where(np.arange(24) == 0, 1.0, -1.0)  # not in the middle of its lane
+    axes = ifa.plot.signal(np.stack([low] * 3), SIGNED, signed=True, high=0.7)
+    return [(axes, SIGNED)]
+
+
+BLOCK = np.stack([PROBE, PROBE[::-1], PROBE / 2])
+
+
+def volumes_planes():
+    axes = ifa.plot.planes(
+        gray(1, 9, 9, 12), BLOCK, scale=SCALE, at=(3, 5, 6)
+    )  # beside the middles
+    return list(zip(axes, (BLOCK[1], BLOCK[:, 1], BLOCK[:, :, 2]), strict=True))
+
+
+def volumes_slices():
+    axes = ifa.plot.slices(gray(3, 6, 6, 8), BLOCK, indices=(0, 2, 5))
+    return list(zip(axes, BLOCK, strict=True))
+
+
 def overlays_gallery():
     images, maps = [gray(3, 6, 8)] * 2, {"a": np.stack([PROBE] * 2), "b": np.stack([PROBE / 2] * 2)}
     axes = ifa.plot.gallery(images, maps, scale=SCALE)
@@ -165,6 +190,9 @@ def explain_card(tmp_path, monkeypatch):
 CASES = {
     "overlay": [overlays_picture, overlays_picture_signed, overlays_picture_of_any_gray,
                 overlays_map_alone, overlays_volume, overlays_signal],
+    "signal": [signals_signal, signals_of_each_channel],
+    "planes": [volumes_planes],
+    "slices": [volumes_slices],
     "gallery": [overlays_gallery],
     "attribution": [attributions_attribution, attributions_map],
     "attributions": [attributions_attributions],
@@ -205,7 +233,7 @@ def in_axes(axes, place, shape):
 
 def of_bar(picture, bar, value):
     low, high = bar.vmin, bar.vmax
-    edge = 0.004 * (high - low)
+    edge = 0.002 * (high - low)
     value = float(np.clip(value, low + edge, high - edge))
     middle = np.mean(bar.ax.get_xlim() if bar.orientation == "vertical" else bar.ax.get_ylim())
     return colour_at(picture, bar.ax, *((middle, value) if bar.orientation == "vertical" else
