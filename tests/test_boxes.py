@@ -249,6 +249,10 @@ def test_an_image_without_detections_has_no_gradient(net, images, score):
 
 
 @pytest.mark.filterwarnings("ignore::ifa.ZeroGradient")
+def test_the_default_layer_is_below_the_heads(net, images, score):
+    assert ifa.tap(net, None, images[:2], score=score).sites[0].layer == "conv3"
+
+
 def test_what_is_above_a_layer_is_replayed(net, images):
     activations, head = ifa.cut(net, "conv2", images[:3])(images[:3])
     assert "by replay" in repr(head)

@@ -142,6 +142,26 @@ def test_a_scale_is_that_of_other_boxes_but_of_no_other_score(net, boxed, score)
         explain(score=ifa.score.box(boxes=boxes, classes=classes, threshold=0.1))
 
 
+def test_a_picture_says_what_is_found(net, boxed, score, monkeypatch, tmp_path):
+    from matplotlib.text import Text
+
+    import ifa.plot.sheets as sheets
+
+    data = boxed[0]
+    tree = ifa.maps(net, data, layer="conv2", score=score, **QUIET)
+    seen = tree["prediction"].values
+    rows = [int((seen < 0).argmax()), int((seen == 0).argmax())]
+    few = ifa.maps(net, [data[row] for row in rows], layer="conv2", score=score, **QUIET)
+    assert few["prediction"].values.tolist() == [-1, 0]
+    figures, card = [], sheets.card
+    monkeypatch.setattr(sheets, "card", lambda *a: figures.append(card(*a)) or figures[-1])
+    options = {"names": ["disc", "cross"], "dpi": 50, "progress": False}
+    ifa.plot.write_overlays(few, [data[row] for row in rows], tmp_path / "out", **options)
+    said = ["\n".join(text.get_text() for text in one.findobj(Text)) for one in figures]
+    assert "predicted: nothing\n" in said[0]
+    assert f"predicted: disc ({float(few['score'][1]):.3g} box)\nexpected: disc" in said[1]
+
+
 def test_masks_and_scales_are_looked_up_by_class(net, boxed, score):
     data, _, classes = boxed
     mask = torch.stack([torch.arange(24) % 2 == 0, torch.arange(24) % 2 == 1])

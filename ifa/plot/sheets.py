@@ -147,6 +147,8 @@ def _named(target: Any, names: Sequence[str] | None) -> str:
         return ", ".join(_named(one, names) for one in target)
     if float(target) != int(target) or not isinstance(target, int | np.integer):
         return f"{float(target):.4g}"
+    if target < 0:  # of what is scored, where the score found nothing
+        return "nothing"
     return str(names[int(target)]) if names and 0 <= target < len(names) else str(target)
 
 
