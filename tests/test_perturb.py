@@ -441,28 +441,28 @@ def test_under_pooling_and_a_linear_layer_one_position_alone_is_grad_cam(space):
 
 
 def test_of_a_quadratic_score_the_second_order_is_all_there_is():
-    """Values of Shapley in closed form: over all subsets of six activations."""
+    """Values of Shapley in closed form: over all subsets of four activations."""
 
     class Quadratic(nn.Module):
         def __init__(self):
             super().__init__()
             self.first = nn.Identity()
-            self.bent, self.straight = nn.Bilinear(6, 6, 2), nn.Linear(6, 2)
+            self.bent, self.straight = nn.Bilinear(4, 4, 2), nn.Linear(4, 2)
 
         def forward(self, inputs):
             inner = self.first(inputs)
             return self.bent(inner, inner) + self.straight(inner)
 
-    net, inputs = seeded(Quadratic), torch.linspace(-1, 2, 12).double().reshape(2, 6)
+    net, inputs = seeded(Quadratic), torch.linspace(-1, 2, 8).double().reshape(2, 4)
     found = ifa.perturb.shapleycam(net, "first", inputs)(inputs, 1)
-    values = torch.zeros(2, 6).double()
+    values = torch.zeros(2, 4).double()
     with torch.no_grad():
-        for order in itertools.permutations(range(6)):
+        for order in itertools.permutations(range(4)):
             kept, before = torch.zeros_like(inputs), net(torch.zeros_like(inputs))[:, 1]
             for place in order:
                 kept[:, place] = inputs[:, place]
                 after = net(kept)[:, 1]
-                values[:, place] += (after - before) / 720
+                values[:, place] += (after - before) / 24
                 before = after
         whole = net(inputs)[:, 1] - net(torch.zeros_like(inputs))[:, 1]
     torch.testing.assert_close(found.weights * found.activations, values)
