@@ -3,6 +3,8 @@
 Classes are numbered as the outputs are named, in Python and on the command line.
 """
 
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pandas
@@ -15,6 +17,7 @@ from torch.utils.data import Subset
 
 import ifa
 from ifa.cli import main
+from ifa.cli.explain import _lines
 from ifa.data import arrays, folder, huggingface, keyed
 from ifa.data.lists import listed_column, listed_names
 from ifa.store.items import collate, spaced
@@ -208,6 +211,34 @@ def test_a_sample_with_two_values_is_refused(tmp_path):
         listed_column("here", f"{path}:site", ["a", "b"], 2)
     same = written(tmp_path / "b.csv", "id, site\na, x\nb, y\na, x\n")
     assert listed_column("here", f"{same}:site", ["a", "b"], 2) == ["x", "y"]
+
+
+# ---- what is said of a sample
+
+
+class Outputs:
+    """A network's outputs, whatever the inputs."""
+
+    def __init__(self, values):
+        self.values = torch.tensor(values)
+
+    def run(self, inputs):
+        return self.values
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "said"),
+    [
+        ("classification", [1.0, 3.0], ["predicted: 1", "  probability 0.881, 3 logit"]),
+        ("multilabel", [1.0, 3.0], ["largest: 1", "  probability 0.953, 3 logit"]),
+        ("binary", [-1.0], ["predicted: 0", "  probability 0.269, -1 logit"]),
+        ("regression", [1.0, 3.0], ["largest: 1", "  3 output"]),
+    ],
+)
+def test_a_probability_is_that_of_the_runs_task(task, values, said):
+    path, target = Path("a.png"), torch.tensor([len(values) - 1])
+    lines = _lines([path], Outputs([values]), torch.zeros(1, 1), target, None, None, task)
+    assert lines == [["a.png", *said]]
 
 
 # ---- ids and pictures

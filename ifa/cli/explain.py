@@ -85,11 +85,18 @@ def explain(
     scorer = Scorer(_WHERE, network, ifa.score.logit)
     targets = scorer.targets(inputs, target)
     made = [_made(network, inputs, targets, one, len(asked) > 1) for one in asked]
-    lines = _lines(images, scorer, inputs, targets, names, expected)
+    lines = _lines(images, scorer, inputs, targets, names, expected, _task(asked))
     by = {"model": model, "ifa": ifa.__version__}
     ids = [path.name for path in images]
     _write_maps(out, made, ids, targets, by)
     _write_pictures(out / "overlays", inputs, made, lines, ids, look, form, dpi)
+
+
+def _task(asked: "list[_Asked]") -> str:
+    """Say what the outputs of the network are, as the runs say; without one, logits of classes."""
+    if not asked[0].run:
+        return "classification"
+    return json.loads(asked[0].statistics.attrs["spec"])["task"]
 
 
 def _mode(asked: "list[_Asked]") -> Literal["RGB", "L"] | None:
@@ -179,6 +186,7 @@ def _lines(
     targets: Any,
     names: Sequence[str] | None,
     expected: str | None,
+    task: str,
 ) -> list[list[str]]:
     """Say of each image what it is called, what was predicted, and what was expected."""
     import torch
@@ -191,7 +199,11 @@ def _lines(
         )
     with torch.no_grad():
         logits = scorer.run(inputs).reshape(len(images), -1)
-    parts = logits.softmax(1)
+    # of labels each has a probability of its own, of numbers there is none
+    parts = logits.softmax(1) if task == "classification" else logits.sigmoid()
+    shares = task != "regression" and (task == "binary" or logits.shape[1] > 1)
+    unit = "output" if task == "regression" else "logit"
+    first = "predicted" if task in ("classification", "binary") else "largest"
 
     def named(output: int) -> str:
         return str(output) if names is None or output >= len(names) else str(names[output])
@@ -200,12 +212,12 @@ def _lines(
     for place, (path, was) in enumerate(zip(images, given, strict=True)):
         predicted, target = int(logits[place].argmax()), int(targets[place])
         said = [path.name]
-        for word, output in (("predicted", predicted), ("explained", target)):
-            if word == "predicted" or target != predicted:
+        for word, output in ((first, predicted), ("explained", target)):
+            if word == first or target != predicted:
                 p, value = float(parts[place, output]), float(logits[place, output])
-                share = f"probability {p:.3g}, " if logits.shape[1] > 1 else ""
-                said.append(f"{word}: {named(output)}")
-                said.append(f"  {share}{value:.3g} logit")
+                share = f"probability {p:.3g}, " if shares else ""
+                said.append(f"{word}: {int(value > 0) if task == 'binary' else named(output)}")
+                said.append(f"  {share}{value:.3g} {unit}")
         if was is not None:
             was = was.strip()
             said.append(f"expected: {named(int(was)) if was.isdigit() else was}")
