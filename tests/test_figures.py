@@ -25,6 +25,10 @@ TARGETS = 100
 RNG = np.random.default_rng(0)
 VOLUME = np.ones((20, 48, 40)), np.random.default_rng(0).random((5, 12, 10))
 AFFINE = np.array([[-2.0, 0, 0, 40], [0, 2, 0, -48], [0, 0, 5, -50], [0, 0, 0, 1]])
+ATTRIBUTED = torch.rand(3, 6, 4), torch.randn(6, 4)
+CHANNEL = torch.randn(220, 4, 4)
+# what returns or writes arrays and files, which are looked at elsewhere
+NO_FIGURES = {"blend", "save", "write_overlays"}
 UNIT = "standard deviations of the logit of the target over the population"
 NAMES = [f"a rather long name of class {n}, of the whole hierarchy" for n in range(TARGETS)]
 
@@ -124,6 +128,20 @@ DRAWN = {
     "agreement": lambda run, w: ifa.plot.agreement(
         ifa.diagnose.agreement(*run[1:]), first_target(run), axes=axes_of(w)
     ),
+    "attribution": lambda run, w: ifa.plot.attribution(
+        *ATTRIBUTED, map=torch.rand(6, 4), quantile=0.9, width=w
+    ),
+    "attributions": lambda run, w: ifa.plot.attributions(
+        ATTRIBUTED[0], dict.fromkeys(curves(), ATTRIBUTED[1]), width=w
+    ),
+    "bar": lambda run, w: (
+        ifa.plot.bar(
+            ifa.plot.overlay(*ATTRIBUTED, axes=axes_of(w)), low=-1e-7, high=3e-6, unit=UNIT
+        ).ax
+    ),
+    "channel_card": lambda run, w: [
+        ifa.plot.channel_card(run[1], run[0], 3, maps=maps, width=w) for maps in (None, CHANNEL)
+    ],
     "confounders": lambda run, w: ifa.plot.confounders(
         ifa.diagnose.confounders(run[1], np.arange(len(run[0])) % 3, alpha=0.5), axes=axes_of(w)
     ),
@@ -136,6 +154,12 @@ DRAWN = {
     ],
     "distributions": lambda run, w: ifa.plot.distributions(run[1], 3, axes=axes_of(w)),
     "extremes": extremes_of,
+    "gallery": lambda run, w: ifa.plot.gallery(
+        torch.rand(7, 1, 5, 4),
+        {"gradcam on the common scale": torch.rand(7, 5, 4), "one by one": torch.rand(7, 5, 4)},
+        titles=NAMES[:7],
+        width=w,
+    ),
     "importance": lambda run, w: [
         ifa.plot.importance(importances(10), axes=axes_of(w)),
         ifa.plot.importance(importances(100), order="cluster", axes=axes_of(w)),
@@ -153,6 +177,16 @@ DRAWN = {
         ifa.diagnose.redundancy(run[1], threshold=0.1), axes=axes_of(w, 3 + w / 2)
     ),
     "relevance_curves": lambda run, w: ifa.plot.relevance_curves(curves(), axes=axes_of(w, 4)),
+    "outliers": lambda run, w: [
+        ifa.plot.outliers(
+            ifa.diagnose.outliers(run[1], minimum=2), run[0], maps=maps, samples=7, width=w
+        )
+        for maps in (None, CHANNEL)
+    ],
+    "overlay": lambda run, w: [
+        ifa.plot.overlay(image, values, bar=True, unit=UNIT, axes=axes_of(w))
+        for image, values in (ATTRIBUTED, (torch.rand(6, 90), torch.rand(30)), VOLUME)
+    ],
     "planes": lambda run, w: ifa.plot.planes(*VOLUME, geometry=AFFINE, width=w, unit=UNIT),
     "shift": lambda run, w: ifa.plot.shift(ifa.diagnose.shift(*run[1:]), axes=axes_of(w, 4)),
     "signal": lambda run, w: [
@@ -193,6 +227,10 @@ def figures_of(drawn):
 def _closed():
     yield
     plt.close("all")
+
+
+def test_every_picture_is_looked_at():
+    assert {*DRAWN} | NO_FIGURES == {*ifa.plot.__all__}
 
 
 @pytest.mark.parametrize("width", WIDTHS)

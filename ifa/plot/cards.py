@@ -4,19 +4,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ifa.plot.diagnoses import distributions
+from ifa.plot.diagnoses import draw_distributions
+from ifa.plot.grids import Inches, laid_out
+from ifa.plot.layout import fit, name_ticks
 from ifa.plot.overlays import draw
 from ifa.plot.pictures import Look
 from ifa.plot.populations import BLUE, GREY, ORANGE
 from ifa.plot.shades import Shades, draw_bar
+from ifa.plot.texts import fitted, tall
 from ifa.types import Statistics
+
+_LEAST = 1.25  # inches of a picture's side
+_SIZE = 8  # of its words, in points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def outliers(
-    statistics: Statistics, data: Any, *, maps: Any = None, samples: int = 10, axes: Any = None
+    statistics: Statistics,
+    data: Any,
+    *,
+    maps: Any = None,
+    samples: int = 10,
+    width: float = 9.5,
+    axes: Any = None,
 ) -> Any:
     r"""Draw the strangest samples, the strangest first; those with an alarm in orange.
 
@@ -30,6 +42,8 @@ def outliers(
         Of every sample of the run, on the common scale.
     samples
         How many.
+    width
+        Of the figure, in inches: as many samples are side by side as there is room for.
     axes
         A sequence of axes, one for each; made if None.
 
@@ -38,35 +52,55 @@ def outliers(
     numpy.ndarray
         The axes.
     """
-    from matplotlib import pyplot as plt
-
     rows = statistics.isel(sample=slice(0, samples))
-    count = rows.sizes["sample"]
+    facts = (rows[name].values for name in ("id", "target", "p_adjusted"))
+    words = [(str(name), f"as {one}, p = {p:.1g}") for name, one, p in zip(*facts, strict=True)]
+    titles = ["\n".join(each) for each in words]
+    place = None
     if axes is None:
-        columns = min(count, 5)
-        shape = (-(-count // columns), columns)
-        size = (1.9 * shape[1], 2.1 * shape[0])
-        axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")[1]
+        axes, titles, place = _side_by_side(titles, width, 0.2 if maps is None else 0.75)
     axes = np.asarray(axes)
-    for spare in axes.ravel()[count:]:
+    for spare in axes.ravel()[len(titles) :]:
         spare.set_axis_off()
     # one grey scale, that of the population: a sample that is too bright must look so
     some = [np.asarray(data[index][0]) for index in range(0, len(data), -(-len(data) // 50))]
     low = float(np.median([image.min() for image in some]))
     high = float(np.median([image.max() for image in some]))
-    flat = [np.asarray(data[int(position)][0]) for position in rows["position"].values]
-    for index, (one, image) in enumerate(zip(axes.ravel(), flat, strict=False)):
-        row = rows.isel(sample=index)
-        values = np.zeros(image.shape[1:]) if maps is None else maps[int(row["position"])]
+    shades = None if maps is None else Shades(label="common scale")
+    alarms = rows["alarm"].values
+    for one, title, position, alarm in zip(
+        axes.ravel(), titles, rows["position"].values.tolist(), alarms, strict=False
+    ):
+        image = np.asarray(data[position][0])
+        values = np.zeros(image.shape[1:]) if maps is None else np.asarray(maps[position])
         look = Look(window=(low, high) if maps is None and len(image) == 1 else None)
-        shades = None if maps is None else Shades()
-        draw("ifa.plot.outliers", one, image, np.asarray(values), shades, look)
-        one.set_title(
-            f"{row['id'].item()}\nas {row['target'].item()}, p = {float(row['p_adjusted']):.1g}",
-            fontsize=7,
-            color=ORANGE if bool(row["alarm"]) else "black",
-        )
+        draw("ifa.plot.outliers", one, image, values, shades, look)
+        colour = ORANGE if alarm else "black"
+        one.set_title(title, fontsize=_SIZE, color=colour, pad=3, parse_math=False)
+    if shades is not None:
+        beside: Any = {"ax": axes.ravel().tolist()} if place is None else place
+        draw_bar(axes.ravel()[0].figure, shades, extend="both", **beside)
     return axes
+
+
+def _side_by_side(
+    titles: list[str], width: float, below: float
+) -> tuple[np.ndarray, list[str], dict[str, Any]]:
+    """Make axes for pictures, their titles broken, and a place for a bar at the foot."""
+    from matplotlib import pyplot as plt
+
+    columns = max(1, min(len(titles), 5, int(width / _LEAST)))
+    side = (width - 0.2 - 0.12 * (columns - 1)) / columns
+    titles = [fitted(title, side, _SIZE) for title in titles]
+    above = 0.1 + max(tall(title, _SIZE) for title in titles)
+    spaces = Inches(side, side, above, below, 0.1, 0.1)
+    figure, grid = laid_out(plt.figure, 1, columns, -(-len(titles) // columns), spaces)
+    place: dict[str, Any] = {}
+    if below > 0.5:
+        height, long = figure.get_size_inches()[1], min(width - 0.6, 4.0)
+        box = 0.3 / width, 0.5 / height, long / width, 0.12 / height
+        place = {"cax": figure.add_axes(box), "orientation": "horizontal"}
+    return np.array(grid), titles, place
 
 
 def channel_card(
@@ -78,6 +112,7 @@ def channel_card(
     target: int | None = None,
     maps: Any = None,
     samples: int = 6,
+    width: float | None = None,
     figure: "Figure | None" = None,
 ) -> "Figure":
     r"""Draw one channel: its top samples, its importance for each target, and its distribution.
@@ -98,6 +133,8 @@ def channel_card(
         The channel's own map of every sample of the run, signed: weight × activation.
     samples
         How many top samples.
+    width
+        Of the figure, in inches: as many samples are side by side as there is room for.
     figure
         Where to draw, a figure or a subfigure; made if None.
 
@@ -109,43 +146,78 @@ def channel_card(
 
     from ifa.diagnose.rows import statistics_of, table_of
 
-    if figure is None:
-        figure = plt.figure(figsize=(1.4 * max(samples, 5) + 0.6, 5.4), layout="constrained")
-    table = table_of(statistics, layer, "ifa.plot.channel_card")
-    means = statistics_of(statistics, table.layer, "ifa.plot.channel_card")
+    where = "ifa.plot.channel_card"
+    table = table_of(statistics, layer, where)
+    means = statistics_of(statistics, table.layer, where)
     shown = np.flatnonzero(table.target == target) if target is not None else table.target >= 0
     rows = np.arange(len(table.target))[shown]
     top = rows[np.argsort(-table.importance[rows, channel], kind="stable")][:samples]
-    parts: Any = figure.subfigures(2, 1, height_ratios=(1 if maps is None else 2, 2))
+    if figure is not None:
+        width = figure.bbox.width / figure.dpi
+    width = 1.4 * max(samples, 5) + 0.6 if width is None else width
+    columns = max(1, min(samples, int(width / _LEAST)))
+    bands = -(-len(top) // columns) * (1 if maps is None else 2)
+    stacked = 1 if width >= 6 else 2
+    above, below = bands * (width / columns + 0.4) + 0.8, 3.2 * stacked
+    if figure is None:
+        figure = plt.figure(figsize=(width, above + below), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(above, below))
     upper, lower = parts
-    pictures = upper.subplots(1 if maps is None else 2, samples, squeeze=False)
-    for spare in pictures.ravel():
-        spare.set_axis_off()
-    for axes, row in zip(pictures[0], top, strict=False):
-        image = np.asarray(data[int(table.sample[row])][0])
-        draw("ifa.plot.channel_card", axes, image, np.zeros(image.shape[1:]), None)
-        axes.set_title(f"{table.id[row]}\n{table.importance[row, channel]:.3g}", fontsize=7)
-    if maps is not None:
-        chosen = [np.asarray(maps[table.sample[row]]) for row in top]
-        limit = max(float(np.abs(values).max()) for values in chosen) or 1.0
-        shades = Shades(high=limit, signed=True, label=f"map ({table.unit})")
-        for axes, row, values in zip(pictures[1], top, chosen, strict=False):
-            image = np.asarray(data[int(table.sample[row])][0])
-            draw("ifa.plot.channel_card", axes, image, values, shades)
-        draw_bar(upper, shades, ax=list(pictures.ravel()))
+    images = [np.asarray(data[int(table.sample[row])][0]) for row in top]
+    chosen = None if maps is None else [np.asarray(maps[table.sample[row]]) for row in top]
+    side = 0.9 * width / columns
+    titles = [fitted(str(table.id[row]), side, _SIZE, most=3) for row in top]
+    values = [f"{table.importance[row, channel]:.3g}" for row in top]
+    said = [f"{title}\n{value}" for title, value in zip(titles, values, strict=True)]
+    _top(upper, images, chosen, said, columns, f"map ({table.unit})")
     of_target = "" if target is None else f" of target {target}"
-    upper.suptitle(f"channel {channel} of {table.layer}: its top samples{of_target}", fontsize=10)
-    left, right = lower.subplots(1, 2)
+    title = f"channel {channel} of {table.layer}: its top samples{of_target}, importance in "
+    upper.suptitle(fitted(title + table.unit, 0.95 * width, 10), fontsize=10)
+    left, right = lower.subplots(stacked, 3 - stacked)
+    _bars(left, means, channel, table.unit)
+    draw_distributions(table, channel, right)
+    fit(left, right, legend=True)
+    return figure
+
+
+def _top(
+    figure: Any,
+    images: list[np.ndarray],
+    maps: list[np.ndarray] | None,
+    titles: list[str],
+    columns: int,
+    label: str,
+) -> None:
+    """Draw the top samples of a channel, and below each its map."""
+    where, each = "ifa.plot.channel_card", 1 if maps is None else 2
+    bands = -(-len(images) // columns)
+    grid = figure.subplots(bands * each, columns, squeeze=False)
+    for spare in grid.ravel():
+        spare.set_axis_off()
+    limit = max(float(np.abs(values).max()) for values in maps) if maps else 0.0
+    shades = Shades(high=limit or 1.0, signed=True, label=label)
+    for place, (image, title) in enumerate(zip(images, titles, strict=True)):
+        band, column = divmod(place, columns)
+        axes = grid[band * each, column]
+        draw(where, axes, image, np.zeros(image.shape[1:]), None)
+        axes.set_title(title, fontsize=_SIZE, parse_math=False)
+        if maps is not None:
+            draw(where, grid[band * each + 1, column], image, maps[place], shades)
+    if maps is not None:
+        place: Any = {"orientation": "horizontal", "aspect": 40, "shrink": 0.7}
+        draw_bar(figure, shades, ax=list(grid.ravel()), **place)
+
+
+def _bars(axes: Any, means: Any, channel: int, unit: str) -> None:
+    """Draw the importance of a channel for each target."""
     values = means["importance"].isel(channel=channel).values
     deviation = np.sqrt(means["importance_variance"].isel(channel=channel).values)
     names = means["target_name"] if "target_name" in means else means["target"]
     colours = [ORANGE if value > 0 else BLUE for value in values]
     places = np.arange(len(values))
-    left.barh(places, values, xerr=np.nan_to_num(deviation), color=colours, ecolor=GREY)
-    left.axvline(0, color=GREY, linewidth=0.8)
-    left.set_yticks(places, [str(name) for name in names.values])
-    left.invert_yaxis()
-    left.set_xlabel(f"mean importance ± standard deviation ({table.unit})")
-    left.set_ylabel("target")
-    distributions(statistics, channel, layer=table.layer, axes=right)
-    return figure
+    axes.barh(places, values, xerr=np.nan_to_num(deviation), color=colours, ecolor=GREY)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    name_ticks(axes.yaxis, names.values)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"mean importance ± standard deviation ({unit})")
+    axes.set_ylabel("target")

@@ -36,7 +36,7 @@ def redundancy(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
         values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest"
     )
     y, x = np.nonzero(statistics["alarm"].values[np.ix_(order, order)])
-    said = f"says the same: {len(x) // 2} pairs{_groups(statistics['cluster'].values)}"
+    said = f"says the same, pairs: {len(x) // 2}{_groups(statistics['cluster'].values)}"
     axes.scatter(x, y, s=26, facecolors="none", edgecolors="black", label=said)
     alive = order[~statistics["dead"].values[order]]
     if len(alive) > 1:
@@ -178,7 +178,13 @@ def distributions(
     from ifa.diagnose.rows import table_of
 
     axes = axes_or_current(axes)
-    table = table_of(statistics, layer, "ifa.plot.distributions")
+    draw_distributions(table_of(statistics, layer, "ifa.plot.distributions"), channel, axes)
+    fit(axes, legend=True)
+    return axes
+
+
+def draw_distributions(table: Any, channel: int, axes: "Axes") -> None:
+    """Draw the distributions of a table of rows; words are not made to fit."""
     parts = [table.importance[table.target == target, channel] for target in table.targets]
     varied = [index for index, part in enumerate(parts) if np.ptp(part) > 0]
     if varied:
@@ -195,8 +201,6 @@ def distributions(
     axes.set_ylim(len(parts) - 0.4, -0.6)  # the first on top, as in a table
     axes.set_xlabel(f"importance of channel {channel} ({table.unit})")
     axes.set_ylabel("target")
-    fit(axes, legend=True)
-    return axes
 
 
 def confounders(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
