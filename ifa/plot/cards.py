@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ifa.plot.diagnoses import draw_distributions
+from ifa.plot.diagnoses import draw_distributions, names_of
 from ifa.plot.grids import Inches, laid_out
 from ifa.plot.layout import fit, name_ticks
 from ifa.plot.overlays import draw
@@ -175,7 +175,7 @@ def channel_card(
     upper.suptitle(fitted(title + table.unit, 0.95 * width, 10), fontsize=10)
     left, right = lower.subplots(stacked, 3 - stacked)
     _bars(left, means, channel, table.unit)
-    draw_distributions(table, channel, right)
+    draw_distributions(table, channel, right, names_of(means))
     fit(left, right, legend=True)
     return figure
 
@@ -212,12 +212,11 @@ def _bars(axes: Any, means: Any, channel: int, unit: str) -> None:
     """Draw the importance of a channel for each target."""
     values = means["importance"].isel(channel=channel).values
     deviation = np.sqrt(means["importance_variance"].isel(channel=channel).values)
-    names = means["target_name"] if "target_name" in means else means["target"]
     colours = [ORANGE if value > 0 else BLUE for value in values]
     places = np.arange(len(values))
     axes.barh(places, values, xerr=np.nan_to_num(deviation), color=colours, ecolor=GREY)
     axes.axvline(0, color=GREY, linewidth=0.8)
-    name_ticks(axes.yaxis, names.values)
+    name_ticks(axes.yaxis, list(names_of(means).values()))
     axes.invert_yaxis()
     axes.set_xlabel(f"mean importance ± standard deviation ({unit})")
     axes.set_ylabel("target")

@@ -178,12 +178,19 @@ def distributions(
     from ifa.diagnose.rows import table_of
 
     axes = axes_or_current(axes)
-    draw_distributions(table_of(statistics, layer, "ifa.plot.distributions"), channel, axes)
+    table = table_of(statistics, layer, "ifa.plot.distributions")
+    draw_distributions(table, channel, axes, names_of(statistics[table.layer]))
     fit(axes, legend=True)
     return axes
 
 
-def draw_distributions(table: Any, channel: int, axes: "Axes") -> None:
+def names_of(statistics: Any) -> dict[int, str]:
+    """Return the names of targets, by their values."""
+    names = statistics["target_name"] if "target_name" in statistics else statistics["target"]
+    return dict(zip(statistics["target"].values.tolist(), names.values.tolist(), strict=True))
+
+
+def draw_distributions(table: Any, channel: int, axes: "Axes", names: dict[int, str]) -> None:
     """Draw the distributions of a table of rows; words are not made to fit."""
     parts = [table.importance[table.target == target, channel] for target in table.targets]
     varied = [index for index, part in enumerate(parts) if np.ptp(part) > 0]
@@ -197,7 +204,7 @@ def draw_distributions(table: Any, channel: int, axes: "Axes") -> None:
         [np.median(part) for part in parts], range(len(parts)), s=10, color="black", label="median"
     )
     axes.axvline(0, color=GREY, linewidth=0.8)
-    name_ticks(axes.yaxis, table.targets)
+    name_ticks(axes.yaxis, [names.get(target, target) for target in table.targets.tolist()])
     axes.set_ylim(len(parts) - 0.4, -0.6)  # the first on top, as in a table
     axes.set_xlabel(f"importance of channel {channel} ({table.unit})")
     axes.set_ylabel("target")

@@ -36,7 +36,8 @@ def fitted(text: str, width: float, size: float, most: int = 4) -> str:
 
 def _lines(text: str, width: float, size: float) -> list[str]:
     lines = [""]
-    for piece in re.findall(r"\s*[^\s._/-]*[._/-]*", text):
+    # a number is not broken
+    for piece in re.findall(r"\s*(?:[^\s._/-]|[.-](?=\d))*[._/-]*", text):
         if inches((lines[-1] + piece).rstrip(), size) <= width:
             lines[-1] += piece
             continue
