@@ -158,7 +158,7 @@ def channel_card(
     columns = max(1, min(samples, int(width / _LEAST)))
     bands = -(-len(top) // columns) * (1 if maps is None else 2)
     stacked = 1 if width >= 6 else 2
-    above, below = bands * (width / columns + 0.4) + 0.8, 3.2 * stacked
+    above, below = bands * (width / columns + 0.4) + (0.4 if maps is None else 0.9), 3.2 * stacked
     if figure is None:
         figure = plt.figure(figsize=(width, above + below), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(above, below))
