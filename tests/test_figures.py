@@ -114,6 +114,12 @@ def table(methods, metrics):
     )
 
 
+def refined():
+    low, high = torch.rand(5, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(20, 20)
+    high[5:12, 6:14] = 1.0
+    return ifa.refine.pipeline(torch.rand(1, 20, 20), low, high)
+
+
 def extremes_of(run, width):
     tree = run[1]
     return ifa.plot.extremes(tree["samples/0"], ifa.scale_from(tree), axes=axes_of(width))
@@ -175,6 +181,10 @@ DRAWN = {
     ),
     "redundancy": lambda run, w: ifa.plot.redundancy(
         ifa.diagnose.redundancy(run[1], threshold=0.1), axes=axes_of(w, 3 + w / 2)
+    ),
+    "refinement": lambda run, w: ifa.plot.refinement(
+        refined(),
+        axes=plt.figure(figsize=(w, 6 if w < 6 else 0.8 * w), layout="constrained").subplots(3, 4),
     ),
     "relevance_curves": lambda run, w: ifa.plot.relevance_curves(curves(), axes=axes_of(w, 4)),
     "outliers": lambda run, w: [
