@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ifa import baseline, reduce, score, select, weight
 from ifa.chains import Chain, batched, chain
-from ifa.explanation import explain
+from ifa.explanation import explain, fine
 from ifa.fusion import augmented, cluster, combine_principal, fuse, saturate
 from ifa.reduce.statistics import difference
 from ifa.resizing import place, resize
@@ -111,6 +111,7 @@ __all__ = [
     "difference",
     "evaluate",
     "explain",
+    "fine",
     "fuse",
     "interop",
     "keep",

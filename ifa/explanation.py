@@ -7,18 +7,20 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ifa.chains import Chain, chain
+from ifa.chains import Chain, batched, chain
 from ifa.checks import check_choice
+from ifa.fusion import fuse
 from ifa.network.identity import Origin, origin_of, remembered_token
 from ifa.network.inputs import at, check_batch, grid_place, space_of, take
 from ifa.reduce.statistics import one_layer
 from ifa.resizing import place, resize
-from ifa.scaling import How, Scale, rescale, scale_from
+from ifa.scaling import How, Scale, minmax, rescale, scale_from
 from ifa.score import logit
 from ifa.stages import combine, combine_blocks, keep, relu
+from ifa.taps.blocks import last_of_each_grid
 from ifa.taps.weighings import Weighing
 from ifa.types import Grid, Inputs, Map, Method, Output, Score, Step, Target
-from ifa.weight import fullcam
+from ifa.weight import fullcam, layercam
 
 
 def explain(
@@ -130,6 +132,92 @@ def explain(
     (last,) = onto_input(where, made, inputs, size, placing, grid_of)
     steps = after_weighing(mask, scale, rectify is None or bool(rectify), last)
     return made.observe(inputs, target, step=steps, warn=where).result[0].values
+
+
+def fine(
+    model: nn.Module,
+    inputs: Inputs,
+    target: Target = None,
+    *,
+    layers: Sequence[str | nn.Module] | None = None,
+    weight: Method = layercam,
+    how: Literal["product", "mean", "max"] = "product",
+    size: Sequence[int] | Literal["input"] = "input",
+    placing: Literal["centers", "even"] = "centers",
+    score: Score = logit,
+    grid: Grid | None = None,
+    output: Output = None,
+    grid_of: str | int | None = None,
+) -> Tensor:
+    r"""Explain a batch by the maps of several layers at once: as sharp as the first, as the last.
+
+    .. math:: L = \prod_l h(L_l^+) \quad\text{or their mean or maximum, with}\quad
+        h(L) = \frac{L - \min L}{\max L - \min L}
+
+    at each position, of the positive part of each layer's map, every unit of it at its true centre.
+    All layers are from one forward and one backward pass. Early layers are sharp and know little of
+    the class, the last one knows it and is coarse: a product keeps what all agree on. It is the
+    best cheap map of high resolution that was measured here; the mean covers more of the object.
+    Maps are each on a scale of their own, and have no common one.
+
+    Parameters
+    ----------
+    model, score, grid, output, grid_of
+        As in `ifa.tap`.
+    inputs : (sample, \*input)
+        A batch, as in `ifa.explain`.
+    target
+        None for the prediction, an int, (sample,), or (target, sample).
+    layers
+        Names of layers, or modules. None takes the last layer of every grid on the way to the
+        default layer, and that one; in a loop name them, because that is found out in each call.
+    weight
+        Any method, as in `ifa.explain`; by default LayerCAM, whose weights are positions' own.
+    how
+        ``"product"``, ``"mean"`` or ``"max"``.
+    size, placing
+        As in `ifa.explain`.
+
+    Returns
+    -------
+    (sample, \*space) or (target, sample, \*space)
+        Maps in 0 … 1. Where a layer says nothing for a sample, its map is zero: so is the product.
+
+    Raises
+    ------
+    LookupError, ValueError
+        As `ifa.explain`; or if `how` is unknown.
+
+    Warns
+    -----
+    ZeroGradient, Cancellation
+        As `ifa.explain`.
+
+    References
+    ----------
+    Jiang et al. 2021, "LayerCAM: exploring hierarchical class activation maps for localization".
+    doi:10.1109/TIP.2021.3089943. There maps are scaled by `ifa.saturate` and fused by the maximum.
+
+    Examples
+    --------
+    >>> import ifa, torch
+    >>> convs = [torch.nn.Conv2d(1, 2, 3, stride=2), torch.nn.Conv2d(2, 3, 3), torch.nn.Flatten()]
+    >>> net, images = torch.nn.Sequential(*convs), torch.rand(5, 1, 9, 11)
+    >>> ifa.fine(net, images, 0, layers=("0", "1")).shape
+    torch.Size([5, 9, 11])
+    """
+    where = "ifa.fine"
+    check_batch(where, inputs)
+    check_choice(where, "how", how, ("product", "mean", "max"))
+    example, options = take(inputs, slice(2)), {"output": output, "grid_of": grid_of}
+    if layers is None:
+        layers = last_of_each_grid(model, example, where, **options)
+    options |= {"score": score, "grid": grid}
+    made = Weighing(where, model, (*layers,), example, weight, **options, remember=True)
+    lasts = onto_input(where, made, inputs, size, placing, grid_of)
+    steps = tuple(chain(after_weighing(None, None, True, last), minmax) for last in lasts)
+    maps = made.observe(inputs, target, step=steps, warn=where).result
+    return batched(partial(fuse, how=how))(maps).values
 
 
 def after_weighing(

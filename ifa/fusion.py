@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ifa.checks import check_size
 from ifa.network.inputs import at, grid_place, put
-from ifa.resizing import resized
+from ifa.resizing import place, resized
 from ifa.stages import expect
-from ifa.types import Inputs, Map, Step, Target, Weighted
+from ifa.types import Inputs, Map, Positions, Step, Target, Weighted
 from ifa.weight.eigencam import first_direction
 
 How = Literal["max", "mean", "product"]
@@ -21,7 +21,13 @@ How = Literal["max", "mean", "product"]
 Explain = Callable[[Tensor, Any], Tensor]
 
 
-def fuse(maps: Sequence[Map], *, how: How = "max", size: Sequence[int] | None = None) -> Map:
+def fuse(
+    maps: Sequence[Map],
+    *,
+    how: How = "max",
+    size: Sequence[int] | None = None,
+    positions: Sequence[Positions] | None = None,
+) -> Map:
     r"""Fuse the maps of several layers of one example, after bringing them to one grid.
 
     Maximum and mean suit maps on one scale. Refine-CAM is the product of maps that were each
@@ -36,6 +42,10 @@ def fuse(maps: Sequence[Map], *, how: How = "max", size: Sequence[int] | None = 
         ``"max"``, ``"mean"`` or ``"product"``, at each position.
     size
         The grid to fuse on, such as the input's; the largest of the maps' if None.
+    positions
+        Where the units of each layer lie, see `ifa.positions`: each map is then brought to `size`,
+        which is to be the input's, by `ifa.place`. None tiles the input evenly with the units of
+        every layer, as `ifa.resize` does.
 
     Returns
     -------
@@ -45,7 +55,8 @@ def fuse(maps: Sequence[Map], *, how: How = "max", size: Sequence[int] | None = 
     Raises
     ------
     ValueError
-        If there is no map, their numbers of axes differ, or `how` is unknown.
+        If there is no map, their numbers of axes differ, `how` is unknown, or positions are not
+        those of as many maps, with a size.
 
     References
     ----------
@@ -70,9 +81,19 @@ def fuse(maps: Sequence[Map], *, how: How = "max", size: Sequence[int] | None = 
             f"ifa.fuse: expected maps of one example with equally many axes, got {shapes}. "
             "Lift it over a batch with ifa.batched(ifa.fuse)."
         )
-    largest = max((tuple(one.values.shape) for one in maps), key=prod)
-    grid = largest if size is None else tuple(size)
-    stacked = torch.stack([resized(one.values, grid) for one in maps])
+    if positions is not None:
+        if size is None or len(positions) != len(maps):
+            raise ValueError(
+                f"ifa.fuse: expected positions of {len(maps)} maps and the size of the input, got "
+                f"{len(positions)} and {size}. Give one of ifa.positions for each map, and size=."
+            )
+        pairs = zip(maps, positions, strict=True)
+        placed = [place(where, size)(one).values for one, where in pairs]
+    else:
+        largest = max((tuple(one.values.shape) for one in maps), key=prod)
+        grid = largest if size is None else tuple(size)
+        placed = [resized(one.values, grid) for one in maps]
+    stacked = torch.stack(placed)
     return Map(functions[how](stacked, dim=0), maps[0].target)
 
 

@@ -520,3 +520,47 @@ def test_errors_of_shifted_inputs():
         ifa.dense.stitched(coarse, stride=0)
     with pytest.raises(TypeError, match="explain"):
         ifa.dense.shifted(3, shifts=1)
+
+
+# ---- scaled inputs
+
+
+def hirescam_scaled(net, images, factors, target):
+    total = [0, 0]
+    for factor in factors:
+        size = [round(factor * extent) for extent in images.shape[2:]]
+        larger = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        seen = ifa.tap(net, "deep", larger)(larger, target)
+        back = [
+            functional.interpolate(one, size=images.shape[2:], mode="bilinear", align_corners=False)
+            for one in (seen.activations, seen.gradients)
+        ]
+        total = [old + new / len(factors) for old, new in zip(total, back, strict=True)]
+    return (total[0] * total[1]).sum(1)
+
+
+def test_cameras_is_the_mean_over_sizes():
+    net, images = of("mobile")
+    target, factors = torch.tensor([1, 3]), (1.0, 1.3, 0.7)
+    weight = partial(ifa.dense.scaled, factors=factors)
+    found = ifa.explain(net, images, target, layer="deep", weight=weight, rectify=False)
+    wanted = hirescam_scaled(net, images, factors, target)
+    torch.testing.assert_close(found, wanted)
+    many = torch.stack([target, 1 + 0 * target])
+    every = ifa.explain(net, images, many, layer="deep", weight=weight, rectify=False)
+    torch.testing.assert_close(every[0], wanted)
+    made = ifa.dense.scaled(net, "deep", images, factors=(1.0, 2.0))
+    assert "sizes=(33, 38), (66, 76)" in repr(made)
+    assert torch.equal(made(images).target, net(images).argmax(1))
+
+
+def test_errors_of_scaled_inputs():
+    net, images = of("mobile")
+    with pytest.raises(ValueError, match="at least one"):
+        ifa.dense.scaled(net, "deep", images, factors=())
+    with pytest.raises(ValueError, match="factors"):
+        ifa.dense.scaled(net, "deep", images, factors=(0.0,))
+    with pytest.raises(TypeError, match="one layer"):
+        ifa.dense.scaled(net, ("deep", "wide"), images)
+    with pytest.raises(ValueError, match="like the example"):
+        ifa.dense.scaled(net, "deep", images)(images[..., 1:])

@@ -31,6 +31,61 @@ def test_fuse_can_be_told_the_grid():
     assert ifa.fuse([record(torch.ones(2, 3))], size=(5, 7)).values.shape == (5, 7)
 
 
+def test_fuse_places_each_map_at_its_centers():
+    torch.manual_seed(0)
+    maps = [record(torch.randn(3, 4)), record(torch.randn(6, 8))]
+    where = [
+        ifa.Positions(torch.tensor([start] * 2), torch.tensor([step] * 2))
+        for start, step in ((1.5, 4.0), (0.0, 2.0))
+    ]
+    expected = torch.stack(
+        [ifa.place(at, (12, 16))(one).values for at, one in zip(where, maps, strict=True)]
+    )
+    found = ifa.fuse(maps, how="product", size=(12, 16), positions=where)
+    assert torch.equal(found.values, expected.prod(0))
+    assert not torch.equal(found.values, ifa.fuse(maps, how="product", size=(12, 16)).values)
+    with pytest.raises(ValueError, match="positions of 2 maps"):
+        ifa.fuse(maps, size=(12, 16), positions=where[:1])
+    with pytest.raises(ValueError, match="size of the input"):
+        ifa.fuse(maps, positions=where)
+
+
+@pytest.fixture
+def strided():
+    torch.manual_seed(0)
+    convs = [torch.nn.Conv2d(1, 3, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(3, 4, 3, 2, 1)]
+    head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 3)]
+    return torch.nn.Sequential(*convs, torch.nn.ReLU(), *head), torch.rand(2, 1, 16, 18)
+
+
+@pytest.mark.parametrize("how", ["product", "mean", "max"])
+@pytest.mark.parametrize("placing", ["centers", "even"])
+def test_fine_is_every_layers_map_from_least_to_most(strided, how, placing):
+    net, images = strided
+    layers, target = ("1", "3"), torch.tensor([[0, 1], [2, 0]])
+    maps = [
+        ifa.explain(net, images, target, layer=one, weight=ifa.weight.layercam, placing=placing)
+        for one in layers
+    ]
+    flat = [one.flatten(2) for one in maps]
+    scaled = torch.stack(
+        [(f - f.amin(2, True)) / (f.amax(2, True) - f.amin(2, True)).clamp(min=1e-30) for f in flat]
+    ).unflatten(3, maps[0].shape[2:])
+    expected = {"product": scaled.prod(0), "mean": scaled.mean(0), "max": scaled.amax(0)}[how]
+    options = {"layers": layers, "how": how, "placing": placing}
+    torch.testing.assert_close(ifa.fine(net, images, target, **options), expected)
+
+
+def test_fine_finds_the_last_layer_of_every_grid(strided):
+    net, images = strided
+    by_name = ifa.fine(net, images, 0, layers=("1", "3"))
+    assert torch.equal(ifa.fine(net, images, 0), by_name)
+    dense = ifa.dense.densify(net, stride=2, pool="dense")
+    assert ifa.fine(dense, images, 0, layers=("net.1", "net.3")).shape == by_name.shape
+    with pytest.raises(ValueError, match="how"):
+        ifa.fine(net, images, 0, how="sum")
+
+
 def test_fuse_lifts_over_samples_and_targets():
     torch.manual_seed(0)
     maps = [

@@ -14,7 +14,7 @@ from ifa.network.replicas import plain
 from ifa.network.sites import Site, Traced, examine
 from ifa.taps.defaults import choose
 from ifa.taps.layouts import infer_grid
-from ifa.types import Inputs
+from ifa.types import Inputs, Output
 
 _WHERE = "ifa.taps.blocks"
 
@@ -136,6 +136,31 @@ def blocks(model: nn.Module, example: Inputs) -> Blocks:
         for name, site in traced.sites.items()
     }
     return Blocks(found, default, why, traced.output)
+
+
+def last_of_each_grid(
+    model: nn.Module,
+    example: Inputs,
+    where: str,
+    *,
+    output: Output = None,
+    grid_of: str | int | None = None,
+) -> tuple[str, ...]:
+    """Return the last layer of each grid on the way to the default layer, and that one."""
+    model = plain(model)
+    traced = examine(model, example, output, where)
+    place = grid_place(where, example, grid_of)
+    shape = tuple(at(example, place).shape[1:])
+    default = choose(model, traced, None, example, where, place=place, output=output)
+    last: dict[tuple[int, ...], str] = {}
+    for name, site in traced.sites.items():
+        laid, _ = _laid(model, traced, site, shape)
+        if laid is not None and laid[0] > 1:  # of one channel is a gate, or a map
+            last.pop(laid[1:], None)
+            last[laid[1:]] = name
+        if name == default:
+            break
+    return (*(name for name in last.values() if name != default), default)
 
 
 def _is_outer(model: nn.Module, traced: Traced, name: str) -> bool:
