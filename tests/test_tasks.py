@@ -478,6 +478,50 @@ def test_a_table_names_a_network_that_ends_in_probabilities_once(end, task, outp
     assert len(set(found["prediction"].values.tolist())) > 1
 
 
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multilabel", 3)])
+@pytest.mark.parametrize("by", ["difference", "greedy"])
+def test_principal_features_keep_each_label(task, outputs, by):
+    model = net(outputs=outputs, dtype=torch.float64)
+    data = flagged(model, 40)
+    statistics = ifa.analyze(model, data, layer="conv2", task=task, **QUIET)
+    options = {"by": by, "ratio": (0.4, 1.0), "seeds": range(2)}
+    labels = np.array([np.reshape(label, -1) for _, label in data])
+    found = ifa.diagnose.principal_features(model, "conv2", data, statistics, **options)
+    accuracy = (labels == (chances(model, data) > 0.5)).mean()
+    assert found.attrs["reference"] == found["performance"][0, 1] == pytest.approx(accuracy)
+    assert (found["low"][0] < found["performance"][0]).all()
+    auroc = ifa.diagnose.principal_features(
+        model, "conv2", data, statistics, metric="auroc", **options
+    )
+    by_pairs = [
+        np.mean(p[y == 1][:, None] > p[y == 0])
+        for p, y in zip(chances(model, data).T, labels.T, strict=True)
+    ]
+    assert auroc.attrs["reference"] == pytest.approx(np.mean(by_pairs))
+
+
+def test_principal_features_refuse_a_sigmoid():
+    body = net(outputs=1)
+    data, model = flagged(body), Ended(body, nn.Sigmoid())
+    statistics = ifa.analyze(
+        model, data, layer="body.conv2", task="binary", score=ifa.score.log_odds, **QUIET
+    )
+    with pytest.raises(ValueError, match=r"expected logits, above 0 .* ends in a sigmoid"):
+        ifa.diagnose.principal_features(model, "body.conv2", data, statistics)
+
+
+def test_of_a_binary_task_the_labels_may_be_named():
+    model = net(1, 1)
+    kinds = ["none", "tumor"]
+    data = ifa.data.signals(noise(model, 6), kinds * 3, rate=1.0, names=kinds)
+    options = {"layer": "conv2", "task": "binary", **QUIET}
+    for names in (["none", "tumor"], ["tumor"]):
+        tree = ifa.analyze(model, data, target_names=names, **options)
+        assert tree["conv2"]["target_name"].values.tolist() == ["tumor"]
+    with pytest.raises(ValueError, match="in the order of the outputs' names"):
+        ifa.analyze(model, data, target_names=["tumor", "none"], **options)
+
+
 # several heads ----------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ifa import select
 from ifa.diagnose.rows import statistics_of
@@ -15,9 +16,18 @@ from ifa.evaluate import correlation_interval
 from ifa.evaluate.coefficients import share_interval
 from ifa.evaluate.feature_curves import Channels
 from ifa.network.inputs import split, take
+from ifa.network.probabilities import are_chances
 from ifa.progress import Progress, reporting
 from ifa.reduce.statistics import difference
-from ifa.store.items import class_labels, collate, data_set, numbers_of, real_labels
+from ifa.store.items import (
+    Batch,
+    class_labels,
+    collate,
+    data_set,
+    flag_labels,
+    numbers_of,
+    real_labels,
+)
 from ifa.taps import cut
 from ifa.types import Inputs, Statistics
 
@@ -55,17 +65,20 @@ def principal_features(
         Name of a layer, as `ifa.trace` lists it.
     data
         ``(input, label)`` or ``(input, label, id)``, as for `ifa.analyze`: other samples than those
-        of `statistics`, if the figure is to hold for new ones.
+        of `statistics`, if the figure is to hold for new ones. Of a network of one output, and
+        where a label has several numbers, these are 0 or 1, and an output above 0 says 1.
     statistics
         The layer's statistics, or a tree with the layer.
     by
         ``"importance"`` or ``"difference"``: by absolute value, largest over targets;
         ``"greedy"``: one channel after another, the one that lifts the mean log-probability of the
-        label most (regression: lowers the squared error most). Greedy looks at the labels of
-        `data`, so that its curve is too good for them; and it is slow for many channels.
+        label most (of one logit or several labels that of each; regression: lowers the squared
+        error most). Greedy looks at the labels of `data`, so that its curve is too good for them;
+        and it is slow for many channels.
     metric
-        ``"accuracy"``; ``"auroc"``, the mean over targets of one against the rest; or ``"r"``,
-        Pearson's for regression, the mean over outputs.
+        ``"accuracy"``, of one logit and of several labels that of each label; ``"auroc"``, the mean
+        over targets of one against the rest, or of each label; or ``"r"``, Pearson's for
+        regression, the mean over outputs.
     per_target
         Each target's score from its own channels; otherwise one set for all.
     tolerance
@@ -83,9 +96,10 @@ def principal_features(
     -------
     xarray.Dataset
         `performance`, `low`, `high` (rule, ratio), what `ifa.plot.kept` draws: the interval is 95 %
-        (Wilson's for an accuracy, Fisher's for r, over 200 bootstrap resamples for AUROC; over the
-        seeds, Student's). `chosen` (channel,) or (target, channel). Attributes `reference` (with
-        every channel), `performance` and `ratio` of the chosen set, `channels_chosen`.
+        (Wilson's for an accuracy, Fisher's for r, over 200 bootstrap resamples of the samples for
+        AUROC and the accuracy of several labels; over the seeds, Student's). `chosen` (channel,) or
+        (target, channel). Attributes `reference` (with every channel), `performance` and `ratio` of
+        the chosen set, `channels_chosen`.
 
     Raises
     ------
@@ -109,11 +123,8 @@ def principal_features(
 
     channels = table.sizes["channel"]
     every = run(torch.ones(channels, dtype=torch.bool))
-    if metric == "r":
-        several = len(numbers_of(batch.labels[0])) or 1
-        labels = real_labels(_WHERE, batch, 0, several).numpy()
-    else:
-        labels = class_labels(_WHERE, batch, 0, every.shape[1]).numpy()
+    every = every.reshape(len(every), -1)
+    labels = _labels(metric, batch, every)
     measure = partial(_PERFORMANCE[metric], labels=labels)
     with reporting(progress, "principal features", len(ratio) * (1 + len(seeds))) as advance:
         if by == "greedy":
@@ -170,6 +181,25 @@ def principal_features(
     )
 
 
+def _labels(metric: Metric, batch: Batch, outputs: np.ndarray) -> np.ndarray:
+    """Read labels: (sample,) of classes, (sample, output) of 0 or 1 where there are several labels.
+
+    One output, and a label for each of several outputs, are logits of labels of 0 or 1.
+    """
+    numbers, width = len(numbers_of(batch.labels[0])), outputs.shape[1]
+    if metric == "r":
+        return real_labels(_WHERE, batch, 0, numbers or 1).numpy()
+    if width > 1 and numbers < 2:
+        return class_labels(_WHERE, batch, 0, width).numpy()
+    if are_chances(torch.from_numpy(outputs)):
+        raise ValueError(
+            f"{_WHERE}: expected logits, above 0 of which a label is predicted, got outputs that "
+            "all lie between 0 and 1, as of a network that ends in a sigmoid. Give the network "
+            "without it, such as net[:-1]."
+        )
+    return flag_labels(_WHERE, batch, 0, width).reshape(-1, width).numpy()
+
+
 def _count(ratio: float, channels: int) -> int:
     """How many channels a ratio keeps, as `ifa.select` counts."""
     return max(1, round(ratio * channels))
@@ -215,20 +245,32 @@ def _greedy(
 def _gain(outputs: Tensor, labels: Tensor, metric: str) -> float:
     if metric == "r":
         return -float((outputs.reshape(labels.shape) - labels).square().mean())
+    if labels.ndim == 2:
+        outputs = outputs.reshape(labels.shape)
+        return -float(binary_cross_entropy_with_logits(outputs, labels.double()))
     return float(outputs.log_softmax(1).gather(1, labels.long()[:, None]).mean())
 
 
+def _right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Tell what is predicted rightly: (sample,), or each label of each sample."""
+    if labels.ndim == 2:
+        return (outputs.reshape(labels.shape) > 0) == labels
+    return outputs.argmax(1) == labels
+
+
 def _accuracy(outputs: np.ndarray, *, labels: np.ndarray) -> float:
-    return float((outputs.argmax(1) == labels).mean())
+    return float(_right(outputs, labels).mean())
 
 
 def _auroc(outputs: np.ndarray, *, labels: np.ndarray) -> float:
     from scipy.special import softmax
     from sklearn.metrics import roc_auc_score
 
-    shares = softmax(outputs, axis=1)
-    present = [t for t in range(outputs.shape[1]) if 0 < (labels == t).sum() < len(labels)]
-    return float(np.mean([roc_auc_score(labels == t, shares[:, t]) for t in present]))
+    own = labels.ndim == 2
+    shares: Any = outputs.reshape(labels.shape) if own else softmax(outputs, axis=1)
+    flags: Any = labels == 1 if own else labels[:, None] == np.arange(shares.shape[1])
+    present = [t for t in range(shares.shape[1]) if 0 < flags[:, t].sum() < len(labels)]
+    return float(np.mean([roc_auc_score(flags[:, t], shares[:, t]) for t in present]))
 
 
 def _r(outputs: np.ndarray, *, labels: np.ndarray) -> float:
@@ -243,13 +285,13 @@ _PERFORMANCE: dict[str, Callable[..., float]] = {"accuracy": _accuracy, "auroc":
 
 
 def _interval(metric: str, outputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    if metric == "accuracy":
-        return share_interval(int((outputs.argmax(1) == labels).sum()), len(labels))
+    if metric == "accuracy" and labels.size == len(labels):
+        return share_interval(int(_right(outputs, labels).sum()), len(labels))
     if metric == "r":
         return correlation_interval(_r(outputs, labels=labels), len(labels))
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(labels), size=len(labels)) for _ in range(200)]
-    found = [_auroc(outputs[draw], labels=labels[draw]) for draw in draws]
+    found = [_PERFORMANCE[metric](outputs[draw], labels=labels[draw]) for draw in draws]
     low, high = np.quantile(found, (0.025, 0.975))
     return float(low), float(high)
 

@@ -105,6 +105,8 @@ def write_overlays(
     first = next(iter(trees.values()))
     ids = first["id"].values.tolist()
     names = known(data).names if names is None else list(names)
+    if names and len(names) == 2 and json.loads(first.attrs["spec"])["task"] == "binary":
+        names = names[1:]  # of label 1, which the output speaks for
     found = [each for name, tree in trees.items() for each in _panels(name, tree, names)]
     if montage is None:
         sheets = [range(index, index + 1) for index in range(len(ids))]

@@ -139,7 +139,7 @@ def analyze(
     quantiles
         Which quantiles of the map extremes are stored.
     target_names
-        A name for each output.
+        A name for each output; of a binary task also two, those of the labels 0 and 1.
     store
         Directory of the run. It continues one that was interrupted, returns one that is finished,
         and refuses one of another analysis, network or data. None keeps everything in memory.
@@ -262,7 +262,8 @@ def analyze(
     )
     options.check(_WHERE)
     data = data_set(_WHERE, data)
-    check_order(_WHERE, data, options.target_names)
+    if task != "binary" or len(target_names or ()) == 2:  # one names the output, not the labels
+        check_order(_WHERE, data, target_names)
     job = _job(model, data, options, example, groups, device)
     return drive(job, store=store, map=map, progress=progress, versions=versions)
 
@@ -418,6 +419,8 @@ def _schema(question: Question, keep: Keep, samples: int) -> Schema:
 
 def _axes(engine: Engine, options: Analysis, groups: tuple[str, ...] | None) -> Axes:
     names, outputs = options.target_names, engine.outputs
+    if names is not None and options.task == "binary" and len(names) == 2:
+        names = names[1:]  # of label 1, which the output speaks for
     if names is not None and len(names) != outputs:
         raise ValueError(
             f"{_WHERE}: expected a target name for each of {outputs} outputs, got {len(names)}."
