@@ -237,7 +237,8 @@ class Outputs:
 )
 def test_a_probability_is_that_of_the_runs_task(task, values, said):
     path, target = Path("a.png"), torch.tensor([len(values) - 1])
-    lines = _lines([path], Outputs([values]), torch.zeros(1, 1), target, None, None, task)
+    unit = said[1].split()[-1]
+    lines = _lines([path], Outputs([values]), torch.zeros(1, 1), target, None, None, task, unit)
     assert lines == [["a.png", *said]]
 
 

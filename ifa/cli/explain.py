@@ -84,11 +84,13 @@ def explain(
     names = None if target_names is None else listed_names(_WHERE, target_names)
     scorer = Scorer(_WHERE, network, ifa.score.logit)
     targets = scorer.targets(inputs, target)
-    made = [_made(network, inputs, targets, one, len(asked) > 1) for one in asked]
-    lines = _lines(images, scorer, inputs, targets, names, expected, _task(asked))
+    task = _task(asked)
+    unit = "output" if task == "regression" else "logit"
+    made = [_made(network, inputs, targets, one, len(asked) > 1, unit) for one in asked]
+    lines = _lines(images, scorer, inputs, targets, names, expected, task, unit)
     by = {"model": model, "ifa": ifa.__version__}
     ids = [path.name for path in images]
-    _write_maps(out, made, ids, targets, by)
+    _write_maps(out, made, ids, targets, by, unit)
     _write_pictures(out / "overlays", inputs, made, lines, ids, look, form, dpi)
 
 
@@ -147,7 +149,9 @@ def _asked(layers: list[str] | None, weight: str | None, runs: list[Path] | None
     return found
 
 
-def _made(network: Any, inputs: Any, targets: Any, asked: _Asked, several: bool) -> _Made:
+def _made(
+    network: Any, inputs: Any, targets: Any, asked: _Asked, several: bool, unit: str
+) -> _Made:
     import ifa
     from ifa.contest.methods import weighting
     from ifa.explanation import common_scale
@@ -171,12 +175,12 @@ def _made(network: Any, inputs: Any, targets: Any, asked: _Asked, several: bool)
     title = f"{asked.weight}, {layer}" if several else layer
     if scale is None:
         most = float(maps.abs().nan_to_num(0.0).amax()) or 1.0
-        return _Made(maps, maps, Panel(title, Shades(0.0, most, True, "map (logit)")), said)
+        return _Made(maps, maps, Panel(title, Shades(0.0, most, True, f"map ({unit})")), said)
     said["limits"] = [limit.tolist() for limit in scale]
     shown = ifa.batched(ifa.rescale(scale))(ifa.Map(maps, targets)).values
     ends = ends_of(said)
     assert ends is not None  # because there are limits
-    return _Made(maps, shown, Panel(title, on_scale(ends, "logit")), said)
+    return _Made(maps, shown, Panel(title, on_scale(ends, unit)), said)
 
 
 def _lines(
@@ -187,6 +191,7 @@ def _lines(
     names: Sequence[str] | None,
     expected: str | None,
     task: str,
+    unit: str = "logit",
 ) -> list[list[str]]:
     """Say of each image what it is called, what was predicted, and what was expected."""
     import torch
@@ -202,7 +207,6 @@ def _lines(
     # of labels each has a probability of its own, of numbers there is none
     parts = logits.softmax(1) if task == "classification" else logits.sigmoid()
     shares = task != "regression" and (task == "binary" or logits.shape[1] > 1)
-    unit = "output" if task == "regression" else "logit"
     first = "predicted" if task in ("classification", "binary") else "largest"
 
     def named(output: int) -> str:
@@ -226,7 +230,7 @@ def _lines(
 
 
 def _write_maps(
-    out: Path, made: list[_Made], ids: list[str], targets: Any, by: dict[str, Any]
+    out: Path, made: list[_Made], ids: list[str], targets: Any, by: dict[str, Any], unit: str
 ) -> None:
     from ifa.store import save_maps
 
@@ -234,7 +238,7 @@ def _write_maps(
         name = "maps" if len(made) == 1 else f"maps-{one.said['weight']}-{one.said['layer']}"
         attrs = {**by, **one.said}
         home = out / f"{name}.zarr"
-        save_maps(home, one.maps, ids=ids, target=targets, units="logit", attrs=attrs)
+        save_maps(home, one.maps, ids=ids, target=targets, units=unit, attrs=attrs)
         typer.echo(f"maps: {home}")
 
 
