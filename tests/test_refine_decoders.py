@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -170,7 +171,30 @@ def test_layers_that_run_twice_and_tokens():
     assert refine.high(full, joined, digits).values.shape == (2, 8, 8)
 
 
+def test_threads_run_the_same_half_at_once():
+    _, example, model, params = made()
+    batches = [torch.randn_like(example) for _ in range(24)]
+    alone = [refine.low(model, params, one, 0).values for one in batches]
+    with ThreadPoolExecutor(8) as threads:
+        beside = list(threads.map(lambda one: refine.low(model, params, one, 0).values, batches))
+    assert all(torch.equal(a, b) for a, b in zip(alone, beside, strict=True))
+
+
 # ---- the full
+
+
+def test_skips_with_channels_last_are_laid_out():
+    import transformers
+
+    config = transformers.SwinConfig(
+        image_size=32, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4, num_labels=3
+    )
+    net, x = transformers.SwinForImageClassification(config).eval(), torch.rand(2, 3, 32, 32)
+    half, params = refine.half(net, None, "swin.layernorm", x, outputs=3)
+    full, joined = refine.full(half, params, x, width=4)
+    assert full.grids == (ifa.tokens(0, (8, 8)), ifa.tokens(0, (4, 4)))
+    assert refine.low(half, params, x).values.shape == (2, 4, 4)
+    assert refine.high(full, joined, x).values.shape == (2, 32, 32)
 
 
 def test_skips_are_the_last_layers_of_larger_grids():
@@ -248,11 +272,13 @@ def test_d3_19_the_best_epoch_is_that_of_samples_held_out_of_training(data):
         None,
         *refine.half(ifa.nets.strided_cnn().eval(), None, "conv3", data[0][0][None], outputs=10),
     )
-    done = refine.trained(half, params, data, epochs=6, rate=0.3, held_out=0.3)
-    assert int(done.best) == int(done.held_out.argmin())
-    assert done.losses.shape == done.held_out.shape == (6,)
-    few = refine.trained(half, params, data, epochs=6, rate=0.3, held_out=0.3, keys=None)
-    assert refine.differing(done.params, few.params) == []
+    # steps so large that it gets worse, so that the best epoch is not the last
+    worse = partial(refine.trained, half, params, data, rate=1000.0, recipe="plateau", held_out=0.3)
+    done = worse(epochs=3)
+    assert int(done.best) == int(done.held_out.argmin()) < 2
+    assert done.losses.shape == done.held_out.shape == (3,)
+    first = worse(epochs=int(done.best) + 1)
+    assert refine.differing(done.params, first.params) == []
     none = refine.trained(half, params, data, epochs=2, held_out=0)
     assert int(none.best) == 1
     assert none.held_out.isnan().all()

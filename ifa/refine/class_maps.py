@@ -12,7 +12,7 @@ from ifa.network.inputs import check_batch, count
 from ifa.network.targets import as_targets, predicted
 from ifa.refine.decoders import Full
 from ifa.refine.halves import Half
-from ifa.refine.trunks import Params, arguments, checked_params, reached
+from ifa.refine.trunks import Params, arguments, checked_params, laid, reached
 from ifa.refine.windows import wide
 from ifa.types import Inputs, Map, Target
 
@@ -53,8 +53,7 @@ class Whole(nn.Module):
             activations, high, image = model.decoded(inputs)
             low = model.head.conv(activations)
             return Decoded(model.head(activations), low, high, image)
-        (raw,) = reached(model.net, [model.call], *arguments(inputs))
-        activations = raw if model.grid is None else model.grid(raw)
+        (activations,) = laid(reached(model.net, [model.call], *arguments(inputs)), [model.grid])
         return Halved(model.head(activations), model.head.conv(activations))
 
 

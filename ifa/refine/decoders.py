@@ -12,8 +12,9 @@ from ifa.refine.halves import CONVOLUTIONS, Half, Head
 from ifa.refine.trunks import (
     Params,
     arguments,
-    calls_of,
     checked_params,
+    laid,
+    layout,
     reached,
     state_of,
 )
@@ -63,21 +64,21 @@ class Decoding(nn.Module):
 class Full(nn.Module):
     """A half with a decoder of the same trunk. Build it with `full`."""
 
-    def __init__(self, net: nn.Module, calls: Sequence[str], grid: Grid | None, head: Head):
+    def __init__(
+        self, net: nn.Module, calls: Sequence[str], grids: Sequence[Grid | None], head: Head
+    ):
         super().__init__()
-        self.net, self.head, self.calls, self.grid = net, head, tuple(calls), grid
+        self.net, self.head, self.calls, self.grids = net, head, tuple(calls), tuple(grids)
         self.tied = True
         self.decoder: Decoding
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return logits (sample, outputs), those of the half, bit for bit."""
-        (activations,) = reached(self.net, self.calls[-1:], args, kwargs)
-        return self.head(activations if self.grid is None else self.grid(activations))
+        return self.head(*laid(reached(self.net, self.calls[-1:], args, kwargs), self.grids[-1:]))
 
     def decoded(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return the activations of the layer, the decoder's channels, and the image of them."""
-        *skips, below = reached(self.net, self.calls, *arguments(inputs))
-        below = below if self.grid is None else self.grid(below)
+        *skips, below = laid(reached(self.net, self.calls, *arguments(inputs)), self.grids)
         image = at(inputs, grid_place("ifa.refine.full", inputs))
         features = self.decoder.body(below, skips[::-1], tuple(image.shape[2:]))
         return below, features, self.decoder.image(features)
@@ -155,12 +156,11 @@ def full(
             "half of the network first."
         )
     given = checked_params(where, model, params)
-    names = _skips(model, example) if skips is None else list(skips)
-    calls = [*calls_of(names), model.call]
-    made = Full(model.net, calls, model.grid, model.head)
-    with torch.no_grad():
-        *larger, below = reached(model.net, calls, *arguments(example))
-        below = below if model.grid is None else model.grid(below)
+    names = _skips(where, model, example) if skips is None else list(skips)
+    calls = [*map(address, names), model.call]
+    grids = [*_grids(where, model, names, example), model.grid]
+    made = Full(model.net, calls, grids, model.head)
+    *larger, below = _laid(model, calls, grids, example)
     image = at(example, grid_place(where, example))
     axes, channels = below.ndim - 2, model.head.linear.in_features
     _check_skips(where, names, larger, axes)
@@ -175,29 +175,54 @@ def full(
     return made.eval(), {**given, **new}
 
 
-def _skips(model: Half, example: Inputs) -> list[str]:
+def _skips(where: str, model: Half, example: Inputs) -> list[str]:
     """Name the last layer of each grid that is larger than the half's, on the way to it."""
-    sites = examine(model, example, None, "ifa.refine.full").sites
-    prefix = "net."
-    ran = [name for name in sites if name.startswith(prefix)]
-    own = _grid_of(model, example)
+    own = _laid(model, [model.call], [model.grid], example)[-1].shape[2:]
     last: dict[tuple[int, ...], str] = {}
-    for name in ran:
-        grid = sites[name].shape[1:]
-        short = name.removeprefix(prefix)
-        if address(short) == model.call:
-            break
+    for name, grid in _layouts(where, model, example).items():
         larger = len(grid) == len(own) and all(a >= b for a, b in zip(grid, own, strict=True))
         if larger and grid != own:
-            last[grid] = short
-    # in the order in which they run, each grid once
-    return [name for name in (n.removeprefix(prefix) for n in ran) if name in last.values()]
+            last.pop(grid, None)  # so that they stay in the order in which they run
+            last[grid] = name
+    return list(last.values())
 
 
-def _grid_of(model: Half, example: Inputs) -> tuple[int, ...]:
+def _layouts(where: str, model: Half, example: Inputs) -> dict[str, tuple[int, ...]]:
+    """Return the grid of every layer below the half's that can be laid out on one."""
+    sites = examine(model, example, None, where).sites
+    found: dict[str, tuple[int, ...]] = {}
+    for name, site in sites.items():
+        short = name.removeprefix("net.")
+        if short == name or address(short) == model.call:
+            continue
+        try:
+            grid = layout(where, model, sites, site, example)
+        except ValueError:  # tokens that fit several grids
+            continue
+        shape = torch.empty(1, *site.shape, device="meta")
+        found[short] = tuple((shape if grid is None else grid(shape)).shape[2:])
+    return found
+
+
+def _grids(where: str, model: Half, names: Sequence[str], example: Inputs) -> list[Grid | None]:
+    """Return what lays each layer out."""
+    sites = examine(model, example, None, where).sites
+    of = {address(name.removeprefix("net.")): site for name, site in sites.items()}
+    missing = [name for name in names if address(name) not in of]
+    if missing:
+        raise LookupError(
+            f"{where}: expected skips that run before the half's layer, got {missing}. Its layers "
+            "are listed by ifa.trace(half, example), with net. before them."
+        )
+    return [layout(where, model, sites, of[address(name)], example) for name in names]
+
+
+def _laid(
+    model: Half, calls: Sequence[str], grids: Sequence[Grid | None], example: Inputs
+) -> list[Tensor]:
     with torch.no_grad():
-        (raw,) = reached(model.net, [model.call], *arguments(example))
-        return tuple((raw if model.grid is None else model.grid(raw)).shape[2:])
+        found = reached(model.net, calls, *arguments(example))
+    return laid(found, grids)
 
 
 def _check_skips(where: str, names: Sequence[str], skips: Sequence[Tensor], axes: int) -> None:

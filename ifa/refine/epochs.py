@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ifa.network.inputs import at, grid_place, take
+from ifa.network.inputs import at, grid_place, moved, take
 from ifa.refine.class_maps import Whole
 from ifa.refine.trunks import private
 from ifa.store.files import write_atomically
@@ -78,6 +78,11 @@ class Run:
         changing = {**self.leaves, **self.buffers}
         return {name: tensor.detach().clone() for name, tensor in changing.items()}
 
+    def _part(self, inputs: Any, labels: Tensor, some: Tensor) -> tuple[Any, Tensor]:
+        """Take some samples to where the parameters are."""
+        device = next(iter(self.leaves.values())).device
+        return moved(take(inputs, some), device), labels[some].to(device)
+
     def _loss(self, inputs: Any, labels: Tensor) -> Tensor:
         tensors = {**self.frozen, **self.buffers, **self.leaves}
         prefixed = {f"model.{name}": tensor for name, tensor in tensors.items()}
@@ -90,11 +95,11 @@ class Run:
         torch.manual_seed(int(drawn.integers(2**31)))
         total = 0.0
         for some in kept[torch.from_numpy(drawn.permutation(len(kept)))].split(plan.batch_size):
-            part = take(inputs, some)
+            part, wanted = self._part(inputs, labels, some)
             if plan.augment is not None:
                 part = plan.augment(part, int(drawn.integers(2**31)))
             self.optimizer.zero_grad()
-            loss = self._loss(part, labels[some])
+            loss = self._loss(part, wanted)
             loss.backward()
             self.optimizer.step()
             total += float(loss.detach()) * len(some)
@@ -113,7 +118,7 @@ class Run:
         try:
             with torch.no_grad():
                 sums = [
-                    float(self._loss(take(inputs, some), labels[some])) * len(some)
+                    float(self._loss(*self._part(inputs, labels, some))) * len(some)
                     for some in chosen.split(self.plan.batch_size)
                     if len(some)
                 ]
@@ -143,7 +148,8 @@ class Run:
         self.digest = digest
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True)
+        device = next(iter(self.leaves.values())).device
+        state = torch.load(path, weights_only=True, map_location=device)
         if state["digest"] != digest:
             raise ValueError(
                 f"{self.where}: expected the checkpoint {str(path)!r} to be of this training, got "

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ifa.checks import check_count
+from ifa.network.sites import address
 from ifa.refine.trunks import (
     Params,
-    calls_of,
     checked_params,
     found_layer,
+    laid,
     private,
     reached,
     shape_at,
@@ -48,8 +49,7 @@ class Half(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return logits (sample, outputs); nothing above the layer runs."""
-        (activations,) = reached(self.net, [self.call], args, kwargs)
-        return self.head(activations if self.grid is None else self.grid(activations))
+        return self.head(*laid(reached(self.net, [self.call], args, kwargs), [self.grid]))
 
 
 def half(
@@ -125,14 +125,13 @@ def half(
     check_count(where, "outputs", outputs)
     check_count(where, "channels", channels)
     given = checked_params(where, model, params)
-    _, site, laid = found_layer(where, model, layer, example, grid)
-    net = private(where, model)
-    (call,) = calls_of([site.layer])
-    activations = shape_at(where, net, call, laid, example)
+    site, lay = found_layer(where, model, layer, example, grid)
+    net, call = private(where, model), address(site.layer)
+    activations = shape_at(where, net, call, lay, example)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = Head(activations.ndim - 2, activations.shape[1], channels, outputs)
     head = head.to(activations).eval().requires_grad_(False)
-    made = Half(net, call, laid, head).eval()
+    made = Half(net, call, lay, head).eval()
     trunk = {f"net.{name}": tensor for name, tensor in given.items()}
     return made, trunk | {f"head.{name}": tensor for name, tensor in state_of(head).items()}

@@ -1,5 +1,6 @@
 """The part of a network below a layer, and what its layers return on the way there."""
 
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ifa.network.inputs import Inputs, at, grid_place
 from ifa.network.outputs import first_tensor
 from ifa.network.replicas import Replica, plain
-from ifa.network.sites import Site, Sites, address, examine
+from ifa.network.sites import Site, Sites, examine
 from ifa.taps.defaults import choose
 from ifa.taps.grids import check_grid
 from ifa.taps.layouts import infer_grid
@@ -27,12 +28,16 @@ class _Reached(Exception):
 def reached(net: nn.Module, calls: Sequence[str], args: Any, kwargs: Any) -> list[Tensor]:
     """Run a network up to the last of some calls of its layers, and return what each gave.
 
-    Hooks are there only while it runs, after all others, so that they see what others changed.
+    Hooks are there only while it runs, after all others, so that they see what others changed; of
+    another thread that runs the same network they do not hear.
     """
+    own = threading.get_ident()
     found: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
 
     def hook(name: str, module: nn.Module, given: Any, output: Any) -> None:
+        if threading.get_ident() != own:
+            return
         counts[name] += 1
         call, tensor = f"{name}#{counts[name]}", first_tensor(output)
         if call not in calls or tensor is None:
@@ -62,14 +67,26 @@ def reached(net: nn.Module, calls: Sequence[str], args: Any, kwargs: Any) -> lis
 
 def found_layer(
     where: str, model: nn.Module, layer: Layer | None, example: Inputs, grid: Grid | None
-) -> tuple[Sites, Site, Grid | None]:
-    """Trace a network; return its sites, the one that is meant, and what lays it out."""
+) -> tuple[Site, Grid | None]:
+    """Trace a network; return the site that is meant, and what lays it out."""
     check_grid(where, grid)
     traced = examine(model, example, None, where)
     place = grid_place(where, example)
     name = choose(model, traced, layer, example, where, place=place, grid=grid)
-    site, shape = traced.sites[name], tuple(at(example, place).shape[1:])
-    return traced.sites, site, grid or infer_grid(model, traced.sites, site, shape, where)
+    site = traced.sites[name]
+    return site, grid or layout(where, model, traced.sites, site, example)
+
+
+def layout(where: str, model: nn.Module, sites: Sites, site: Site, example: Inputs) -> Grid | None:
+    """Return what lays a layer out as (sample, channel, *space), where it is not so already."""
+    shape = tuple(at(example, grid_place(where, example)).shape[1:])
+    return infer_grid(model, sites, site, shape, where)
+
+
+def laid(found: Sequence[Tensor], grids: Sequence[Grid | None]) -> list[Tensor]:
+    """Lay out what layers gave."""
+    pairs = zip(found, grids, strict=True)
+    return [one if grid is None else grid(one) for one, grid in pairs]
 
 
 def private(where: str, model: nn.Module) -> nn.Module:
@@ -98,24 +115,18 @@ def checked_params(where: str, module: nn.Module, params: Params | None) -> dict
     return {name: tensor.detach() for name, tensor in params.items()}
 
 
-def calls_of(names: Sequence[str]) -> list[str]:
-    """Return the calls that names of sites stand for."""
-    return [address(name) for name in names]
-
-
 def shape_at(where: str, net: nn.Module, call: str, grid: Grid | None, example: Inputs) -> Tensor:
     """Return what a layer gives for the example, laid out as (sample, channel, *space)."""
     args, kwargs = arguments(example)
     with torch.no_grad():
-        (raw,) = reached(net, [call], args, kwargs)
-        laid = raw if grid is None else grid(raw)
-    if not 3 <= laid.ndim <= 5:
+        (found,) = laid(reached(net, [call], args, kwargs), [grid])
+    if not 3 <= found.ndim <= 5:
         raise ValueError(
             f"{where}: expected a layer (sample, channel, *space) with one to three axes of space, "
-            f"got {tuple(laid.shape)} of {call.removesuffix('#1')!r}. Choose another layer, or say "
-            "with grid= how it lies."
+            f"got {tuple(found.shape)} of {call.removesuffix('#1')!r}. Choose another layer, or "
+            "say with grid= how it lies."
         )
-    return laid
+    return found
 
 
 def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
