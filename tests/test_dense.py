@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import threading
+import warnings
 from functools import partial
 
 import pytest
@@ -564,3 +565,42 @@ def test_errors_of_scaled_inputs():
         ifa.dense.scaled(net, ("deep", "wide"), images)
     with pytest.raises(ValueError, match="like the example"):
         ifa.dense.scaled(net, "deep", images)(images[..., 1:])
+
+
+# gaps ---------------------------------------------------------------------------------------
+
+
+def pooled_by(*head) -> nn.Sequential:
+    torch.manual_seed(3)
+    body = nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU()
+    body[0].bias.data += 1.0  # every unit is active
+    return nn.Sequential(*body, *head, nn.Linear(4, 3)).eval()
+
+
+AVERAGES = {
+    "known": (nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "unknown": (nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten()),
+}
+
+
+@pytest.mark.parametrize(
+    ("average", "pool", "dotted"),
+    [("known", "exact", True), ("known", "dense", False), ("unknown", "dense", True)],
+)
+def test_maps_that_are_dots_are_named(average, pool, dotted):
+    fine = ifa.dense.densify(pooled_by(*AVERAGES[average]), pool=pool)
+    images = torch.rand(2, 1, 12, 12)
+    for target in (None, torch.tensor([[0, 1], [2, 0]])):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            ifa.explain(fine, images, target, layer="net.1")
+        assert [one.category for one in seen] == [ifa.ZeroGradient] * dotted
+        assert all("every 2th position" in str(one.message) for one in seen)
+    ifa.explain(fine, images, layer="net.1", weight=ifa.weight.gradcam)  # of whole channels
+
+
+def test_a_population_of_dots_is_named():
+    fine = ifa.dense.densify(pooled_by(*AVERAGES["known"]))
+    data = [(image, 0) for image in torch.rand(3, 1, 12, 12)]
+    with pytest.warns(ifa.ZeroGradient, match=r"ifa\.maps: on the finer grid of layer 'net\.1'"):
+        ifa.maps(fine, data, layer="net.1", progress=False)

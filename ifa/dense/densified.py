@@ -19,6 +19,8 @@ _WHERE = "ifa.dense.densify"
 class Densified(nn.Module):
     """A network on a finer grid, which holds the network as ``net``. Build it with `densify`."""
 
+    on_finer_grid = True  # what is made of its layers is looked at for gaps
+
     def __init__(self, net: nn.Module, stride: int | tuple[int, ...], pool: str):
         super().__init__()
         self.net, self.stride, self.pool = net, stride, pool

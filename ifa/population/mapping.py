@@ -37,6 +37,7 @@ from ifa.store.markers import Arrays
 from ifa.store.references import ModelRef
 from ifa.store.specs import Spaced
 from ifa.store.tables import Column, Rows, Schema
+from ifa.taps.cautions import heed_gaps
 from ifa.taps.weighings import noted
 from ifa.types import SPACE, Grid, Inputs, Method, Output, Score
 from ifa.weight import fullcam
@@ -313,13 +314,17 @@ def _reduced(
 ) -> tuple[Arrays, Rows]:
     """Make the maps of a shard."""
     tables: list[Rows] = []
-    every = tuple(partial(noted, step) for step in steps)
+    finer = question.engine.made.finer
+    every = tuple(partial(noted, step, places=finer) for step in steps)
     for indices, batch in batches:
         looked = question.look(indices, batch, every)
         seen = looked.seen
         rows: Rows = {"": {**looked.row, "target": array_of(seen.explained)}}
         layers = zip(question.engine.layers, seen.result, seen.zero, strict=True)
-        for layer, (each, cancelled), zero in layers:
+        if finer:
+            places = [some for *_, some in seen.result]
+            heed_gaps("ifa.maps", question.engine.layers, places, seen.explained.ndim)
+        for layer, (each, cancelled, _), zero in layers:
             flags = {"zero_gradient": array_of(zero), "cancelled": array_of(cancelled)}
             rows[layer] = {"map": array_of(each.values), **flags}
         tables.append(rows)

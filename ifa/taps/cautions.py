@@ -1,5 +1,6 @@
 """What can be seen of a pass: no gradient reached a layer, a sum cancels, outputs are shares."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -88,6 +89,33 @@ def heed(
                 "or an inner layer of the block; see the page Cancellation of the documentation."
             )
             warnings.warn(text, Cancellation, stacklevel=outside())
+
+
+def heed_gaps(where: str, layers: Sequence[str], places: Sequence[Tensor], lead: int) -> None:
+    r"""Warn of maps on a finer grid that are zero between the network's own positions.
+
+    `places` says of each layer where its weighted activations are not zero: bool, with so many axes
+    before those of space.
+    """
+    if torch.compiler.is_compiling() or transformed(*places):
+        return
+    for layer, some in zip(layers, places, strict=True):
+        for axis in range(lead, some.ndim):
+            others = [other for other in range(some.ndim) if other != axis]
+            taken = some.any(others) if others else some
+            (at,) = taken.nonzero(as_tuple=True)
+            every = math.gcd(*at.diff().tolist()) if len(at) > 2 else 1
+            if every > 1:
+                text = (
+                    f"{where}: on the finer grid of layer {layer!r} weights times activations are "
+                    f"zero but at every {every}th position: the score reads the network's own "
+                    "positions alone, and these weights are of each position. Take "
+                    "ifa.dense.densify(model, pool='dense') where a global average is known (its "
+                    "repr says what ended the density), or ifa.weight.gradcam, whose weights are "
+                    "of whole channels."
+                )
+                warnings.warn(text, ZeroGradient, stacklevel=outside())
+                break
 
 
 def connected(

@@ -10,10 +10,11 @@ from ifa.chains import batched, chain
 from ifa.declared import declared
 from ifa.network.gradients import joined, spans
 from ifa.network.probabilities import heed_shares
+from ifa.network.replicas import plain
 from ifa.score import logit
 from ifa.score.rows import output_of
 from ifa.stages import cancels, check_method, product, reads_gradients, weighing
-from ifa.taps.cautions import heed
+from ifa.taps.cautions import heed, heed_gaps
 from ifa.taps.centers import centers
 from ifa.taps.features import Observation, Tap, prepare
 from ifa.taps.memory import remembered
@@ -62,6 +63,7 @@ class Weighing:
         else:
             prepared = prepare(model, layers, example, **picked, compile=compile)
         self._where, self._prepared, self._grid_of = where, prepared, grid_of
+        self.finer = getattr(plain(model), "on_finer_grid", False)
         self._step: Step | None = None
         self._score = score
         self._built: tuple[Any, ...] = ()
@@ -122,13 +124,16 @@ class Weighing:
         """
         steps = step if isinstance(step, tuple) else (step,) * len(self.tap.sites)
         if self._step is not None:
-            last = steps if warn is None else tuple(partial(noted, one) for one in steps)
+            note = partial(noted, places=self.finer)
+            last = steps if warn is None else tuple(partial(note, one) for one in steps)
             each = partial(_each, tuple(chain(self._step, one) for one in last))
             seen = self.tap.look(inputs, target, params, each)
             cancelled: tuple[Tensor, ...] = ()
             if warn is not None:
-                result, cancelled = zip(*seen.result, strict=True)
+                result, cancelled, places = zip(*seen.result, strict=True)
                 seen = seen._replace(result=result)
+                if self.finer:
+                    heed_gaps(warn, self.layers, places, seen.explained.ndim)
             heed(self.tap, inputs, params, seen, cancelled, warn)
             return seen
         seen = self.tap.observe(inputs, target, step=_nothing)
@@ -151,9 +156,11 @@ def _with_weights(step: Step, features: Any) -> tuple[tuple[Features, Tensor], .
     return tuple((one, step(one).weights) for one in every)
 
 
-def noted(step: Step, weighted: Weighted) -> tuple[Any, Tensor]:
-    """Apply a step, and tell whether what it sums cancels."""
-    return step(weighted), cancels(product(weighted))
+def noted(step: Step, weighted: Weighted, *, places: bool = False) -> tuple[Any, Tensor, Tensor]:
+    """Apply a step, and tell whether what it sums cancels, and if asked at which places it is."""
+    parts = product(weighted)
+    somewhere = (parts != 0).any(0) if places else parts.new_zeros(())
+    return step(weighted), cancels(parts), somewhere
 
 
 def _nothing(features: Any) -> Tensor:
