@@ -1,5 +1,7 @@
 """Every Python block of every page runs, in the page's order and one namespace."""
 
+import functools
+import itertools
 import re
 from pathlib import Path
 
@@ -26,7 +28,8 @@ def blocks(page: Path) -> str:
 def given() -> dict:
     """Return what pages take for granted: a network, images with labels, and statistics of them."""
     stages = {
-        "layer3": nn.Conv2d(3, 6, 3, stride=4, padding=1),
+        "layer2": nn.Conv2d(3, 5, 3, stride=2, padding=1),
+        "layer3": nn.Conv2d(5, 6, 3, stride=2, padding=1),
         "layer4": nn.Conv2d(6, 8, 3, stride=2, padding=1),
     }
     head = {"relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
@@ -37,9 +40,9 @@ def given() -> dict:
     net.eval()
     images = torch.rand(6, 3, 32, 32)
     # enough samples of two classes for every diagnosis
-    coarse = torch.cat([torch.rand(30, 3, 4, 4), 1 + torch.rand(30, 3, 4, 4)])
+    coarse = torch.cat([torch.rand(20, 3, 4, 4), 1 + torch.rand(20, 3, 4, 4)])
     some = nn.functional.interpolate(coarse, scale_factor=8, mode="bilinear")
-    dark, bright = some.split(30)
+    dark, bright = some.split(20)
     with torch.no_grad():  # the difference between the two decides
         apart = net[:-1](bright).mean(0) - net[:-1](dark).mean(0)
         net.fc.weight[:2] = torch.stack([-apart, apart])
@@ -48,9 +51,14 @@ def given() -> dict:
         (image, label, f"image {n}")
         for n, (image, label) in enumerate(zip(some, net(some).argmax(1).tolist(), strict=True))
     ]
+    large = nn.functional.interpolate(images[:1], (224, 224), mode="bilinear")[0]
+    coarse, high = torch.rand(7, 7), torch.rand(224, 224)
     return {
         "ifa": ifa,
         "torch": torch,
+        "functools": functools,
+        "itertools": itertools,
+        "skimage": pytest.importorskip("skimage.segmentation") and pytest.importorskip("skimage"),
         "net": net,
         "images": images,
         "data": data,
@@ -59,6 +67,13 @@ def given() -> dict:
         "masks": images[:, 0] > 0.5,
         "levels": (torch.rand(6, 32, 32) * 4).long() * 64,
         "maps": torch.rand(6, 32, 32),
+        "where": ifa.positions(net, "layer4", images),
+        "image": large,
+        "low": coarse,
+        "high": high,
+        "upsampler": lambda image, features: features,
+        "results": [ifa.refine.pipeline(large, coarse, high)],
+        "train": data[::8],
         "statistics": ifa.analyze(net, data, layer="layer4", progress=False),
     }
 

@@ -58,8 +58,9 @@ def learned(task: Task, kind: str, seed: int, quick: bool) -> Learned:
 
 
 def network(task: Task, kind: str) -> nn.Sequential:
-    convolution, norm, pool = (
-        getattr(nn, f"{name}{task.space}d") for name in ("Conv", "BatchNorm", "MaxPool")
+    convolution, norm, pool, average = (
+        getattr(nn, f"{name}{task.space}d")
+        for name in ("Conv", "BatchNorm", "MaxPool", "AdaptiveAvgPool")
     )
     parts: list[nn.Module] = []
     channels = 1
@@ -68,7 +69,7 @@ def network(task: Task, kind: str) -> nn.Sequential:
         parts += [convolution(channels, wide, 3, stride, padding=1), norm(wide), nn.ReLU()]
         parts += [pool(2)] if kind == "pooled" else []
         channels = wide
-    head = nn.Sequential(nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    head = nn.Sequential(average(1), nn.Flatten())
     return nn.Sequential(*parts, head, nn.Linear(channels, 10))
 
 
