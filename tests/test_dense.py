@@ -227,6 +227,7 @@ WRITES = {
     "a part": lambda x: x.__setitem__((slice(None), 0), 0.0),
     "by index": lambda x: x.index_fill_(2, torch.tensor([0]), 3.0),
     "a part of another name": lambda x: x.data.mul_(0.5),
+    "other data": lambda x: setattr(x, "data", x.detach().flip(2)),
     "from the network's own grid": lambda x: x.add_(torch.arange(x[0, 0].numel()).view_as(x[0, 0])),
     "of its own": lambda x: x.mul_(x.mean((2, 3), keepdim=True)),
 }
@@ -261,6 +262,68 @@ def test_what_writes_to_a_tensor_is_seen(how):
 def test_windows_between_that_see_nothing_are_finite():
     net = nn.Sequential(nn.Conv1d(1, 1, 1, stride=9), nn.MaxPool1d(2, padding=1))
     assert ifa.dense.densify(net.eval())(torch.randn(1, 1, 4)).isfinite().all()
+
+
+def test_a_grid_of_one_position_goes_on():
+    net = nn.Sequential(nn.Conv1d(1, 2, 1, stride=2), nn.ReLU(), nn.Conv1d(2, 2, 1)).eval()
+    inputs = torch.randn(2, 1, 1)
+    assert torch.equal(ifa.dense.densify(net)(inputs), net(inputs))
+
+
+def test_positions_that_only_one_of_two_has_are_left_out():
+    net = Two().eval().requires_grad_(False)
+    inputs = torch.randn(1, 1, 2)  # one position of both, of the finer grids two and one
+    assert ifa.dense.densify(net)(inputs).shape == (1, 1, 1)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv1d(1, 1, 1, stride=2), nn.Conv1d(1, 1, 2, stride=2)
+
+    def forward(self, x):
+        return self.one(x) + self.two(x)
+
+
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        share = torch.sigmoid(x)
+        return gradient * share * (1 + x * (1 - share))
+
+
+def test_gradients_of_ones_own_are_exact_or_refused():
+    net = Writing(lambda x: None).eval()
+    inputs = torch.randn(2, 1, 13, 13)
+    net.forward = lambda x: net.last(functional.silu(net.conv(x))).mean((2, 3))
+    plain = ifa.attribute.gradient(net)(inputs, 0)
+    net.forward = lambda x: net.last(Swish.apply(net.conv(x))).mean((2, 3))
+    exact = ifa.attribute.gradient(ifa.dense.densify(net))(inputs, 0)
+    torch.testing.assert_close(exact, plain)
+    dense = ifa.dense.densify(net, pool="dense")
+    with torch.no_grad():
+        assert dense(inputs).shape == (2, 2)
+    with pytest.raises(
+        ValueError, match=r"ifa.dense.densify: .* gradient of its own before conv2d"
+    ):
+        ifa.attribute.gradient(dense)(inputs, 0)
+    ends = ifa.dense.densify(nn.Sequential(net.conv, Own()).eval())
+    with pytest.raises(ValueError, match="before the output"):
+        ends(inputs)
+
+
+class Own(nn.Module):
+    def forward(self, x):
+        return Swish.apply(x)
 
 
 class Custom(torch.autograd.Function):

@@ -8,7 +8,7 @@ from torch import nn
 
 from ifa.checks import check_choice
 from ifa.dense.calls import Options
-from ifa.dense.densities import cleared
+from ifa.dense.densities import check_graph, cleared
 from ifa.dense.running import Ends, Running
 from ifa.network.outputs import every_tensor, map_tensors
 from ifa.network.replicas import check_module, plain
@@ -39,6 +39,8 @@ class Densified(nn.Module):
         with running:
             output = self.net(*args, **kwargs)
         self._ends.write(running.told(self.net))
+        for one in every_tensor(output):
+            check_graph(one, "the output")
         same = all(cleared(one) is one for one in every_tensor(output))
         return output if same else map_tensors(output, cleared)
 

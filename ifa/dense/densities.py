@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 _NAME = "_ifa_density"
@@ -49,6 +50,20 @@ def note(
     elif max(kept, default=1) > 1:
         setattr(tensor, _NAME, Density(None, factors, kept))
     return tensor
+
+
+def check_graph(tensor: Tensor, what: str) -> None:
+    """Raise where torch differentiates a tensor of the network, but not the finer one."""
+    density = density_of(tensor)
+    if density is None or density.finer is None or not torch.is_grad_enabled():
+        return
+    if tensor.requires_grad and not density.finer.requires_grad:
+        raise ValueError(
+            "ifa.dense.densify: expected operations that torch differentiates by itself, got one "
+            f"with a gradient of its own before {what}, such as a torch.autograd.Function or a "
+            "reentrant checkpoint: on the finer grid it has none. Write it in torch's operations, "
+            "take pool='exact', or run under torch.no_grad()."
+        )
 
 
 def handed_out(tensor: Tensor) -> Tensor:

@@ -66,8 +66,8 @@ def _met(call: Call, tensors: Sequence[Tensor], rank: int) -> tuple[Met, ...] | 
             }
             if len(lie) > 1:
                 return None
-            finer = (call.finer(one).shape[back] for one, known in here if known)
-            extent = min(size for size in finer if size > 1)
+            grids = (one for one, known in here if known and known.factors[back] > 1)
+            extent = min(call.finer(one).shape[back] for one in grids)
         found.append(Met(extent, factor, kept))
     return tuple(found)
 

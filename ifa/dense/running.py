@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ifa.dense.calls import Call, Options, called
-from ifa.dense.densities import density_of, forget, handed_out, taken_in
+from ifa.dense.densities import check_graph, density_of, forget, handed_out, taken_in
 from ifa.dense.rules import rule_of
 from ifa.dense.sliding import STRIDED
 from ifa.network.outputs import every_tensor
@@ -36,15 +36,18 @@ class Running(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        if getattr(func, "__self__", None) is Tensor.data:
+            forget(args[0])  # what writes to it by this name is not seen
         if name in _QUIET:
-            if getattr(func, "__self__", None) is Tensor.data:
-                forget(args[0])  # what writes to it by this name is not seen
             return func(*args, **kwargs)
         if func is behind:
             return handed_out(*args)
         if func is in_front:
             return taken_in(*args)
         call = called(func, args, kwargs)  # before it may write to its arguments
+        if call.known and self.options.pool == "dense":
+            for one in every_tensor((list(args), kwargs)):
+                check_graph(one, f"{name}()")
         found = func(*args, **kwargs)
         rule = rule_of(name) if call.known or name in STRIDED else None
         if rule is not None:
