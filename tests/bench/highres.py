@@ -77,7 +77,7 @@ def explains(made: Learned, layers: list[str], seed: int) -> Mapping[str, Explai
     net, last = made.net, layers[-1]
     at = partial(ifa.explain, net, layer=last, rectify=True)
     gradcam = partial(at, weight=weight.gradcam)
-    several = partial(_layercams, net, layers)
+    several = partial(ifa.fine, net, layers=layers)
     smooth = attribute.smooth(attribute.gradient(net), draws=16, stdev=0.15, seed=0)
     detailed = attribute.collapse(attribute.times_input(smooth), how="sum")
     bilateral = partial(refine.bilateral, tone=0.3)
@@ -111,16 +111,6 @@ def explains(made: Learned, layers: list[str], seed: int) -> Mapping[str, Explai
         ),
         "the input itself": lambda inputs, target: inputs[:, 0],
     }
-
-
-def _layercams(
-    net: nn.Module, layers: list[str], inputs: Tensor, target: Tensor, *, how: str
-) -> Tensor:
-    each = [
-        ifa.explain(net, inputs, target, layer=layer, weight=weight.layercam) for layer in layers
-    ]
-    scaled = torch.stack([vmap(_to_one)(maps) for maps in each])
-    return scaled.mean(0) if how == "mean" else scaled.prod(0)
 
 
 def _densified(
@@ -174,10 +164,6 @@ def _piped(low: Explain, high: Explain) -> Explain:
         return torch.stack([refine.pipeline(*one).merged for one in given]).float()
 
     return explained
-
-
-def _to_one(values: Tensor) -> Tensor:
-    return values / values.amax().clamp(min=1e-12)
 
 
 def _figures(maps: Tensor, data: Data) -> list[float]:
