@@ -493,3 +493,10 @@ def test_networks_compiled_by_jit(inside, data, tmp_path):
 def test_a_network_that_is_no_module(data):
     with pytest.raises(TypeError, match=r"^ifa\.analyze: expected a torch\.nn\.Module, got functi"):
         ifa.analyze(lambda x: x, data, progress=False)  # pyright: ignore[reportArgumentType]
+
+
+def test_maps_have_no_summary():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.Flatten()).eval()
+    tree = ifa.maps(net, [(torch.rand(1, 3, 3), 0)] * 2, layer="0", progress=False)
+    with pytest.raises(ValueError, match=r"a run of ifa\.analyze, got 'ifa: maps of a population'"):
+        ifa.population.summary(tree)

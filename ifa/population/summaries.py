@@ -58,14 +58,13 @@ def summary(statistics: Statistics, *, channels: int = 5, targets: int = 12) -> 
     >>> ifa.population.summary(statistics).splitlines()[1]
     'accuracy: 1.000 (95 % interval 0.439 … 1.000), 3 of 3'
     """
-    spec = statistics.attrs.get("spec")
-    if spec is None or "layers" not in statistics.attrs:
+    known = json.loads(statistics.attrs.get("spec", "{}"))
+    if "keep_samples" not in known or "layers" not in statistics.attrs:
         came = getattr(statistics, "attrs", {}).get("title", type(statistics).__name__)
         raise ValueError(
-            f"{_WHERE}: expected the tree that ifa.analyze or ifa.open returns, got {came}. Of a "
-            "single layer read the dataset itself."
+            f"{_WHERE}: expected the tree of a run of ifa.analyze, got {came!r}. Of a single layer "
+            "read the dataset itself."
         )
-    known = json.loads(spec)
     lines = [f"{_samples(known['data'])} samples, {known['task']}"]
     names = _names(statistics)
     lines += _right(statistics, known["task"], names, targets)
