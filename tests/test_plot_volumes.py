@@ -185,6 +185,25 @@ def test_the_geometry_of_data_is_taken(tmp_path):
         ifa.plot.planes(image[:, 1:], image[0], geometry=data.geometry(0))
 
 
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "PIR"])
+def test_a_card_shows_a_volume_as_it_lies_in_the_body(orientation):
+    from ifa.plot.portraits import Panel, drawn_of
+    from ifa.plot.shades import Shades
+
+    volume, affine = phantom(orientation)
+    spacing = tuple(voxel_sizes(affine)[::-1].tolist())
+    geometry = ifa.data.Geometry(affine, volume.shape, spacing, orientation, affine, volume.shape)
+    panels = [Panel("map", Shades())]
+    drawn = drawn_of("here", volume[None], [volume], panels, [], geometry=geometry)
+    assert np.argwhere(drawn.maps[0]).tolist() == [[12 - 1 - 10, 7]]  # front on top
+    assert drawn.aspect == 3 / 2
+    axis = "xyz"[[*np.abs(affine[2, :3])].index(4)]
+    index = np.argwhere(volume)[0]["zyx".index(axis)]
+    assert drawn.notes == [f"{axis} = {index} of 0 … 14, 21.0 mm (S); A on top, R on the right"]
+    other = drawn_of("here", volume[None, 1:], [volume], panels, [], geometry=geometry)
+    assert other.notes[0] == "in voxels: of another size than its file"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

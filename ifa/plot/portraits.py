@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ifa.data.volumetric import Geometry
 from ifa.plot.grids import Inches, laid_out
 from ifa.plot.overlays import draw, draw_flat
 from ifa.plot.pictures import PLAIN, Look, numbers, picture_of, said_of
 from ifa.plot.shades import Shades, draw_bar, exceeds
 from ifa.plot.texts import fitted, tall
+from ifa.plot.volumes import upright
 
 _ACROSS = 8  # samples side by side on a sheet
 _CARD, _SHEET = 2.2, 1.4  # inches of a picture's width
@@ -32,6 +34,7 @@ class Drawn(NamedTuple):
     lines: list[str]  # id, what was predicted, what was expected, …
     notes: list[str]  # what of it is drawn, where that is not all
     gray: bool = True  # beneath a map
+    aspect: float = 1.0  # how high a pixel is for its width
 
 
 def drawn_of(
@@ -41,6 +44,7 @@ def drawn_of(
     panels: list[Panel],
     lines: list[str],
     look: Look = PLAIN,
+    geometry: Geometry | None = None,
 ) -> Drawn:
     r"""Bring an input (channel, \*space) and its maps to what can be drawn."""
     space = maps[0].ndim
@@ -50,14 +54,21 @@ def drawn_of(
     notes = said_of(1 if inputs.ndim == space else len(inputs), look, space)
     if space == 2:
         return Drawn(picture, maps, lines, notes, look.gray)
+    turn = None
+    if geometry is not None and tuple(geometry.shape) == picture.shape[:3]:
+        turn = upright(where, geometry)
+        picture, maps = turn.turned(picture), [turn.turned(one) for one in maps]
+    elif geometry is not None:
+        notes.append("in voxels: of another size than its file")
     reach = sum(
         one.max((1, 2)) / panel.shades.high for one, panel in zip(maps, panels, strict=True)
     )
     part = int(np.nan_to_num(reach, nan=-np.inf).argmax()) / len(maps[0])
     place = round(part * len(picture))
-    notes.append(f"z = {place} of 0 … {len(picture) - 1}")
+    notes.append(f"z = {place} of 0 … {len(picture) - 1}" if turn is None else turn.says(place))
     slices = [one[int(part * len(one))] for one in maps]
-    return Drawn(picture[place], slices, lines, notes, look.gray)
+    aspect = 1.0 if turn is None else turn.aspect
+    return Drawn(picture[place], slices, lines, notes, look.gray, aspect)
 
 
 def card(drawn: Sequence[Drawn], panels: list[Panel]) -> Any:
@@ -143,7 +154,7 @@ def _draw(
     if values.ndim == 1:
         draw("ifa.plot", axes, image, values, shades)
     else:
-        draw_flat(axes, image, values, shades, one.gray)
+        draw_flat(axes, image, values, shades, one.gray, aspect=one.aspect)
 
 
 def _firsts(panels: list[Panel]) -> list[int]:
@@ -204,4 +215,4 @@ def _bar(
 def _aspect(one: Drawn) -> float:
     """Return how tall axes are for their width, so that little room is lost."""
     rows, columns = one.image.shape[:2] if one.maps[0].ndim > 1 else (1, 2)
-    return min(max(rows / columns, 0.4), 2.5)
+    return min(max(one.aspect * rows / columns, 0.4), 2.5)

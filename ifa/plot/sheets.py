@@ -238,7 +238,17 @@ def _sample(
     grid_of = grid_of if isinstance(grid_of, str | int) else None
     inputs = at(batch.inputs, grid_place(_WHERE, batch.inputs, grid_of))[0]
     lines = [str(batch.ids[0]), *_words(tree, index, names)]
-    return drawn_of(_WHERE, inputs, maps, panels, lines, look)
+    return drawn_of(_WHERE, inputs, maps, panels, lines, look, _geometry(data, index))
+
+
+def _geometry(data: Any, index: int) -> Any:
+    """Return the geometry of a sample, where the data have one."""
+    if not hasattr(data, "geometry"):
+        return None
+    try:
+        return data.geometry(index)
+    except TypeError:  # pictures, or arrays
+        return None
 
 
 def _words(tree: Any, index: int, names: Sequence[str] | None) -> list[str]:

@@ -1,6 +1,6 @@
 """Volumes: three planes through a point, and slices side by side, as they lie in the body."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -224,6 +224,41 @@ def frame_of(where: str, geometry: Any, shape: tuple[int, ...], radiological: bo
     share = np.abs(affine[:3, :3]) / np.linalg.norm(affine[:3, :3], axis=0)
     first, second, third = (2 - linear_sum_assignment(-share)[1]).tolist()  # x y z to z y x
     return Frame(affine, (first, second, third), radiological)
+
+
+class Upright(NamedTuple):
+    """A volume turned so that slices are axial, front on top and the right side on the right."""
+
+    order: tuple[int, int, int]  # of the input's axes
+    flips: tuple[int, ...]  # axes that are reversed, after that
+    aspect: float  # height of a voxel over its width
+    says: Callable[[int], str]  # what is said of a slice
+
+    def turned(self, array: np.ndarray) -> np.ndarray:
+        """Turn (z, y, x) or (z, y, x, 3)."""
+        return np.flip(array.transpose(*self.order, *range(3, array.ndim)), self.flips)
+
+
+def upright(where: str, geometry: Geometry) -> Upright:
+    """Find how to turn a volume so that it is seen as it lies in the body."""
+    frame = frame_of(where, geometry, geometry.shape, False)
+    affine: Any = frame.affine
+    across, back, up = frame.axes
+    order, bodies = (up, back, across), (2, 1, 0)
+    signs = [affine[body, 2 - axis] > 0 for axis, body in zip(order, bodies, strict=True)]
+    flips = tuple(n for n, rises in enumerate(signs) if rises == (n == 1))
+    spacing = [float(np.linalg.norm(affine[:3, 2 - axis])) for axis in (back, across)]
+    middle = [(size - 1) / 2 for size in geometry.shape]
+
+    def says(place: int) -> str:
+        size = geometry.shape[up]
+        index = size - 1 - place if 0 in flips else place
+        point = np.array(middle)
+        point[up] = index
+        mm = f"{affine[2] @ [*point[::-1], 1.0]:.1f} mm (S)".replace("-", "−")
+        return f"{_NAMES[up]} = {index} of 0 … {size - 1}, {mm}; A on top, R on the right"
+
+    return Upright(order, flips, spacing[0] / spacing[1], says)
 
 
 def ends_of(volume: Volume, body: int, point: Sequence[int]) -> tuple[float, float]:
