@@ -131,7 +131,6 @@ def cards_outliers(run):
     found = {name: ("sample", np.arange(4)) for name in ("id", "position", "target")}
     found |= {"p_adjusted": ("sample", np.ones(4)), "alarm": ("sample", np.zeros(4, bool))}
     axes = ifa.plot.outliers(xr.Dataset(found), run[1], maps=[PROBE] * 9, samples=4)
-    ifa.plot.bar(axes)
     return [(one, PROBE) for one in axes.ravel()[:4]]
 
 

@@ -22,6 +22,7 @@ TOKENS = {  # of the patches that became tokens
     # 7.5, and half a token less by the even kernel of its positions' convolution
     "Wav2Vec2": ([3.5], [8]),
 }
+SEE_ALL = {"sleep staging", "SegFormer"}  # every unit, as attention does
 # a unit of the last layers sees more of the input than a test can afford
 LAYERS = {"MobileNetV2": "mobilenet_v2.layer.4"}
 EXTENTS = {1: (400,), 2: (96, 112), 3: (20, 16, 18)}
@@ -49,7 +50,7 @@ def test_positions_are_centers_of_what_units_see():
 
 # an example of zeros lies below every threshold of a random network
 @pytest.mark.filterwarnings("ignore::ifa.ZeroGradient")
-@pytest.mark.parametrize("name", sorted({*CASES} - {*TOKENS} - {"sleep staging"}))
+@pytest.mark.parametrize("name", sorted({*CASES} - {*TOKENS} - SEE_ALL))
 def test_architectures(name):
     case = CASES[name]
     if name in ("ResNet", "ConvNeXt", "MobileNetV2"):
