@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import types
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, vmap
+from torch.nn import functional
 
 import ifa
 from ifa import refine
@@ -340,6 +342,32 @@ def test_a_training_that_is_continued_gives_the_same_bits(data, tmp_path, recipe
         )
 
 
+def test_a_held_out_loss_that_is_not_known_does_not_choose_the_first_epoch(data):
+    model, params = refine.half(
+        ifa.nets.strided_cnn().eval(), None, "conv3", data[0][0][None], outputs=10
+    )
+
+    def held_out_only(seen, inputs, labels):
+        loss = functional.cross_entropy(seen.logits, labels)
+        return loss if loss.requires_grad else loss * torch.nan
+
+    with pytest.raises(ValueError, match="expected a finite loss, got nan in epoch 0"):
+        refine.trained(model, params, data, epochs=2, loss=held_out_only)
+
+
+def test_a_training_is_continued_in_another_process(data, tmp_path, monkeypatch):
+    model, params = refine.half(
+        ifa.nets.strided_cnn().eval(), None, "conv3", data[0][0][None], outputs=10
+    )
+    run = partial(refine.trained, model, params, data, epochs=1, checkpoint=tmp_path / "head.pt")
+    first = run(augment=refine.affine())
+    function = refine.augmenting._affine
+    again = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+    again.__kwdefaults__ = function.__kwdefaults__  # the same function at another address
+    monkeypatch.setattr(refine.augmenting, "_affine", again)
+    assert refine.differing(run(augment=refine.affine()).params, first.params) == []
+
+
 def test_dropout_of_a_frozen_part_is_off():
     net = nn.Sequential(nn.Conv1d(1, 4, 3, padding=1), nn.Dropout(0.5), nn.Conv1d(4, 4, 3)).eval()
     x = [(torch.rand(1, 9), 0) for _ in range(4)]
@@ -454,6 +482,10 @@ def test_affine_moves_as_it_says():
             "choose parameters to train, got none",
         ),
         (lambda net, half, p, x: refine.trained(half, p, [(x[0], 0)], held_out=1.0), "held_out"),
+        (lambda net, half, p, x: refine.trained(half, p, []), "samples"),
+        (lambda net, half, p, x: refine.trained(half, p, [(x[0], 3)]), r"numbers in 0\.\.2"),
+        (lambda net, half, p, x: refine.trained(half, p, [(x[0], 0.5)]), r"numbers in 0\.\.2"),
+        (lambda net, half, p, x: refine.trained(half, p, [(x[0] * torch.nan, 0)]), "in epoch 0"),
         (lambda net, half, p, x: refine.affine(flip=2.0), "flip from 0 to 1"),
         (lambda net, half, p, x: refine.affine(scale=(0.0, 1.0)), "two positive factors"),
     ],

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ifa.chains import describe
 from ifa.network.inputs import at, grid_place, moved, take
 from ifa.refine.class_maps import Whole
 from ifa.refine.trunks import private
@@ -103,7 +105,7 @@ class Run:
             loss.backward()
             self.optimizer.step()
             total += float(loss.detach()) * len(some)
-        self.losses.append(total / len(kept))
+        self.losses.append(self._finite(total / len(kept)))
         # pyright reads the signature of the cosine's
         step: Any = self.schedule.step
         step(*([self.losses[-1]] if plan.recipe == "plateau" else []))
@@ -125,7 +127,15 @@ class Run:
         finally:
             for module, mode in modes:
                 module.training = mode
-        return sum(sums) / len(chosen) if len(chosen) else float("nan")
+        return self._finite(sum(sums) / len(chosen)) if len(chosen) else float("nan")
+
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"{self.where}: expected a finite loss, got {loss} in epoch {len(self.held)}. Take "
+                "a smaller rate=, or look for NaN in the data."
+            )
+        return loss
 
     def write(self, path: Path) -> None:
         """Write all that the next epoch needs, whole or not at all."""
@@ -177,7 +187,7 @@ def digest_of(run: Run, batch: Batch, held_out: float) -> str:
     """Tell one training from another: by parameters, data, and options that can be written."""
     plan = run.plan
     options = (plan.epochs, plan.batch_size, plan.rate, plan.recipe, plan.seed, held_out)
-    named = [getattr(one, "__qualname__", repr(one)) for one in (plan.loss, plan.augment)]
+    named = [describe(one) for one in (plan.loss, plan.augment)]  # without addresses in memory
     found = hashlib.sha256(repr((options, named, sorted(run.leaves), batch.ids)).encode())
     found.update(repr([str(label) for label in batch.labels]).encode())
     tensors = [tensor for _, tensor in sorted(run.frozen.items())]

@@ -91,8 +91,8 @@ def trained(
     Raises
     ------
     TypeError, ValueError
-        If the model is neither, an option is out of range, nothing is trained, or the checkpoint
-        is another training's.
+        If the model is neither, an option or a label is out of range, nothing is trained, a loss
+        is not finite, or the checkpoint is another training's.
 
     Examples
     --------
@@ -108,8 +108,11 @@ def trained(
     plan = _planned(
         where, model, loss, keys, epochs, batch_size, rate, recipe, augment, held_out, seed
     )
+    check_count(f"{where}, data", "samples", len(data))
     batch = collate(where, data, range(len(data)))
     labels = torch.as_tensor(np.asarray(batch.labels))
+    if plan.loss in (classified, rebuilt):
+        _check_labels(where, labels, model.head.linear.out_features)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         run = Run(where, model, checked_params(where, model, params), plan)
         kept, chosen = _split(len(labels), held_out, seed)
@@ -156,6 +159,17 @@ def _planned(
     chosen = keys or (lambda name: name.startswith(prefix))
     own = {"cosine": 3e-3, "plateau": 1.0}[recipe] if rate is None else float(rate)
     return Plan(loss or usual, chosen, epochs, batch_size, own, recipe, augment, seed)
+
+
+def _check_labels(where: str, labels: Tensor, outputs: int) -> None:
+    whole = not labels.is_floating_point() and labels.ndim == 1
+    if not whole or not ((labels >= 0) & (labels < outputs)).all():
+        ends = f" from {labels.min()} to {labels.max()}" if labels.dtype != torch.bool else ""
+        raise ValueError(
+            f"{where}: expected labels as whole numbers in 0..{outputs - 1}, one for each sample, "
+            f"got {labels.dtype} {tuple(labels.shape)}{ends}. Number the classes so, or give a "
+            "loss=."
+        )
 
 
 def _split(samples: int, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
