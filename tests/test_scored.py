@@ -293,3 +293,50 @@ def test_embeddings_in_pairs_and_against_concepts(segmenter, images):
     np.testing.assert_allclose(
         tree["samples"]["score"], (net(images) @ others[[1, 0]].T).T.detach(), rtol=1e-9
     )
+
+
+def test_references_that_are_no_data_are_what_is_measured(segmenter, images, tmp_path):
+    """Without classes, means of one concept and another are neither merged nor on one scale."""
+    net = nn.Sequential(*segmenter, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    options: dict[str, Any] = {"layer": "0", **QUIET, "targets": [0]}
+    for name, row in (("a", 0), ("b", 1)):
+        score = ifa.score.similarity(reference=torch.eye(3)[row : row + 1].double())
+        data = [(image, 0, f"{name} {n}") for n, image in enumerate(images)]
+        tree = ifa.analyze(net, data, score=score, store=tmp_path / name, **options)
+    with pytest.raises(ValueError, match=r"got score\.options\.reference"):
+        ifa.merge(tmp_path / "a", tmp_path / "b")
+    other = ifa.score.similarity(reference=torch.eye(3)[:1].double())
+    with pytest.raises(ValueError, match="expected a scale of these very maps"):
+        ifa.explain(net, images, 0, layer="0", score=other, scale=tree)
+
+
+def test_consistency_is_of_what_is_found(segmenter, images):
+    data = [(image, row % 2) for row, image in enumerate(images)]
+    options: dict[str, Any] = {"layer": "0", "score": ifa.score.region(), **QUIET}
+    every = ifa.analyze(segmenter, data, **{**options, "targets": [0, 1]})
+    found = ifa.evaluate.consistency_report(every)["auroc"].values[0]
+    predicted = every["samples"]["prediction"].values
+    for target in (0, 1):
+        sums = torch.as_tensor(every["samples/0"]["map_sum"].values[target])
+        known = torch.as_tensor(every["samples/0"]["finite"].values[target])
+        wanted = ifa.evaluate.auroc(sums[known], torch.as_tensor(predicted == target)[known])
+        np.testing.assert_allclose(found[target], wanted)
+
+
+def test_an_embedding_predicts_no_class_and_a_class_is_an_output(segmenter, images):
+    net = nn.Sequential(*segmenter, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    score = ifa.score.similarity(reference=torch.eye(3).double())
+    maps = ifa.explain(net, images, 0, layer="0", score=score)
+    for one in (score, ifa.score.sigmoid):
+        found = ifa.evaluate.confidence(net, images, maps, 0, score=one)
+        assert found.predicted.isnan().all()
+        assert found.after.isfinite().any()
+    mask = torch.ones(1, *segmenter(images).shape[2:], dtype=torch.bool)
+    wrong = ifa.score.region(mask=mask, classes=3)
+    with pytest.raises(ValueError, match=r"region: expected classes in 0\.\.2, .* got 3 for row 0"):
+        ifa.explain(segmenter, images, 0, layer="0", score=wrong)
+
+    def own(output: Tensor, target: Tensor, rows: float) -> Tensor:
+        return rows * output.mean()
+
+    ifa.explain(segmenter, images, 0, layer="0", score=partial(own, rows=2.0))  # no table

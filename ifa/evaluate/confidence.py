@@ -86,7 +86,8 @@ def confidence(
         logits, have no share. The mean of `drop`, in percent, is the average drop of Grad-CAM++;
         the means of `increase` and `gain` are increase in confidence and average gain. The mean of
         `predicted` is the share of predictions that stay where `target` is the prediction, and the
-        accuracy after masking where it is the label; it is NaN for a network of one output.
+        accuracy after masking where it is the label; it is NaN for a network of one
+        output, an embedding, and several labels, which `ifa.score.sigmoid` is of.
 
     Raises
     ------

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ifa.baseline import Baseline, baseline_of, imputes
 from ifa.chains import describe
 from ifa.checks import check_count
+from ifa.declared import declared
 from ifa.network.gradients import score_all
 from ifa.network.inputs import (
     at,
@@ -130,6 +131,7 @@ class Case:
             target = self._target[rows]
             scores.append(score_all(self.where, self._scorer.score, output, target).double())
             choice = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
+            choice = choice and declared(self._scorer.score, "exclusive", True)
             asked = classes_at(self._scorer.score, target)
             hit = (output.argmax(1) == asked).double() if choice else torch.nan
             hits.append(torch.where(scores[-1].isnan(), torch.nan, hit))

@@ -139,7 +139,7 @@ def _positive(table: xr.Dataset, task: str) -> np.ndarray | None:
     prediction = table["prediction"].values
     if task == "regression":
         return None
-    if task == "classification":
+    if task in ("classification", "scored"):
         return prediction == table["target"].values[:, None]
     return prediction.reshape(table.sizes["sample"], -1).T[table["target"].values] == 1
 

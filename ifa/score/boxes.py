@@ -142,6 +142,7 @@ def _box(output: Any, target: Tensor, *, threshold: float, activation: str, rows
         center, size = output["pred_boxes"].split(2, -1)
         found = torch.cat([center - size / 2, center + size / 2], -1)
         logits = output["logits"]
+        rows.check_outputs("ifa.score.box", logits.shape[-1])
         scores = logits.softmax(-1) if activation == "softmax" else logits.sigmoid()
         scores = scores.index_select(-1, wanted.reshape(1)).squeeze(-1)
         other = torch.zeros_like(scores, dtype=torch.bool)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ifa.checks import check_choice
+from ifa.declared import declare
 from ifa.score.rows import Rows, rows_from
 from ifa.types import Score
 
@@ -72,9 +73,12 @@ def similarity(
         return partial(_similarity, reference=reference, how=how)
     count = len(reference)
     rows = rows_from(where, torch.arange(count) if classes is None else classes, count, reference)
-    return partial(_similarity, reference=None, how=how, rows=rows)
+    # with classes, references are data; without, they are what is measured
+    own = reference if classes is None else None
+    return partial(_similarity, reference=own, how=how, rows=rows)
 
 
+@declare(exclusive=False)
 def _similarity(
     output: Tensor,
     target: Tensor,

@@ -109,7 +109,7 @@ def _log_share(name: str, output: Tensor, target: Tensor) -> Tensor:
     return logit(torch.log_softmax(output, 0), target)
 
 
-@declare(reads="logits")
+@declare(reads="logits", exclusive=False)
 def sigmoid(output: Tensor, target: Tensor) -> Tensor:
     r"""Take the target's own probability, whatever the other outputs: of one logit, or of labels.
 

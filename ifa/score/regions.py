@@ -97,6 +97,8 @@ def _region(
             f"got {tuple(output.shape)}. Pick the tensor with output=; give a mask at the space of "
             "the output, and one for each row with classes=."
         )
+    if rows is not None:
+        rows.check_outputs("ifa.score.region", len(output))
     scores = output.index_select(0, target.reshape(1)).squeeze(0)
     inside = output.detach().argmax(0) == target if mask is None else mask.to(output.device)
     count = inside.sum()

@@ -22,10 +22,20 @@ class Rows(NamedTuple):
         tables = (self.classes, *self.data)
         return tuple(one.to(row.device).index_select(0, place).squeeze(0) for one in tables)
 
+    def check_outputs(self, where: str, outputs: int) -> None:
+        """Raise where a row is about a class that there is no output of."""
+        largest = int(self.classes.max())
+        if largest >= outputs:
+            raise ValueError(
+                f"{where}: expected classes in 0..{outputs - 1}, the model's {outputs} outputs, "
+                f"got {largest} for row {int(self.classes.argmax())}."
+            )
+
 
 def rows_of(score: Any) -> Rows | None:
     """Return the table of a score; None of one whose target is an output."""
-    return score.keywords.get("rows") if isinstance(score, partial) else None
+    rows = score.keywords.get("rows") if isinstance(score, partial) else None
+    return rows if isinstance(rows, Rows) else None
 
 
 def classes_at(score: Any, target: Tensor) -> Tensor:
