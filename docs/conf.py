@@ -73,6 +73,7 @@ NAMESPACES = {
 def write_reference(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    described: set[int] = set()
     for name, summary in NAMESPACES.items():
         module = importlib.import_module(name)
         lines = [f"# {name}", "", summary, ""]
@@ -88,6 +89,9 @@ def write_reference(folder: Path) -> None:
                 else "autodata"
             )
             members = [":members:"] if kind == "autoclass" else []
+            # what stands on two pages has one target, that of the first
+            members += [":no-index:"] if id(value) in described else []
+            described.add(id(value))
             lines += ["```{eval-rst}", f".. {kind}:: {name}.{member}"]
             lines += [f"   {option}" for option in members] + ["```", ""]
         (folder / f"{name}.md").write_text("\n".join(lines))

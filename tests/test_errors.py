@@ -573,7 +573,9 @@ OWN_SCALE = (
     "one by hand: ifa.Scale(low, high)."
 )
 NOT_A_LAYER = "expected one layer's dataset, or a tree with one layer, got {}. Take a layer: stat"
-REFERENCES = "ifa.score.contrast: expected distinct indices of outputs as references, got {}. Where "
+REFERENCES = (
+    "ifa.score.contrast: expected distinct indices of outputs as references, got {}. Where "
+)
 GAMMA = "expected gamma to be finite and not negative, got {}."
 
 MISTAKES = {

@@ -38,6 +38,11 @@ def network():
     net = colors()
     net[4].weight.data, net[4].bias.data = torch.eye(2), torch.zeros(2)
     return net
+
+def one():  # how red it is
+    net = network().append(nn.Linear(2, 1)).eval().requires_grad_(False)
+    net[6].weight.data, net[6].bias.data = torch.tensor([[9.0, -9.0]]), torch.zeros(1)
+    return net
 """
 
 
@@ -95,6 +100,38 @@ def test_maps_of_other_data_number_classes_as_the_run_does(home, capsys):
     run(*evaluate, "--metrics", "complexity", "--targets", "label", capsys=capsys)
     found = ifa.open("run-evaluation").to_dataset()
     assert found["label"].equals(found["prediction"])
+
+
+def test_two_classes_are_0_and_1_of_one_output(home, capsys):
+    """Its name is that of label 1, whatever the alphabet says, also where there is no other."""
+    network = f"{home.name}.py:one"
+    analyze = ("analyze", network, "both", "--layer", "0", "--quiet", "--task", "binary", "--out")
+    _, said = run(*analyze, "own", capsys=capsys)
+    assert said == "Note: target names are the data's: red\n"
+    run(*analyze, "red", "--target-names", "red", capsys=capsys)
+    run(*analyze, "blue", "--target-names", "blue", capsys=capsys)
+    labels = {name: ifa.open(name)["samples"]["label"].values.tolist() for name in ("red", "blue")}
+    assert labels == {"red": [0, 0, 0, 1, 1, 1], "blue": [1, 1, 1, 0, 0, 0]}
+    run("maps", "red", network, "only-red", "--form", "zarr", "--quiet", capsys=capsys)
+    assert ifa.open("red-maps/maps/fullcam")["label"].values.tolist() == [1, 1, 1]
+    said, _ = run("diagnose", "own", network, "both", capsys=capsys)
+    assert "principal features of layer 0: only of classes" in said
+    net = nn.Sequential(nn.Conv2d(3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    net[0].weight.data = torch.tensor([9.0, 0, -9])[None, :, None, None]
+    options = {"layer": "0", "progress": False, "task": "binary"}
+    ifa.analyze(net, folder("both"), target_names=["red"], **options)
+    with pytest.raises(ValueError, match="got 'blue' as label 0 and label 1"):
+        ifa.analyze(net, folder("both"), target_names=["blue"], **options)
+
+
+def test_a_run_of_the_first_outputs_goes_on_with_its_own_data(home, capsys):
+    """It has the names of these alone."""
+    network = f"{home.name}.py:network"
+    analyze = ("analyze", network, "both", "--layer", "0", "--quiet", "--targets", "0")
+    run(*analyze, "--out", "run", capsys=capsys)
+    run("maps", "run", network, "both", "--form", "zarr", "--quiet", capsys=capsys)
+    found = ifa.open("run-maps/maps/fullcam")
+    assert found["label"].values.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_names_of_outputs_that_are_no_classes_leave_labels_and_that_is_said(home, capsys):

@@ -87,12 +87,13 @@ def analyze(
     import ifa
     from ifa.contest.methods import weighting
     from ifa.data.lists import listed_names
+    from ifa.data.samples import label_names
     from ifa.plot import save, summary
 
     network = network_of(model, weights, config)
     column = groups if groups and is_table(data) and _is_column(groups) else None
     names = None if target_names is None else listed_names(_WHERE, target_names)
-    samples = data_of(_WHERE, data, network, prepare, limit, column, names)
+    samples = data_of(_WHERE, data, network, prepare, limit, column, label_names(task, names))
     tree = ifa.analyze(
         network,
         samples,
@@ -101,7 +102,7 @@ def analyze(
         targets=targets_of(_WHERE, targets),
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
-        target_names=_names(samples, names),
+        target_names=_names(samples, names, task),
         groups=_groups(samples, None if column else groups),
         reductions=[one.strip() for one in reductions.split(",")] if reductions else (),
         store=out,
@@ -127,12 +128,14 @@ def _is_column(groups: str) -> bool:
     return not (Path(groups).is_file() or is_table(groups.rpartition(":")[0]))
 
 
-def _names(data: Any, given: Sequence[str] | None) -> Sequence[str] | None:
+def _names(data: Any, given: Sequence[str] | None, task: str) -> Sequence[str] | None:
     from ifa.data.samples import known
 
     if given is not None:
         return given
     names = known(data).names
+    if task == "binary" and names is not None and len(names) == 2:
+        names = names[1:]  # the one output says whether it is this
     if names is not None:
         note(f"target names are the data's: {', '.join(names)}")
     return names

@@ -106,7 +106,7 @@ def data_of(
     prepare: str | None,
     limit: int | None = None,
     column: str | None = None,
-    names: Sequence[str] | None = None,
+    names: Sequence[str | None] | None = None,
 ) -> Any:
     """Take pictures of a folder or a table, or a data set that a callable returns.
 
@@ -155,7 +155,7 @@ def _numbers(where: str, option: str, text: str, kind: Any) -> list[Any]:
         ) from None
 
 
-def _numbered(make: Callable[..., Any], names: Sequence[str] | None) -> Any:
+def _numbered(make: Callable[..., Any], names: Sequence[str | None] | None) -> Any:
     """Make data whose labels are outputs, where their classes are named as outputs are."""
     if names is None:
         return make()
@@ -164,6 +164,11 @@ def _numbered(make: Callable[..., Any], names: Sequence[str] | None) -> Any:
     except ValueError:  # such as a class without a picture, which names may have
         return make(names=names)
     if not data.names:
+        return data
+    if names[0] is None and names[1] in data.names:  # 0 or 1 of the one output
+        others = [name for name in data.names if name != names[1]] or [f"not {names[1]}"]
+        return make(names=[*others, names[1]])
+    if data.names[: len(names)] == tuple(names):  # a run of the first outputs has their names only
         return data
     if {*data.names} & {*names}:
         return make(names=names)

@@ -19,7 +19,11 @@ from ifa.cli.runs import Run
 
 _WHERE = "ifa diagnose"
 _BY_GROUPS = "not of a run by groups; analyze without --groups, to another --out"
+_OF_FLAGS = "only of classes of which one is right, and of real values"
 _LACKING = "not without the importance of every sample; `ifa analyze --keep-samples full` keeps it"
+
+# What principal features are measured by, of each task that has them.
+_METRICS = {"classification": "accuracy", "regression": "r"}
 
 
 def diagnose(
@@ -111,6 +115,8 @@ def _all(
         yield "confounders", room.confounders(tree, nuisance, layer)
     if measured is not None and "group" in tree[layer].dims:
         yield "", f"principal features of layer {layer}: {_BY_GROUPS}"
+    elif measured is not None and measured[2] is None:
+        yield "", f"principal features of layer {layer}: {_OF_FLAGS}"
     elif measured is not None:
         network, data, metric = measured
         yield (
@@ -170,8 +176,7 @@ def _measured(
     samples = data_of(_WHERE, data, reference, prepare, limit, names=names_of(tree))
     network = reference.load()
     check_same(_WHERE, run, network, samples, other_data=True)
-    task = json.loads(tree.attrs["spec"])["task"]
-    return network, samples, "r" if task == "regression" else "accuracy"
+    return network, samples, _METRICS.get(json.loads(tree.attrs["spec"])["task"])
 
 
 def _not_asked(other: Any, nuisance: Any, model: Any) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Maps by a run: its layers, weighting, task, targets and common scale, over any population."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import xarray as xr
 from ifa import select
 from ifa.checks import check_choice
 from ifa.contest.methods import WEIGHTINGS
+from ifa.data.samples import label_names
 from ifa.network.identity import read_origin
 from ifa.population import maps
 from ifa.reduce import difference
@@ -76,13 +78,14 @@ def statistics_of(where: str, run: Path) -> Any:
     return statistics
 
 
-def names_of(statistics: Any) -> tuple[str, ...] | None:
-    """Return the names of a network's outputs, where a run has them of every one."""
+def names_of(statistics: Any) -> Sequence[str | None] | None:
+    """Return the names of labels, where a run has those of outputs from the first on."""
     layer = statistics[statistics.attrs["layers"][0]]
     targets = layer["target"].values.tolist()
     if "target_name" not in layer.coords or targets != list(range(len(targets))):
         return None
-    return tuple(map(str, layer["target_name"].values))
+    task = json.loads(statistics.attrs["spec"])["task"]
+    return label_names(task, tuple(map(str, layer["target_name"].values)))
 
 
 def weighting_of(where: str, statistics: Any, layer: str) -> str:

@@ -169,18 +169,24 @@ def normalization_of(data: Any) -> tuple[Any, Any] | None:
     return (last.mean, last.std) if hasattr(last, "mean") and hasattr(last, "std") else None
 
 
-def check_order(where: str, data: Any, names: Sequence[str] | None) -> None:
+def label_names(task: str, names: Sequence[str] | None) -> Sequence[str | None] | None:
+    """Return the names of labels by those of outputs; of a binary task None is what 0 is."""
+    return (None, *names) if names is not None and task == "binary" else names
+
+
+def check_order(where: str, data: Any, names: Sequence[str | None] | None) -> None:
     """Raise where outputs have names of the data's classes, but in another order."""
     classes = known(data).names
     if names is None or classes is None:
         return
-    outputs = [str(name) for name in names]
+    outputs = [None if name is None else str(name) for name in names]
     moved = [name for at, name in enumerate(classes) if outputs[at : at + 1] != [name]]
     wrong = [name for name in moved if name in outputs]
     if wrong:
+        what = "label" if outputs[0] is None else "output"
         raise ValueError(
             f"{where}: expected the data's classes in the order of the outputs' names, got "
-            f"{wrong[0]!r} as label {classes.index(wrong[0])} and output {outputs.index(wrong[0])}."
+            f"{wrong[0]!r} as label {classes.index(wrong[0])} and {what} {outputs.index(wrong[0])}."
             " Give names=, in the order of the outputs, to the function of ifa.data that made them."
         )
 

@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa.checks import check_text, text_of
-from ifa.data.samples import check_order
+from ifa.data.samples import check_order, label_names
 from ifa.network.inputs import described, shapes_of
 from ifa.network.tokens import callable_token
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
@@ -262,8 +262,7 @@ def analyze(
     )
     options.check(_WHERE)
     data = data_set(_WHERE, data)
-    if task != "binary" or len(target_names or ()) == 2:  # one names the output, not the labels
-        check_order(_WHERE, data, target_names)
+    check_order(_WHERE, data, label_names(options.task, options.target_names))
     job = _job(model, data, options, example, groups, device)
     return drive(job, store=store, map=map, progress=progress, versions=versions)
 
