@@ -170,8 +170,13 @@ def normalization_of(data: Any) -> tuple[Any, Any] | None:
 
 
 def label_names(task: str, names: Sequence[str] | None) -> Sequence[str | None] | None:
-    """Return the names of labels by those of outputs; of a binary task None is what 0 is."""
-    return (None, *names) if names is not None and task == "binary" else names
+    """Return the names of labels by those of outputs.
+
+    A binary task may name both labels, or the one that its output says: None is then what 0 is.
+    """
+    if names is None or task != "binary" or len(names) == 2:
+        return names
+    return (None, *names)
 
 
 def check_order(where: str, data: Any, names: Sequence[str | None] | None) -> None:
