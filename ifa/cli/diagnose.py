@@ -19,11 +19,13 @@ from ifa.cli.runs import Run
 
 _WHERE = "ifa diagnose"
 _BY_GROUPS = "not of a run by groups; analyze without --groups, to another --out"
-_OF_FLAGS = "only of classes of which one is right, and of real values"
+_SCORED = "not of a task that is scored, which predicts nothing"
 _LACKING = "not without the importance of every sample; `ifa analyze --keep-samples full` keeps it"
 
 # What principal features are measured by, of each task that has them.
-_METRICS = {"classification": "accuracy", "regression": "r"}
+_METRICS = dict.fromkeys(("classification", "binary", "multilabel"), "accuracy") | {
+    "regression": "r"
+}
 
 
 def diagnose(
@@ -116,7 +118,7 @@ def _all(
     if measured is not None and "group" in tree[layer].dims:
         yield "", f"principal features of layer {layer}: {_BY_GROUPS}"
     elif measured is not None and measured[2] is None:
-        yield "", f"principal features of layer {layer}: {_OF_FLAGS}"
+        yield "", f"principal features of layer {layer}: {_SCORED}"
     elif measured is not None:
         network, data, metric = measured
         yield (
