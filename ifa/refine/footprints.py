@@ -79,7 +79,6 @@ def memory(model: nn.Module, example: Inputs) -> Memory:
     >>> ifa.refine.memory(net.eval(), torch.zeros(8, 1, 64))
     layer  parameters  activations
     0        0.02 KiB     8.00 KiB
-    1        0.00 KiB     0.00 KiB
     all      0.02 KiB     8.00 KiB
     peak 8.00 KiB, kept for gradients 8.00 KiB
     """
