@@ -206,3 +206,15 @@ def test_photographs_are_drawn_as_they_were_before_a_preparation(tmp_path):
     back = ifa.plot.blend(data[0][0], np.zeros((8, 8)), gray=False, contrast=1, denormalize=found)
     assert np.array_equal(back, pixels)
     assert normalization_of([(1, 2)]) is None
+
+
+@pytest.mark.parametrize("cells", [2, 4, 8])
+def test_of_a_volume_the_slice_in_the_middle_of_the_strongest_cell_is_drawn(cells):
+    volume = np.arange(4.0)[:, None, None] * np.ones((4, 3, 3)) / 3
+    values = np.zeros((cells, 3, 3))
+    values[-1] = 1.0  # the last cell, whether it is larger or smaller than a slice
+    one = Panel("a map", Shades(0.0, 1.0))
+    drawn = drawn_of("here", volume[None], [values], [one], [])
+    place = 2 if cells == 2 else 3
+    assert drawn.notes[-1] == f"z = {place} of 0 … 3"
+    assert (drawn.image == volume[place]).all() and (drawn.maps[0] == 1).all()

@@ -129,13 +129,11 @@ def _is_column(groups: str) -> bool:
 
 
 def _names(data: Any, given: Sequence[str] | None, task: str) -> Sequence[str] | None:
-    from ifa.data.samples import known
+    from ifa.data.samples import known, output_names
 
     if given is not None:
         return given
-    names = known(data).names
-    if task == "binary" and names is not None and len(names) == 2:
-        names = names[1:]  # the one output says whether it is this
+    names = output_names(task, known(data).names)
     if names is not None:
         note(f"target names are the data's: {', '.join(names)}")
     return names

@@ -26,7 +26,7 @@ from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
 from ifa.network.behaviour import Sketch, behaviour_of
 from ifa.network.identity import model_token
 from ifa.network.inputs import count, moved, shapes_of, split
-from ifa.network.probabilities import are_chances, heed_shares, reads, warn_of_chances
+from ifa.network.probabilities import heed_outputs, reads
 from ifa.network.replicas import device_of
 from ifa.network.scorers import Scorer
 from ifa.network.tokens import callable_token
@@ -255,11 +255,7 @@ def _heed(plan: _Plan, items: Spaced, size: int, of_logits: Score | None) -> Non
         return
     with torch.no_grad():
         parts = [plan.scorer.run(moved(part, plan.device)) for part in probed(items, size)]
-    output = torch.cat(parts)
-    if plan.task == "classification":
-        heed_shares(_WHERE, of_logits, output)
-    elif are_chances(output):
-        warn_of_chances(_WHERE, of_logits, len(output))
+    heed_outputs(_WHERE, of_logits, torch.cat(parts), flags=plan.task != "classification")
 
 
 def _behaviour(plan: _Plan, items: Spaced, size: int) -> dict[str, Any]:

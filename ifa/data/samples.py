@@ -169,6 +169,11 @@ def normalization_of(data: Any) -> tuple[Any, Any] | None:
     return (last.mean, last.std) if hasattr(last, "mean") and hasattr(last, "std") else None
 
 
+def output_names(task: str, names: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the names of outputs: the one of a binary task says whether the label is 1."""
+    return names[1:] if names is not None and task == "binary" and len(names) == 2 else names
+
+
 def label_names(task: str, names: Sequence[str] | None) -> Sequence[str | None] | None:
     """Return the names of labels by those of outputs.
 

@@ -48,6 +48,14 @@ def heed_shares(where: str, score: Score, output: Any) -> bool:
     return shares is not None
 
 
+def heed_outputs(where: str, score: Score, output: Tensor, *, flags: bool) -> None:
+    """Warn of outputs that a score takes for logits: chances of labels, or shares of classes."""
+    if not flags:
+        heed_shares(where, score, output)
+    elif are_chances(output):
+        warn_of_chances(where, score, len(output))
+
+
 def warn_of_shares(where: str, score: Score) -> None:
     """Name a network that ends in a softmax under a score of logits."""
     twice = declared(score, "exclusive", False)

@@ -7,7 +7,16 @@ import numpy as np
 
 from ifa.checks import check_choice
 from ifa.plot.grids import Inches, laid_out
-from ifa.plot.pictures import PLAIN, Channels, Denormalize, Look, desaturated, numbers, picture_of
+from ifa.plot.pictures import (
+    PLAIN,
+    Channels,
+    Denormalize,
+    Look,
+    desaturated,
+    middle_of,
+    numbers,
+    picture_of,
+)
 from ifa.plot.shades import (
     GRAY,
     Shades,
@@ -271,7 +280,7 @@ def _strongest(values: np.ndarray, shades: Shades | None, count: int) -> int:
     """Return which of so many slices lies in the middle of the one in which a map is largest."""
     sizes = np.abs(values) if shades is not None and shades.signed else values
     strongest = int(np.nan_to_num(sizes, nan=-np.inf).max((1, 2)).argmax())
-    return int((strongest + 0.5) * count / len(values) - 0.5)
+    return middle_of(strongest, len(values), count)
 
 
 def draw_flat(

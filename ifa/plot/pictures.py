@@ -53,6 +53,11 @@ def picture_of(where: str, image: Any, space: int, look: Look) -> np.ndarray:
     return lit[0] if len(lit) == 1 else np.moveaxis(lit, 0, -1)
 
 
+def middle_of(cell: int, cells: int, count: int) -> int:
+    """Return which of so many slices lies in the middle of a map's cell."""
+    return int((cell + 0.5) * count / cells - 0.5)
+
+
 def desaturated(picture: np.ndarray, space: int) -> np.ndarray:
     r"""Take the light of a picture (\*space, 3), so that hues beneath a map mean nothing."""
     return picture if picture.ndim == space else picture @ _LUMA

@@ -8,7 +8,7 @@ import numpy as np
 from ifa.data.volumetric import Geometry
 from ifa.plot.grids import Inches, laid_out
 from ifa.plot.overlays import draw, draw_flat
-from ifa.plot.pictures import PLAIN, Look, numbers, picture_of, said_of
+from ifa.plot.pictures import PLAIN, Look, middle_of, numbers, picture_of, said_of
 from ifa.plot.shades import Shades, draw_bar, exceeds
 from ifa.plot.texts import fitted, tall
 from ifa.plot.volumes import upright
@@ -63,10 +63,10 @@ def drawn_of(
     reach = sum(
         one.max((1, 2)) / panel.shades.high for one, panel in zip(maps, panels, strict=True)
     )
-    part = int(np.nan_to_num(reach, nan=-np.inf).argmax()) / len(maps[0])
-    place = round(part * len(picture))
+    cell = int(np.nan_to_num(reach, nan=-np.inf).argmax())
+    place = middle_of(cell, len(maps[0]), len(picture))
     notes.append(f"z = {place} of 0 … {len(picture) - 1}" if turn is None else turn.says(place))
-    slices = [one[int(part * len(one))] for one in maps]
+    slices = [one[cell] for one in maps]
     aspect = 1.0 if turn is None else turn.aspect
     return Drawn(picture[place], slices, lines, notes, look.gray, aspect)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ifa.chains import describe
 from ifa.checks import check_choice, check_count
-from ifa.data.samples import known, normalization_of
+from ifa.data.samples import known, normalization_of, output_names
 from ifa.network.inputs import at, grid_place
 from ifa.plot.pictures import Channels, Denormalize, Look
 from ifa.plot.portraits import Drawn, Panel, card, drawn_of, sheet
@@ -105,8 +105,7 @@ def write_overlays(
     first = next(iter(trees.values()))
     ids = first["id"].values.tolist()
     names = known(data).names if names is None else list(names)
-    if names and len(names) == 2 and json.loads(first.attrs["spec"])["task"] == "binary":
-        names = names[1:]  # of label 1, which the output speaks for
+    names = output_names(json.loads(first.attrs["spec"])["task"], names)
     found = [each for name, tree in trees.items() for each in _panels(name, tree, names)]
     if montage is None:
         sheets = [range(index, index + 1) for index in range(len(ids))]

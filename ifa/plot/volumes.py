@@ -10,7 +10,7 @@ from ifa.data.volumetric import Geometry
 from ifa.plot.grids import Inches, laid_out
 from ifa.plot.layout import fit
 from ifa.plot.overlays import How, draw_flat
-from ifa.plot.pictures import Channels, Denormalize, Look, numbers, picture_of
+from ifa.plot.pictures import Channels, Denormalize, Look, middle_of, numbers, picture_of
 from ifa.plot.shades import Shades, draw_bar, exceeds, shades_of
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def _point(
         largest = np.nan_to_num(sizes.astype(float), nan=-np.inf).argmax()
         cell = np.unravel_index(int(largest), volume.values.shape)
         point = [
-            int((one + 0.5) * size / count - 0.5)
+            middle_of(int(one), count, size)
             for one, size, count in zip(cell, volume.shape, volume.values.shape, strict=True)
         ]
     if len(point) != 3 or any(not 0 <= p < n for p, n in zip(point, volume.shape, strict=True)):

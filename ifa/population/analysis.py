@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ifa.checks import check_text, text_of
-from ifa.data.samples import check_order, label_names
+from ifa.data.samples import check_order, label_names, output_names
 from ifa.network.inputs import described, shapes_of
 from ifa.network.tokens import callable_token
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
@@ -417,9 +417,7 @@ def _schema(question: Question, keep: Keep, samples: int) -> Schema:
 
 
 def _axes(engine: Engine, options: Analysis, groups: tuple[str, ...] | None) -> Axes:
-    names, outputs = options.target_names, engine.outputs
-    if names is not None and options.task == "binary" and len(names) == 2:
-        names = names[1:]  # of label 1, which the output speaks for
+    names, outputs = output_names(options.task, options.target_names), engine.outputs
     if names is not None and len(names) != outputs:
         raise ValueError(
             f"{_WHERE}: expected a target name for each of {outputs} outputs, got {len(names)}."

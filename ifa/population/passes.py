@@ -22,7 +22,7 @@ from ifa.network.gradients import score_all
 from ifa.network.identity import model_token, network_difference, origin_of
 from ifa.network.inputs import count, joined, moved, take
 from ifa.network.outputs import every_tensor
-from ifa.network.probabilities import are_chances, heed_shares, reads, warn_of_chances
+from ifa.network.probabilities import heed_outputs, reads
 from ifa.network.replicas import check_module, device_of, plain
 from ifa.network.tokens import callable_token
 from ifa.population.options import Options, check_layers, check_task
@@ -343,15 +343,16 @@ class Question:
     def heed(self, items: Iterable[Batch]) -> None:
         """Warn of outputs that are no logits, seen on some samples, where they are taken so."""
         flags, taken = self.task in FLAGS, reads(self.score)
-        if self.task == "scored" or taken == "probabilities" or not (flags or taken):
+        if not flags and (self.task != "classification" or taken != "logits"):
+            return
+        if taken == "probabilities":
             return
         where, size = self.engine.recipe.where, self.engine.recipe.options.batch_size
-        parts = [self.engine.outputs_of(inputs) for inputs in probed(items, size)]
+        # shares are seen on two samples, chances may lie in 0 … 1 by chance
+        seen = items if flags else islice(items, 2)
+        parts = [self.engine.outputs_of(inputs) for inputs in probed(seen, size)]
         output = torch.cat([part.reshape(len(part), -1) for part in parts])
-        if flags and are_chances(output):
-            warn_of_chances(where, self.score, len(output))
-        elif not flags and self.task != "regression":
-            heed_shares(where, self.score, output)
+        heed_outputs(where, self.score, output, flags=flags)
 
     def each(self, samples: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Return dimensions and extents of one value for each sample and explained target."""
