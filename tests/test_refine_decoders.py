@@ -328,9 +328,9 @@ def test_a_training_that_is_continued_gives_the_same_bits(data, tmp_path, recipe
     again = run(checkpoint=file)
     assert refine.differing(again.params, undisturbed.params) == []
     for change in ({"seed": 1}, {"epochs": 5}, {"batch_size": 8}, {"augment": None}):
-        with pytest.raises(ValueError, match="other data"):
+        with pytest.raises(ValueError, match="of another network"):
             run(checkpoint=file, **change)
-    with pytest.raises(ValueError, match="other data"):
+    with pytest.raises(ValueError, match="of another network"):
         refine.trained(
             full,
             params,
@@ -340,6 +340,55 @@ def test_a_training_that_is_continued_gives_the_same_bits(data, tmp_path, recipe
             augment=refine.affine(),
             checkpoint=file,
         )
+
+
+def entropy(factor):
+    return lambda seen, inputs, labels: factor * functional.cross_entropy(seen.logits, labels)
+
+
+def brighter(factor):
+    return lambda inputs, seed: (inputs[0] * factor, inputs[1])
+
+
+class Two(nn.Module):
+    """A network of two inputs, with a step that is no parameter."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.conv, self.drop, self.step = nn.Conv1d(1, 2, 3, padding=1), nn.Dropout(), step
+
+    def forward(self, values, more):
+        return self.drop(self.conv(values)) + self.step * more.mean(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("loss", entropy(2)),
+        ("augment", brighter(2)),
+        ("second", torch.ones(1, 9)),
+        ("label", 1),
+        ("id", "b"),
+        ("step", 2),
+        ("keys", lambda name: name.startswith("head.") or name == "net.drop."),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(option, value, tmp_path):
+    def run(*, second=None, label=0, id="a", step=1, **options):
+        torch.manual_seed(0)
+        net = Two(step).eval()
+        more = torch.zeros(1, 9) if second is None else second
+        data = [((torch.ones(1, 9), more), label, id), ((torch.ones(1, 9), more), 0, "c")]
+        example = (torch.ones(1, 1, 9), torch.zeros(1, 1, 9))
+        model, params = refine.half(net, None, "conv", example, outputs=2)
+        usual = {"loss": entropy(1), "augment": brighter(1), "epochs": 1, "checkpoint": file}
+        return refine.trained(model, params, data, **(usual | options))
+
+    file = tmp_path / "head.pt"
+    first = run()
+    assert refine.differing(first.params, run().params) == []  # made anew, it is the same
+    with pytest.raises(ValueError, match="of another network"):
+        run(**{option: value})
 
 
 def test_a_held_out_loss_that_is_not_known_does_not_choose_the_first_epoch(data):

@@ -1,6 +1,5 @@
 """A training as far as it has come: one epoch after the other, each from a file or to it."""
 
-import hashlib
 import io
 import math
 from collections.abc import Callable
@@ -13,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ifa.chains import describe
-from ifa.network.inputs import at, grid_place, moved, take
+from ifa.network.identity import model_token
+from ifa.network.inputs import moved, take
+from ifa.network.tokens import callable_token
+from ifa.network.tokens import digest_of as token_digest
 from ifa.refine.class_maps import Whole
 from ifa.refine.trunks import private
 from ifa.store.files import write_atomically
@@ -163,7 +164,8 @@ class Run:
         if state["digest"] != digest:
             raise ValueError(
                 f"{self.where}: expected the checkpoint {str(path)!r} to be of this training, got "
-                "one with other data, parameters or options. Remove it, or name another file."
+                "one of another network, or with other data, parameters or options. Remove it, or "
+                "name another file."
             )
         with torch.no_grad():
             for name, tensor in {**self.leaves, **self.buffers}.items():
@@ -184,16 +186,22 @@ def _optimizer(leaves: list[Tensor], plan: Plan) -> tuple[Any, Any]:
 
 
 def digest_of(run: Run, batch: Batch, held_out: float) -> str:
-    """Tell one training from another: by parameters, data, and options that can be written."""
-    plan = run.plan
-    options = (plan.epochs, plan.batch_size, plan.rate, plan.recipe, plan.seed, held_out)
-    named = [describe(one) for one in (plan.loss, plan.augment)]  # without addresses in memory
-    found = hashlib.sha256(repr((options, named, sorted(run.leaves), batch.ids)).encode())
-    found.update(repr([str(label) for label in batch.labels]).encode())
-    tensors = [tensor for _, tensor in sorted(run.frozen.items())]
-    first = at(batch.inputs, grid_place(run.where, batch.inputs))
-    for tensor in (*tensors, first):
-        found.update(
-            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return found.hexdigest()
+    """Tell one training from another: by network, parameters, data and options."""
+    plan, network = run.plan, model_token(run.module.model)
+    modules = run.module.model.named_modules()
+    return token_digest(
+        {
+            "network": {name: network[name] for name in ("settings", "code", "hooks")},
+            "params": {name: callable_token(one) for name, one in run.frozen.items()},
+            "trained": sorted(run.leaves),
+            "training": sorted(name for name, module in modules if module.training),
+            "loss": callable_token(plan.loss, f"{run.where}, loss"),
+            "augment": callable_token(plan.augment, f"{run.where}, augment"),
+            "options": [*_options(plan), held_out],
+            "data": batch.digests.tobytes().hex(),
+        }
+    )
+
+
+def _options(plan: Plan) -> list[int | float | str]:
+    return [plan.epochs, plan.batch_size, plan.rate, plan.recipe, plan.seed]

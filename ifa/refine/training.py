@@ -77,7 +77,8 @@ def trained(
         Share of `data` that the best epoch is chosen by; 0 takes the last epoch.
     checkpoint
         A file that each epoch is written to, whole or not at all, and continued from: with the same
-        bits as if nothing had happened. One of another training is refused.
+        bits as if nothing had happened. One of another training is refused: of another network,
+        parameters, data, loss, augmentation or option.
     seed
         Of the order, the split, the augmentation. Global random state is left as it was.
     progress
@@ -92,7 +93,8 @@ def trained(
     ------
     TypeError, ValueError
         If the model is neither, an option or a label is out of range, nothing is trained, a loss
-        is not finite, or the checkpoint is another training's.
+        is not finite, the checkpoint is another training's, or there is one and the loss or the
+        augmentation cannot be told from others, such as one that holds a generator.
 
     Examples
     --------
@@ -109,7 +111,7 @@ def trained(
         where, model, loss, keys, epochs, batch_size, rate, recipe, augment, held_out, seed
     )
     check_count(f"{where}, data", "samples", len(data))
-    batch = collate(where, data, range(len(data)))
+    batch = collate(where, data, range(len(data)), digest=checkpoint is not None)
     labels = torch.as_tensor(np.asarray(batch.labels))
     if plan.loss in (classified, rebuilt):
         _check_labels(where, labels, model.head.linear.out_features)
