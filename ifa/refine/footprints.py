@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ifa.network.inputs import check_batch, clone
@@ -22,7 +23,7 @@ class Memory:
 
     parameters: Mapping[str, int]  # of each module's own, buffers too; whatever the batch
     activations: Mapping[str, int]  # made inside each module itself, not freed in between
-    peak: int  # the most of activations that are there at once, without gradients
+    peak: int  # the most of activations between operations at once, without gradients
     kept: int  # activations that gradients of all parameters need
 
     def __repr__(self) -> str:
@@ -50,9 +51,10 @@ def memory(model: nn.Module, example: Inputs) -> Memory:
 
     Runs the example on a private copy and counts every tensor that comes and goes, so that views,
     work in place and functional calls count as what they are. Activations grow with the batch, and
-    parameters do not: for another batch take multiples of those. Not counted are the input, and
-    what kernels need for themselves while they run: for convolutions on a CPU that may be as much
-    as their outputs, so that `peak` is a lower bound there. What is `kept` is exact.
+    parameters do not: for another batch take multiples of those. Counted is what operations give
+    to each other, which is the same on every device; not the input, and not what a kernel takes for
+    itself while it runs: on a CPU a convolution may lay out its input and output once more. Layers
+    of transformers count operation by operation, also where they would run as one.
 
     Parameters
     ----------
@@ -88,7 +90,9 @@ def memory(model: nn.Module, example: Inputs) -> Memory:
     check_batch(where, example, "example")
     refuse_random_or_coupled(model, where)
     counted = _Counting()
-    replica = Replica(model, private=True, watched=True, where=where)
+    replica = Replica(model, (), private=True, watched=True, where=where)
+    for module in replica.module.modules():  # where someone looks on, layers are not fused
+        module.register_forward_hook(_looking_on)
     inputs = clone(map_tensors(example, Tensor.detach))
     with torch.no_grad(), counted:
         replica.run(inputs, _as_it_is, visit=counted.visit)
@@ -103,6 +107,10 @@ def _as_it_is(call: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _looking_on(module: nn.Module, given: Any, output: Any) -> None:
+    pass
+
+
 def _bytes(tensor: Tensor) -> int:
     return tensor.untyped_storage().nbytes()
 
@@ -115,6 +123,7 @@ class _Counting(TorchDispatchMode):
         self.stack, self.made = [""], defaultdict(int)
         self.now = self.peak = 0
         self.held: Counter[int] = Counter()  # how many tensors hold a storage
+        self.storages: dict[int, tuple[StorageWeakRef, int]] = {}  # all that were made
 
     def visit(self, name: str, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a module as the one that makes what is made."""
@@ -134,6 +143,7 @@ class _Counting(TorchDispatchMode):
             if key in given and not self.held[key]:
                 continue  # of a parameter or an input
             if not self.held[key]:
+                self.storages[key] = StorageWeakRef(storage), size
                 self.made[self.stack[-1]] += size
                 self.now += size
                 self.peak = max(self.peak, self.now)
@@ -149,20 +159,15 @@ class _Counting(TorchDispatchMode):
 
 def _kept(where: str, model: nn.Module, example: Inputs) -> int:
     """Count what a graph of all parameters holds, but for them and the input."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = _bytes(tensor)
-        alive.append(tensor.detach())  # so that no storage made later has the same address
-        return tensor
-
-    alive: list[Tensor] = []
-    with torch.enable_grad():
-        replica = Replica(model, private=True, where=where)
+    counted = _Counting()
+    with torch.enable_grad(), counted:
+        replica = Replica(model, (), private=True, where=where)
         replica.module.requires_grad_(True)
         inputs = clone(map_tensors(example, Tensor.detach))
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            replica.run(inputs, _as_it_is)
-    own = (*replica.module.parameters(), *replica.module.buffers(), *every_tensor(inputs))
-    without = {tensor.untyped_storage()._cdata for tensor in own}
-    return sum(size for key, size in kept.items() if key not in without)
+        counted.storages.clear()
+        output = list(every_tensor(replica.run(inputs, _as_it_is)))
+    graph = [tensor.grad_fn for tensor in output]
+    del output  # it counts where the graph needs it
+    kept = sum(size for storage, size in counted.storages.values() if not storage.expired())
+    del graph
+    return kept
