@@ -217,4 +217,5 @@ def test_of_a_volume_the_slice_in_the_middle_of_the_strongest_cell_is_drawn(cell
     drawn = drawn_of("here", volume[None], [values], [one], [])
     place = 2 if cells == 2 else 3
     assert drawn.notes[-1] == f"z = {place} of 0 … 3"
-    assert (drawn.image == volume[place]).all() and (drawn.maps[0] == 1).all()
+    assert (drawn.image == volume[place]).all()
+    assert (drawn.maps[0] == 1).all()

@@ -11,6 +11,7 @@ from ifa.perturb.perturbation import (
     Advance,
     Network,
     Perturbation,
+    Running,
     Samples,
     can_be_mapped,
     each_layer,
@@ -87,20 +88,10 @@ def ablationcam(
     >>> ifa.perturb.ablationcam(net, "0", torch.ones(1, 2))(torch.ones(1, 2)).weights
     tensor([[ 1.5000, -2.5000]])
     """
+    how = Running(score, chunk, output, grid, grid_of, above=True)
 
     def build(one: Layer | None) -> Perturbation:
-        network = Network(
-            "ablationcam",
-            model,
-            one,
-            example,
-            score=score,
-            chunk=chunk,
-            above=True,
-            output=output,
-            grid=grid,
-            grid_of=grid_of,
-        )
+        network = Network("ablationcam", model, one, example, how)
         if isinstance(baseline, str):
             check_choice(network.where, "baseline", baseline, ("mean",))
         mapped = can_be_mapped(network, example)

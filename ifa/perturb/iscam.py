@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ifa.checks import check_choice, check_count
-from ifa.perturb.perturbation import Network, Perturbation, each_layer
+from ifa.perturb.perturbation import Network, Perturbation, Running, each_layer
 from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
 from ifa.score import logit
@@ -88,19 +88,10 @@ def iscam(
     >>> explain(signals, target=1).weights  # (3/2 + 3) / 2 - 3
     tensor([[-0.7500]])
     """
+    how = Running(score, chunk, output, grid, grid_of)
 
     def build(one: Layer | None) -> Perturbation:
-        network = Network(
-            "iscam",
-            model,
-            one,
-            example,
-            score=score,
-            chunk=chunk,
-            output=output,
-            grid=grid,
-            grid_of=grid_of,
-        )
+        network = Network("iscam", model, one, example, how)
         network.check_real(example)
         check_count(network.where, "draws", draws)
         check_choice(network.where, "schedule", schedule, list(_SCHEDULES))

@@ -56,6 +56,17 @@ class Samples(NamedTuple):
     scores: Tensor  # (target, sample), of the untouched samples
 
 
+class Running(NamedTuple):
+    """How a network is run and read, whatever the perturbation."""
+
+    score: Score
+    chunk: int | None
+    output: Output
+    grid: Grid | None
+    grid_of: str | int | None
+    above: bool = False  # whether variants are of the layer's output, not of the input
+
+
 class Network:
     """A network and one of its layers, checked: what every perturbation needs of them."""
 
@@ -65,15 +76,10 @@ class Network:
         model: nn.Module,
         layer: Layer | None,
         example: Inputs,
-        *,
-        score: Score,
-        chunk: int | None,
-        above: bool = False,
-        output: Output,
-        grid: Grid | None,
-        grid_of: str | int | None,
+        how: Running,
     ):
         self.method, self.where = method, f"ifa.perturb.{method}"
+        score, chunk, output, grid, grid_of, above = how
         if chunk is not None:
             check_count(self.where, "chunk", chunk)
         check_score(self.where, score)

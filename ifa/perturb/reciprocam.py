@@ -10,6 +10,7 @@ from ifa.perturb.perturbation import (
     Advance,
     Network,
     Perturbation,
+    Running,
     Samples,
     can_be_mapped,
     each_layer,
@@ -92,20 +93,10 @@ def reciprocam(
     >>> ifa.batched(ifa.combine)(weighted).values
     tensor([[ 2., -3.,  0.]])
     """
+    how = Running(score, chunk, output, grid, grid_of, above=True)
 
     def build(one: Layer | None) -> Perturbation:
-        network = Network(
-            "reciprocam",
-            model,
-            one,
-            example,
-            score=score,
-            chunk=chunk,
-            above=True,
-            output=output,
-            grid=grid,
-            grid_of=grid_of,
-        )
+        network = Network("reciprocam", model, one, example, how)
         if not network.space:
             raise ValueError(
                 f"{network.where}: expected a layer laid out as (channel, *space), got "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ifa.checks import check_count
 from ifa.network.inputs import varied
-from ifa.perturb.perturbation import Advance, Network, Perturbation, Samples, each_layer
+from ifa.perturb.perturbation import Advance, Network, Perturbation, Running, Samples, each_layer
 from ifa.progress import Progress
 from ifa.resizing import resized
 from ifa.score import logit
@@ -90,19 +90,10 @@ def scorecam(
     Weighted(weights=tensor([[ 0., -3.]]), activations=tensor([[[1., 3.],
              [2., 2.]]]), target=tensor([1]))
     """
+    how = Running(score, chunk, output, grid, grid_of)
 
     def build(one: Layer | None) -> Perturbation:
-        network = Network(
-            "scorecam",
-            model,
-            one,
-            example,
-            score=score,
-            chunk=chunk,
-            output=output,
-            grid=grid,
-            grid_of=grid_of,
-        )
+        network = Network("scorecam", model, one, example, how)
         network.check_real(example)
         return masked(network, _same, 1, softmax, top, progress)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ifa.perturb.perturbation import Advance, Network, Perturbation, Samples, each_layer
+from ifa.perturb.perturbation import Advance, Network, Perturbation, Running, Samples, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
@@ -83,20 +83,10 @@ def shapleycam(
     >>> ifa.perturb.shapleycam(Net(), "first", inputs)(inputs).weights  # Grad-CAM has 6 and 6
     tensor([[3., 3.]])
     """
+    how = Running(score, chunk, output, grid, grid_of, above=True)
 
     def build(one: Layer | None) -> Perturbation:
-        network = Network(
-            "shapleycam",
-            model,
-            one,
-            example,
-            score=score,
-            chunk=chunk,
-            above=True,
-            output=output,
-            grid=grid,
-            grid_of=grid_of,
-        )
+        network = Network("shapleycam", model, one, example, how)
         weigh = partial(_second_order, network=network)
         weigh(network.first(example), _silent)  # so that what cannot be is refused here
         return Perturbation(network, weigh, 1, progress, "")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ifa.checks import check_choice, check_noise
 from ifa.network.inputs import count, joined, noise_like, over, repeated
-from ifa.perturb.perturbation import Advance, Network, Perturbation, Samples, each_layer
+from ifa.perturb.perturbation import Advance, Network, Perturbation, Running, Samples, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
@@ -93,19 +93,10 @@ def smooth_gradcam_plus_plus(
     ... ).weights
     tensor([[0.2000]])
     """
+    how = Running(score, chunk, output, grid, grid_of)
 
     def build(one: Layer | None) -> Perturbation:
-        network = Network(
-            "smooth_gradcam_plus_plus",
-            model,
-            one,
-            example,
-            score=score,
-            chunk=chunk,
-            output=output,
-            grid=grid,
-            grid_of=grid_of,
-        )
+        network = Network("smooth_gradcam_plus_plus", model, one, example, how)
         network.check_real(example, masked=False)
         check_noise(network.where, draws, stdev, seed)
         check_choice(network.where, "numerator", numerator, ("second", "first"))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ifa.checks import check_noise
 from ifa.noise import noise
-from ifa.perturb.perturbation import Network, Perturbation, each_layer
+from ifa.perturb.perturbation import Network, Perturbation, Running, each_layer
 from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
 from ifa.score import logit
@@ -84,19 +84,10 @@ def sscam(
     >>> ifa.perturb.sscam(net, "0", signals, draws=2)(signals, target=0).weights.shape
     torch.Size([1, 3])
     """
+    how = Running(score, chunk, output, grid, grid_of)
 
     def build(one: Layer | None) -> Perturbation:
-        network = Network(
-            "sscam",
-            model,
-            one,
-            example,
-            score=score,
-            chunk=chunk,
-            output=output,
-            grid=grid,
-            grid_of=grid_of,
-        )
+        network = Network("sscam", model, one, example, how)
         network.check_real(example)
         check_noise(network.where, draws, stdev, seed)
         alter = partial(_noisy, stdev=stdev, seed=seed)
