@@ -14,6 +14,7 @@ from ifa.stages import builder, clip, combine, combine_blocks, keep, relu, step,
 from ifa.taps import EvenTiling, Site, channels_last, cut, patches, positions, tap, tokens, trace
 from ifa.types import (
     Cancellation,
+    DependentSamples,
     Features,
     LoaderTaken,
     Map,
@@ -75,6 +76,7 @@ _LATER = {
 __all__ = [
     "Cancellation",
     "Chain",
+    "DependentSamples",
     "EvenTiling",
     "Features",
     "LoaderTaken",

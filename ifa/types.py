@@ -54,6 +54,10 @@ class Cancellation(UserWarning):
     """What is summed to a map cancels at every position: the map is what rounding left."""
 
 
+class DependentSamples(UserWarning):
+    """Samples seem to belong together, and an interval or p-value takes them for independent."""
+
+
 class Features(NamedTuple):
     """One layer as seen by one target: what a tap returns and `ifa.weigh` reads.
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ifa.clusters import heed_dependence, names_of
 from ifa.reduce.statistics import one_layer
 from ifa.reduce.verdicts import FLAGS, verdict
 from ifa.types import Statistics
@@ -23,10 +24,17 @@ class Table(NamedTuple):
     score: np.ndarray  # (row,)
     right: np.ndarray | None  # (row,): whether the prediction is right; None for regression
     samples: int  # of the run
+    cluster: np.ndarray | None = None  # (row,): place in `clusters`, int64; None if none are known
+    clusters: tuple[str, ...] = ()  # their labels, of the whole run
 
     @property
     def targets(self) -> np.ndarray:
         return np.unique(self.target)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Rows that belong together, int64 (row,): those of a cluster, or else of a sample."""
+        return self.sample if self.cluster is None else self.cluster
 
 
 def statistics_of(statistics: Statistics, layer: str | None, where: str) -> Any:
@@ -36,8 +44,19 @@ def statistics_of(statistics: Statistics, layer: str | None, where: str) -> Any:
     return statistics[_known(statistics, layer, where)].to_dataset()
 
 
-def table_of(statistics: Statistics, layer: str | None, where: str) -> Table:
-    """Lay the samples of a run out as a table with a row for each explained target."""
+def table_of(
+    statistics: Statistics,
+    layer: str | None,
+    where: str,
+    *,
+    cluster: Any = None,
+    heed: bool = False,
+) -> Table:
+    """Lay the samples of a run out as a table with a row for each explained target.
+
+    Clusters are those of `cluster`, a label of each sample of the run, or else those that it has
+    kept. With `heed` a run without them that seems to need them is warned of.
+    """
     layer = _known(statistics, layer, where)
     if "samples" not in statistics.children or "importance" not in statistics[f"samples/{layer}"]:
         raise ValueError(
@@ -62,6 +81,12 @@ def table_of(statistics: Statistics, layer: str | None, where: str) -> Table:
     elif task in ("classification", "scored"):
         right = (prediction == label)[sample]
     good = finite.reshape(-1)
+    if cluster is None and "cluster" in samples:
+        cluster = samples["cluster"].values
+    if cluster is None and heed:
+        classes = label if task in ("classification", "scored") else None
+        heed_dependence(where, samples["id"].values, classes)
+    names, codes = ((), None) if cluster is None else names_of(where, "cluster", cluster, count)
     return Table(
         layer=layer,
         unit=str(rows["importance"].attrs.get("units", "1")),
@@ -73,7 +98,26 @@ def table_of(statistics: Statistics, layer: str | None, where: str) -> Table:
         score=score.reshape(-1)[good],
         right=None if right is None else right[good],
         samples=count,
+        cluster=None if codes is None else codes[sample][good],
+        clusters=names,
     )
+
+
+def codes_between(a: Table, b: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Number what belongs together in two runs, whose clusters are compared as text: by row each.
+
+    Where a run has no clusters, its samples are no other run's.
+    """
+    parts = [_owners(table, run) for table, run in ((a, "a"), (b, "b"))]
+    codes = np.unique(np.concatenate(parts), return_inverse=True)[1].astype(np.int64)
+    return codes[: len(parts[0])], codes[len(parts[0]) :]
+
+
+def _owners(table: Table, run: str) -> np.ndarray:
+    if table.cluster is None:
+        return np.array([f"{run}{sample}" for sample in table.sample.tolist()], dtype=object)
+    names = np.array([f"cluster {name}" for name in table.clusters], dtype=object)
+    return names[table.cluster]
 
 
 def _known(statistics: Statistics, layer: str | None, where: str) -> str:

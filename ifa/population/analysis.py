@@ -11,7 +11,8 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ifa.checks import check_text, text_of
+from ifa.checks import check_text
+from ifa.clusters import names_of
 from ifa.data.samples import check_order, label_names, output_names
 from ifa.network.inputs import described, shapes_of
 from ifa.network.tokens import callable_token
@@ -276,7 +277,9 @@ def _job(
     device: str | torch.device | None,
 ) -> Job:
     engine, label, like = ready(_WHERE, model, data, options, example, device)
-    group_names, group = _groups(groups, len(data))
+    group_names, group = None, np.zeros(len(data), dtype=np.int64)
+    if groups is not None:
+        group_names, group = names_of(_WHERE, "group", groups, len(data))
     axes = _axes(engine, options, group_names)
     listed = options.task != "regression" and not isinstance(options.targets, str)
     listed = listed or options.task in FLAGS
@@ -427,46 +430,6 @@ def _axes(engine: Engine, options: Analysis, groups: tuple[str, ...] | None) -> 
     for name in named or ():
         check_text(_WHERE, "every target name", name)
     return Axes(chosen, named, groups, tuple(float(level) for level in options.quantiles))
-
-
-def _groups(groups: Any, samples: int) -> tuple[tuple[str, ...] | None, np.ndarray]:
-    if groups is None:
-        return None, np.zeros(samples, dtype=np.int64)
-    try:
-        values = np.asarray(groups)
-    except ValueError:  # lists of different lengths
-        values = np.empty((samples, 0))
-    if values.shape != (samples,):
-        raise ValueError(
-            f"{_WHERE}: expected one group label for each of {samples} samples, "
-            f"got shape {values.shape}."
-        )
-    missing = np.flatnonzero(xr.DataArray(values).isnull())
-    if len(missing):
-        raise ValueError(
-            f"{_WHERE}: expected a group label for each sample, got {values[missing[0]]} for "
-            f"sample {missing[0]}. Give those without one a name, such as 'unknown'."
-        )
-    if values.dtype.kind not in "biufcmM":  # numbers and dates stay in their own order
-        values = _texts(list(groups) if isinstance(groups, list | tuple) else values.tolist())
-    names, index = np.unique(values, return_inverse=True)
-    return tuple(str(name) for name in names), index.astype(np.int64)
-
-
-def _texts(labels: list[Any]) -> np.ndarray:
-    """Write group labels as text; two that differ must not be written alike."""
-    first: dict[str, tuple[int, Any]] = {}
-    texts = np.empty(len(labels), dtype=object)  # text of fixed length loses zeros at its end
-    for sample, label in enumerate(labels):
-        texts[sample] = text = text_of(_WHERE, f"the group label of sample {sample}", label)
-        other, like = first.setdefault(text, (sample, label))
-        if not bool(label == like):
-            raise ValueError(
-                f"{_WHERE}: expected group labels that can be told apart in text, got {label!r} "
-                f"for sample {sample} and {like!r} for sample {other}. Rename one, or make them "
-                "alike."
-            )
-    return texts
 
 
 def _check_size(measures: Measures) -> None:
