@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         store,
         testing,
     )
+    from ifa.basis import project
     from ifa.population import analyze, compare, maps, merge
     from ifa.store import ModelRef, open, verify
 
@@ -67,6 +68,7 @@ _LATER = {
     "perturb": None,
     "plot": None,
     "population": None,
+    "project": "ifa.basis",
     "refine": None,
     "store": None,
     "testing": None,
@@ -128,6 +130,7 @@ __all__ = [
     "plot",
     "population",
     "positions",
+    "project",
     "reduce",
     "refine",
     "relu",

@@ -51,6 +51,7 @@ def weigh(kernel: Kernel) -> Step:
             "step": "It weighs already: put it in the chain as it is.",
             "builder": "It needs the network: give it as weight= of ifa.explain or ifa.analyze.",
             "built": "It has its network: call it with inputs.",
+            "projection": "It weighs nothing: put it in the chain before ifa.weigh(...).",
         }[kind]
         raise TypeError(
             "ifa.weigh: expected a kernel (activations, gradients) -> weights, got the "
@@ -131,6 +132,12 @@ def check_method(where: str, name: str, method: Any) -> None:
         raise TypeError(
             f"{where}: expected {name} to be a builder, got {method!r}, which has its network "
             "already. Give the builder itself, its options bound with functools.partial."
+        )
+    if kind == "projection":
+        raise TypeError(
+            f"{where}: expected {name} to be a kernel, a step or a builder, got "
+            f"{describe(method)}, which weighs nothing. Chain it before one: "
+            "ifa.chain(ifa.project(dictionary), ifa.weigh(ifa.weight.fullcam))."
         )
     if kind == "kernel":
         _check_kernel(where, name, method)

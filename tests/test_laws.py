@@ -110,6 +110,13 @@ def weighted_batches(draw):
     return WeightedValues(values, torch.tensor(draw(few)))
 
 
+@st.composite
+def rows(draw):
+    """Draw a batch for `second_moments`, of as many gradients as activations."""
+    values = draw(tables())
+    return reduce.Rows(values, draw(strategies.tensors(tuple(values.shape), dtype=values.dtype)))
+
+
 # Each reduction with a strategy for its batches; combinators are held around a reduction.
 REDUCTIONS = {
     "cooccurrence": (reduce.cooccurrence(top=2), tables()),
@@ -132,12 +139,15 @@ REDUCTIONS = {
         reduce.population(targets=2, groups=3, levels=[0.1, 0.5, 1.0]),
         strategies.observations(targets=2, groups=3),
     ),
+    "second_moments": (reduce.second_moments(about="zero"), rows()),
     "top_samples": (reduce.top_samples(3), ranked_batches()),
     "weighted_moments": (reduce.weighted_moments(), weighted_batches()),
     "zipped": (reduce.zipped(moments=reduce.moments(ddof=0), extrema=reduce.extrema()), None),
 }
 NOT_REDUCTIONS = {"difference", "fold", "histogram_quantiles", "quantiles", "summarize"} | {
     "Observed",
+    "Rows",
+    "SecondMoments",
     "Shape",
     "Statistic",
     "Variable",
@@ -168,6 +178,31 @@ DEFINITIONS = {
 }
 
 
+def second_moments_of_rows(data):
+    data = data.reshape(len(data), -1)
+    about = data.T @ data / len(data)
+    return data.mean(0), np.atleast_2d(np.cov(data.T, bias=True)), data.mean(0), about
+
+
+def as_rows(batch):
+    table = batch.reshape(len(batch), -1)
+    return reduce.Rows(table, table)
+
+
+DEFINITIONS["second_moments"] = (
+    reduce.mapped(as_rows, reduce.second_moments(about="zero")),
+    second_moments_of_rows,
+    tuple,
+)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("law", laws.REDUCTION, ids=lambda law: law.__name__)
+def test_second_moments_often(law):
+    reduction, batches = REDUCTIONS["second_moments"]
+    law(reduction, batches=batches, examples=2000)
+
+
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_a_statistic_equals_its_definition(name):
     reduction, definition, read = DEFINITIONS[name]
@@ -176,6 +211,17 @@ def test_a_statistic_equals_its_definition(name):
 
 def test_a_variance_survives_far_from_zero():
     laws.a_variance_survives_far_from_zero(reduce.moments())
+
+
+@pytest.mark.parametrize("law", laws.BASIS, ids=lambda law: law.__name__)
+def test_project(law):
+    law(ifa.project)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("law", laws.BASIS, ids=lambda law: law.__name__)
+def test_project_often(law):
+    law(ifa.project, examples=2000)
 
 
 @pytest.mark.parametrize("law", laws.CHAIN, ids=lambda law: law.__name__)

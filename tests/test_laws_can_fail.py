@@ -577,7 +577,46 @@ def with_a_dense_mean(model, stride=1):
     return ifa.dense.densify(model, stride=stride, pool="dense")
 
 
+# ---- bases
+
+
+def projected(change):
+    """Make a projection of which the features are changed by ``(features, dictionary, seen)``."""
+
+    def project(dictionary):
+        return lambda seen: change(ifa.project(dictionary)(seen), dictionary, seen)
+
+    return project
+
+
+def gradients_by_the_encoder(features, dictionary, seen):
+    codes = torch.einsum("kc,c...->k...", dictionary.encode.to(seen.gradients), seen.gradients)
+    return features._replace(gradients=codes * 1.001)
+
+
+def centred_codes(features, dictionary, seen):
+    mean = ifa.basis.fill(dictionary).to(features.activations)
+    spread = mean.reshape(-1, *(1,) * (features.activations.ndim - 1))
+    return features._replace(activations=features.activations - spread)
+
+
+def largest_code_alone(features, dictionary, seen):
+    first = torch.arange(len(features.activations)) == 0
+    spread = first.reshape(-1, *(1,) * (features.activations.ndim - 1))
+    return features._replace(activations=features.activations * (1 + spread))
+
+
+def scaling_the_layer(features, dictionary, seen):
+    seen.activations.mul_(2)
+    return features
+
+
 RED = [
+    (laws.a_full_orthonormal_basis_changes_no_map, projected(gradients_by_the_encoder)),
+    (laws.the_identity_basis_gives_the_channels, projected(centred_codes)),
+    (laws.permuting_atoms_permutes_importances, projected(largest_code_alone)),
+    (laws.what_no_atom_holds_is_the_rest, projected(centred_codes)),
+    (laws.projecting_leaves_its_input, projected(scaling_the_layer)),
     (laws.a_finer_grid_is_exact, right_but_for_the_last_bits),
     (laws.a_finer_grid_lies_where_the_network_does, as_it_was),
     (laws.a_finer_grid_has_the_networks_own_gradients, with_a_dense_mean),

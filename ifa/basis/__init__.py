@@ -1,6 +1,31 @@
 """Other features than channels: concepts that several channels make up together."""
 
+from ifa.basis.dictionaries import Dictionary as Dictionary
+from ifa.basis.dictionaries import decode as decode
+from ifa.basis.dictionaries import digest as digest
+from ifa.basis.dictionaries import encode as encode
+from ifa.basis.dictionaries import fill as fill
 from ifa.basis.factorization import Factors as Factors
 from ifa.basis.factorization import factorize as factorize
+from ifa.basis.projections import project as project
+from ifa.basis.spectra import balanced as balanced
+from ifa.basis.spectra import gradient as gradient
+from ifa.basis.spectra import identity as identity
+from ifa.basis.spectra import pca as pca
+from ifa.basis.spectra import rotation as rotation
 
-__all__ = ["Factors", "factorize"]
+__all__ = [
+    "Dictionary",
+    "Factors",
+    "balanced",
+    "decode",
+    "digest",
+    "encode",
+    "factorize",
+    "fill",
+    "gradient",
+    "identity",
+    "pca",
+    "project",
+    "rotation",
+]

@@ -18,12 +18,17 @@ from ifa.reduce.moments import weighted_moments as weighted_moments
 from ifa.reduce.population import population as population
 from ifa.reduce.population import summarize as summarize
 from ifa.reduce.quantiles import quantiles as quantiles
+from ifa.reduce.second_moments import Rows as Rows
+from ifa.reduce.second_moments import SecondMoments as SecondMoments
+from ifa.reduce.second_moments import second_moments as second_moments
 from ifa.reduce.statistics import difference as difference
 from ifa.reduce.tops import cooccurrence as cooccurrence
 from ifa.reduce.tops import top_samples as top_samples
 
 __all__ = [
     "Observed",
+    "Rows",
+    "SecondMoments",
     "Shape",
     "Statistic",
     "Variable",
@@ -40,6 +45,7 @@ __all__ = [
     "moments",
     "population",
     "quantiles",
+    "second_moments",
     "summarize",
     "top_samples",
     "weighted_moments",

@@ -34,6 +34,7 @@ class Shape(NamedTuple):
     groups: int
     channels: int
     quantiles: tuple[float, ...]  # those asked for
+    exclusive: bool = False  # whether one target is right, and what all have in common says nothing
 
 
 class Variable(NamedTuple):
@@ -52,8 +53,8 @@ class Statistic:
     Parameters
     ----------
     reduction
-        `Shape` -> `Reduction` over `Observed` batches. States are trees of tensors, and
-        ``init(like)`` reads no value of `like`, which may have no entry.
+        `Shape` -> `Reduction` over batches of `Observed`, or what `over` says. States are trees of
+        tensors, and ``init(like)`` reads no value of `like`, which may have no entry.
     variables
         By name. One axis of a field may stand for group and target, in this order.
     coords
@@ -66,6 +67,8 @@ class Statistic:
         Fields of the state that hold indices of samples, negative for none.
     whole
         Fields of the state that do not have that axis.
+    over
+        What batches are: ``"entries"``, `Observed`; or ``"positions"``, `ifa.reduce.Rows`.
 
     Examples
     --------
@@ -89,6 +92,7 @@ class Statistic:
     by: Literal["group", "target"] | None = None
     samples: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    over: Literal["entries", "positions"] = "entries"
 
 
 def finite(map_max: Tensor, map_min: Tensor, importance: Tensor) -> Tensor:

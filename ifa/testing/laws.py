@@ -4,7 +4,7 @@ A law is a function of the thing under test. It draws its own inputs, and raises
 `AssertionError` with the smallest counterexample if it does not hold. `examples` says how many are
 drawn; by default as many as the hypothesis profile in force says. The tuples `WEIGHTING`,
 `REDUCTION`, `CHAIN`, `STEP`, `FILTER`, `FILL`, `RESCALE`, `SELECT`, `TAP`, `STORE`, `MAP_METRIC`,
-`METRIC`, `ATTRIBUTION` and `DENSE` hold the laws of one kind of thing, which take the same
+`METRIC`, `ATTRIBUTION`, `DENSE` and `BASIS` hold the laws of one kind of thing, which take the same
 positional arguments, so that a test is one line::
 
     @pytest.mark.parametrize("law", ifa.testing.laws.WEIGHTING)
@@ -44,6 +44,18 @@ from ifa.testing.attribution_laws import (
     chaining_transforms_is_applying_them as chaining_transforms_is_applying_them,
 )
 from ifa.testing.attribution_laws import transforms_commute as transforms_commute
+from ifa.testing.basis_laws import BASIS as BASIS
+from ifa.testing.basis_laws import (
+    a_full_orthonormal_basis_changes_no_map as a_full_orthonormal_basis_changes_no_map,
+)
+from ifa.testing.basis_laws import (
+    permuting_atoms_permutes_importances as permuting_atoms_permutes_importances,
+)
+from ifa.testing.basis_laws import projecting_leaves_its_input as projecting_leaves_its_input
+from ifa.testing.basis_laws import (
+    the_identity_basis_gives_the_channels as the_identity_basis_gives_the_channels,
+)
+from ifa.testing.basis_laws import what_no_atom_holds_is_the_rest as what_no_atom_holds_is_the_rest
 from ifa.testing.chain_laws import CHAIN as CHAIN
 from ifa.testing.chain_laws import STEP as STEP
 from ifa.testing.chain_laws import a_chain_of_one_is_its_step as a_chain_of_one_is_its_step
@@ -193,6 +205,7 @@ LAWS: Sequence[Callable[..., None]] = (
     *REDUCTION,
     a_statistic_equals_its_definition,
     a_variance_survives_far_from_zero,
+    *BASIS,
     *CHAIN,
     *STEP,
     *FILTER,
