@@ -32,6 +32,12 @@ def check_size(where: str, name: str, value: float) -> None:
         raise ValueError(f"{where}: expected {name} to be finite and not negative, got {value!r}.")
 
 
+def check_level(where: str, level: float) -> None:
+    """Raise unless the level of an interval or a test is a share, and not a percentage."""
+    if not isinstance(level, int | float) or not 0 < level < 1:
+        raise ValueError(f"{where}: expected a level between 0 and 1, such as 0.95, got {level!r}.")
+
+
 def takes(function: Any, arguments: int) -> bool:
     """Tell whether a function can be called with so many arguments and no options."""
     try:
