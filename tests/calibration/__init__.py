@@ -1,0 +1,1 @@
+"""How often intervals cover, and how often alarms err: every public one, simulated."""

@@ -1,0 +1,333 @@
+"""Rows of the alarms: how often each is raised, where there is nothing and where there is."""
+
+from functools import partial
+
+import numpy as np
+from numpy.random import Generator
+
+from ifa import contest, diagnose
+
+from .cells import Cell
+from .runs import simulated_table
+from .settings import LAWS, MEMBERS, Setting, numbers, run_of, target_of, values
+
+SHIFTED = ("p_value", "p_adjusted", "alarm")
+
+
+def two(rng: Generator, of: Setting, other: Setting | None = None) -> tuple[object, object]:
+    return run_of(rng, of, name="a"), run_of(rng, other or of, name="b")
+
+
+def shift(of: Setting, rng: Generator) -> bool:
+    found = diagnose.shift(*two(rng, of))
+    return any(bool(found[f"{prefix}alarm"].any()) for prefix in ("", "level_", "score_"))
+
+
+def shift_found(of: Setting, rng: Generator) -> bool:
+    """Of one standard deviation, in three channels."""
+    moved = values(rng, of)
+    moved[:, :3] += 1.0
+    found = diagnose.shift(run_of(rng, of, name="a"), run_of(rng, of, moved, name="b"))
+    return bool(found["alarm"].values[:, :3].any())
+
+
+def correctness(of: Setting, other: Setting, rng: Generator) -> bool:
+    """Of runs whose classes are predicted equally well, .95 and .6, in another mix."""
+    runs = []
+    for name, one in zip("ab", (of, other), strict=True):
+        target = target_of(one)
+        wrong = rng.random(one.n) > np.where(target == 0, 0.95, 0.6)
+        # the label is the other one, and what is explained stays
+        runs.append(run_of(rng, one, name=name, label=np.where(wrong, 1 - target, target)))
+    return bool(diagnose.shift(*runs)["right_p_adjusted"] <= 0.05)
+
+
+def agreement(of: Setting, rng: Generator) -> bool:
+    return bool(diagnose.agreement(*two(rng, of))["alarm"].any())
+
+
+def agreement_found(of: Setting, rng: Generator) -> bool:
+    """Half of the channels two standard deviations up, half down."""
+    moved = values(rng, of)
+    moved += np.where(np.arange(of.channels) % 2, 2.0, -2.0)
+    found = diagnose.agreement(run_of(rng, of, name="a"), run_of(rng, of, moved, name="b"))
+    return bool(found["alarm"].any())
+
+
+def agreement_paired(of: Setting, rng: Generator) -> bool:
+    """The same samples through two checkpoints, .3 standard deviations apart."""
+    first = values(rng, of)
+    moved = first + 0.3 + 0.5 * rng.standard_normal(first.shape)
+    found = diagnose.agreement(run_of(rng, of, first), run_of(rng, of, moved))
+    return bool(found["alarm"].any())
+
+
+def redundancy(of: Setting, within: float, rng: Generator) -> bool:
+    """Pairs that are correlated just as much as the threshold."""
+    law = LAWS[of.law][0]
+    shape = (of.targets, of.n, of.channels) if of.listed else (of.n, of.channels)
+    common = law(numbers(rng, of, of.channels // 2)).repeat(2, 1)
+    own = law(numbers(rng, of, of.channels))
+    found = np.broadcast_to(np.sqrt(within) * common + np.sqrt(1 - within) * own, shape)
+    return bool(diagnose.redundancy(run_of(rng, of, found), threshold=0.95)["alarm"].any())
+
+
+def redundancy_found(of: Setting, rng: Generator) -> bool:
+    found = values(rng, of)
+    found[:, 1] = found[:, 0] + 0.05 * rng.standard_normal(of.n)
+    return bool(diagnose.redundancy(run_of(rng, of, found))["alarm"].values[0, 1])
+
+
+def nuisance_of(rng: Generator, of: Setting) -> np.ndarray:
+    units = -(-of.n // MEMBERS) if of.clusters else of.n
+    drawn = rng.permutation(np.arange(units) % 2)
+    return drawn.repeat(MEMBERS)[: of.n] if of.clusters else drawn
+
+
+def confounders(of: Setting, name: str, rng: Generator) -> bool:
+    seed = int(rng.integers(1000))
+    return bool(diagnose.confounders(run_of(rng, of), nuisance_of(rng, of), seed=seed)[name].any())
+
+
+def confounders_found(of: Setting, effect: float, name: str, rng: Generator) -> bool:
+    """One channel of the first target tells the nuisance."""
+    nuisance, found = nuisance_of(rng, of), values(rng, of)
+    own = np.arange(of.n) % of.targets == 0
+    found[own, 0] += effect * (nuisance[own] * 2.0 - 1) + 3
+    result = diagnose.confounders(run_of(rng, of, found), nuisance, seed=int(rng.integers(1000)))
+    return bool(result[name].values[0].any())
+
+
+def outliers(of: Setting, method: str, rng: Generator) -> bool:
+    return bool(diagnose.outliers(run_of(rng, of), method=method)["alarm"].any())
+
+
+def outliers_found(of: Setting, size: float, rng: Generator) -> bool:
+    """One sample that lies apart in every fourth channel."""
+    found = values(rng, of)
+    found[0, ::4] += size * found.std(0)[::4]
+    result = diagnose.outliers(run_of(rng, of, found))
+    return bool(result["alarm"].values[result["position"].values == 0].any())
+
+
+def worse(methods: int, n: int, rng: Generator) -> bool:
+    """Of equal methods one is said to be worse than the best."""
+    table = rng.standard_normal((methods, 1, n)) + rng.standard_normal(n)
+    found = contest.summary(simulated_table(table))
+    return bool((~(found["best"] | found["tied"])).any())
+
+
+def worse_found(n: int, rng: Generator) -> bool:
+    """The last of five is worse by one standard deviation."""
+    table = rng.standard_normal((5, 1, n)) + rng.standard_normal(n)
+    table[-1] -= 1.0
+    found = contest.summary(simulated_table(table))
+    return not bool((found["best"] | found["tied"]).values[-1, 0])
+
+
+def _shift() -> list[Cell]:
+    settings = [Setting(60, law) for law in LAWS]
+    settings += [
+        Setting(8, channels=1),
+        Setting(16, channels=1),
+        Setting(60, blocks=True),
+        Setting(100, clusters=True),
+        Setting(100, clusters=True, given=False),
+        Setting(200, targets=10),
+        Setting(200, share=0.9),
+        Setting(60, channels=1000),
+    ]
+    names = tuple(prefix + name for prefix in ("", "level_", "score_") for name in SHIFTED)
+    cells = [
+        Cell(
+            "diagnose.shift",
+            names,
+            "alarm",
+            str(of),
+            partial(shift, of),
+            core=of in (Setting(60), Setting(8, channels=1), Setting(100, clusters=True)),
+            draws=300 if of.channels == 1000 else 1000,
+        )
+        for of in settings
+    ]
+    cells.append(
+        Cell(
+            "diagnose.shift",
+            SHIFTED,
+            "power",
+            f"{Setting(60)}, 1 sd in 3",
+            partial(shift_found, Setting(60)),
+            core=True,
+            draws=1000,
+        )
+    )
+    names = ("right_p_value", "right_p_adjusted")
+    mix = Setting(200, channels=2, targets=2), Setting(200, channels=2, targets=2, share=0.9)
+    said = "classes right at .95 and .6, n 200"
+    for setting, pair in (("one mix", (mix[0], mix[0])), ("half and half, 9 to 1", mix)):
+        draw = partial(correctness, *pair)
+        core = pair is mix
+        cells.append(Cell("diagnose.shift", names, "alarm", f"{said}, {setting}", draw, core=core))
+    return cells
+
+
+def _agreement() -> list[Cell]:
+    settings = [Setting(n, law) for law in LAWS for n in (10, 30, 100)]
+    settings += [
+        Setting(30, targets=10),
+        Setting(30, blocks=True),
+        Setting(100, clusters=True),
+        Setting(100, clusters=True, given=False),
+        Setting(200, share=0.9),
+        Setting(30, channels=1000),
+    ]
+    core = {Setting(30), Setting(30, targets=10), Setting(30, blocks=True)}
+    core |= {Setting(100, clusters=True), Setting(30, "lognormal")}
+    cells = [
+        Cell(
+            "diagnose.agreement",
+            ("p_value", "p_adjusted", "alarm"),
+            "alarm",
+            str(of),
+            partial(agreement, of),
+            core=of in core,
+        )
+        for of in settings
+    ]
+    planted = [
+        (f"{Setting(30)}, ±2 sd in halves of them", partial(agreement_found, Setting(30))),
+        (f"{Setting(60)}, the same samples .3 sd apart", partial(agreement_paired, Setting(60))),
+    ]
+    names = ("p_value", "p_adjusted", "alarm")
+    cells += [
+        Cell("diagnose.agreement", names, "power", said, draw, core=True) for said, draw in planted
+    ]
+    return cells
+
+
+def _redundancy() -> list[Cell]:
+    names = ("p_value", "p_adjusted", "alarm")
+    settings = [Setting(60, law) for law in LAWS]
+    settings += [Setting(60, targets=n, listed=True) for n in (2, 10)]
+    settings += [Setting(100, clusters=True), Setting(100, clusters=True, given=False)]
+    cells = [
+        Cell(
+            "diagnose.redundancy",
+            names,
+            "alarm",
+            f"{of}, pairs at the threshold",
+            partial(redundancy, of, 0.95),
+            core=of.law in ("normal", "t3") and of.given,
+        )
+        for of in settings
+    ]
+    planted = partial(redundancy_found, Setting(60))
+    return [
+        *cells,
+        Cell("diagnose.redundancy", names, "power", f"{Setting(60)}, a copy", planted, core=True),
+    ]
+
+
+def _confounders() -> list[Cell]:
+    cells = []
+    settings = [Setting(60, law) for law in LAWS]
+    settings += [
+        Setting(60, blocks=True),
+        Setting(100, clusters=True),
+        Setting(100, clusters=True, given=False),
+        Setting(200, targets=10),
+        Setting(60, channels=1000),
+    ]
+    core = {Setting(60), Setting(100, clusters=True)}
+    for prefix in ("", "probe_"):
+        names = tuple(prefix + one for one in SHIFTED)
+        for of in settings:
+            draw = partial(confounders, of, f"{prefix}alarm")
+            cells.append(
+                Cell(
+                    "diagnose.confounders",
+                    names,
+                    "alarm",
+                    str(of),
+                    draw,
+                    core=of in core,
+                    draws=300 if of.channels == 1000 else 1000,
+                )
+            )
+        for of, effect in ((Setting(60), 1.5), (Setting(40 * 20, targets=40), 9.0)):
+            draw = partial(confounders_found, of, effect, f"{prefix}alarm")
+            said = f"{of}, {effect:g} sd in one"
+            core_too = of.targets == 1
+            cells.append(
+                Cell("diagnose.confounders", names, "power", said, draw, core=core_too, draws=100)
+            )
+    return cells
+
+
+def _outliers() -> list[Cell]:
+    names = ("p_value", "p_adjusted", "alarm")
+    settings = [Setting(60, law) for law in LAWS]
+    settings += [
+        Setting(60, blocks=True),
+        Setting(100, clusters=True),
+        Setting(200, share=0.9),
+        Setting(60, "ReLU-like", blocks=True),
+    ]
+    cells = [
+        Cell(
+            "diagnose.outliers",
+            names,
+            "alarm",
+            str(of) + (", forest" if method == "forest" else ""),
+            partial(outliers, of, method),
+            core=of.law in ("normal", "t3") and of == Setting(60, of.law) and method != "forest",
+            draws=500,
+        )
+        for of in settings
+        for method in ("covariance", "forest")
+        if method == "covariance" or of == Setting(60)
+    ]
+    of = Setting(200, "ReLU-like", blocks=True)
+    for size in (8.0, 128.0):
+        draw = partial(outliers_found, of, size)
+        cells.append(
+            Cell(
+                "diagnose.outliers",
+                names,
+                "power",
+                f"{of}, one at {size:g} sd",
+                draw,
+                core=size == 8,
+                draws=300,
+            )
+        )
+    return cells
+
+
+def _contest() -> list[Cell]:
+    cells = [
+        Cell(
+            "contest.summary",
+            ("best", "tied"),
+            "alarm",
+            f"{count} equal methods, n {n}",
+            partial(worse, count, n),
+            core=n == 30 and count > 2,
+        )
+        for count in (2, 5, 10, 15)
+        for n in (1, 3, 30)
+        if n == 30 or count == 2
+    ]
+    said = "5 methods, one worse by 1 sd, n 30"
+    planted = partial(worse_found, 30)
+    return [*cells, Cell("contest.summary", ("best", "tied"), "power", said, planted, core=True)]
+
+
+CELLS = [
+    *_shift(),
+    *_agreement(),
+    *_redundancy(),
+    *_confounders(),
+    *_outliers(),
+    *_contest(),
+]

@@ -1,0 +1,268 @@
+"""Rows of the intervals: how often each holds the truth."""
+
+import re
+from functools import cache, partial
+
+import numpy as np
+import torch
+from numpy.random import Generator
+
+import ifa
+from ifa import contest, diagnose, evaluate, population
+
+from .cells import Cell
+from .runs import simulated_run, simulated_table
+from .settings import ICC, LAWS, MEMBERS, Setting, mean_of, numbers, run_of, values
+
+Bounds = tuple[float, float]
+# laws and sizes of the mean of one channel; skewness at small n is what no interval mends
+MEANS = [Setting(n, law, 1) for law in LAWS for n in (5, 10, 30, 100, 300)]
+MEANS += [Setting(100, law, 1, clusters=True) for law in LAWS]
+CORE_MEANS = {(10, "normal"), (30, "normal"), (30, "t3"), (30, "ReLU-like"), (100, "normal")}
+
+
+def holds(low: float, high: float, truth: float) -> bool | None:
+    """Whether an interval holds the truth; None where it is NaN."""
+    return None if np.isnan(low) or np.isnan(high) else bool(low <= truth <= high)
+
+
+def bootstrap(of: Setting, rng: Generator) -> bool | None:
+    run = run_of(rng, of)
+    low, high = (
+        float(part[0, 0]) for part in population.bootstrap(run, seed=int(rng.integers(99)))
+    )
+    return holds(low, high, mean_of(of))
+
+
+def pairs(rng: Generator, of: Setting, r: float) -> tuple[np.ndarray, float]:
+    """Two numbers of each sample (sample, 2), and their true correlation."""
+    z = numbers(rng, of, 2) @ np.linalg.cholesky([[1, r], [r, 1]]).T
+    if of.law == "t3":  # elliptical, so that r is what it was
+        return z / np.sqrt(rng.chisquare(3, (of.n, 1)) / 3), r
+    truth = {
+        "normal": r,
+        "lognormal": np.expm1(r) / np.expm1(1),
+        "ReLU-like": (np.sqrt(1 - r**2) + r * (np.pi - np.arccos(r)) - 1) / (np.pi - 1),
+    }[of.law]
+    return LAWS[of.law][0](z), float(truth)
+
+
+def correlation(of: Setting, r: float, rng: Generator) -> bool | None:
+    both, truth = pairs(rng, of, r)
+    found = evaluate.consistency(*torch.from_numpy(both.T.copy()))
+    return holds(*evaluate.correlation_interval(float(found.pearson), of.n), truth)
+
+
+def consistency(of: Setting, r: float, rng: Generator) -> bool | None:
+    both, truth = pairs(rng, of, r)
+    found = evaluate.consistency_report(run_of(rng, of, both[:, :1], score=both[:, 1]))
+    return holds(*(float(found[name][0]) for name in ("low", "high")), truth)
+
+
+def contest_mean(of: Setting, rng: Generator) -> bool | None:
+    """Of methods whose values are numbers of a law, or 0 and 1."""
+    if of.law == "ReLU-like":  # stands for a hit: 0 or 1
+        found, truth = (rng.random((2, 1, of.n)) < 0.9).astype(float), 0.9
+    else:
+        found, truth = values(rng, of._replace(channels=2)).T[:, None], mean_of(of)
+    summary = contest.summary(simulated_table(found))
+    return holds(*(float(summary[name][0, 0]) for name in ("low", "high")), truth)
+
+
+def accuracy_said(n: int, truth: float, rng: Generator) -> bool | None:
+    """Read Wilson's interval from the words of a run's summary."""
+    right = rng.random(n) < truth
+    label = np.zeros(n, np.int64)
+    rows = simulated_run(np.ones((n, 2)), np.arange(2), label, 1 - right.astype(int), np.ones(n))
+    said = re.search(r"95 % interval ([\d.]+) … ([\d.]+)", population.summary(rows))
+    assert said
+    return holds(float(said[1]) - 5e-4, float(said[2]) + 5e-4, truth)
+
+
+def agreement(of: Setting, name: str, rng: Generator) -> bool | None:
+    one, other = (run_of(rng, of, name=letter) for letter in "ab")
+    found = diagnose.agreement(one, other)
+    side = {"bias": 0.0, "lower": -1.959964, "upper": 1.959964}[name]
+    effective = of.n / (1 + (MEMBERS - 1) * ICC) if of.clusters else of.n
+    truth = side * np.sqrt(2 / effective)  # of differences of means of numbers of variance 1
+    return holds(*found[f"{name}_interval"][0].values, truth)
+
+
+# ---- principal features of a linear network, whose performance is known
+
+NOISE = {"accuracy": 0.3, "auroc": 0.45, "r": 0.5, "several r": 0.5}
+OUTPUTS = {"accuracy": 2, "auroc": 2, "r": 1, "several r": 3}
+WIDTH = 40
+
+
+@cache
+def network(metric: str) -> torch.nn.Module:
+    net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(WIDTH, OUTPUTS[metric], False))
+    rows = torch.linspace(1, 0.1, WIDTH).repeat(OUTPUTS[metric], 1)
+    if OUTPUTS[metric] == 2:  # the other class says nothing
+        rows[0] = 0
+    net[1].weight.data.copy_(rows / rows[-1].norm())
+    return net.eval()
+
+
+def items(metric: str, n: int, rng: Generator) -> list[tuple[torch.Tensor, object]]:
+    """Return inputs, and labels that are the network's output and noise."""
+    inputs = torch.from_numpy(rng.standard_normal((n, WIDTH)).astype(np.float32))
+    with torch.no_grad():
+        outputs = network(metric)(inputs).double().numpy()
+    width = 1 if OUTPUTS[metric] == 2 else OUTPUTS[metric]
+    labels = outputs[:, -width:] + NOISE[metric] * rng.standard_normal((n, width))
+    if OUTPUTS[metric] == 2:
+        return list(zip(inputs, (labels[:, 0] > 0).astype(int).tolist(), strict=True))
+    return list(zip(inputs, labels[:, 0].tolist() if width == 1 else labels, strict=True))
+
+
+@cache
+def statistics_of_network(metric: str) -> object:
+    data = items(metric, 60, np.random.default_rng(1))
+    task = "classification" if OUTPUTS[metric] == 2 else "regression"
+    return ifa.analyze(network(metric), data, layer="0", task=task, progress=False)
+
+
+@cache
+def performance(metric: str, part: float = 1.0) -> float:
+    """Of the network with so large a part of its weights' norm."""
+    r = part / np.sqrt(1 + NOISE[metric] ** 2)
+    if metric != "auroc":
+        return float(1 - np.arccos(r) / np.pi if metric == "accuracy" else r)
+    rng, n = np.random.default_rng(2), 1_000_000
+    label = rng.standard_normal(n)
+    score = torch.from_numpy(r * label + np.sqrt(1 - r**2) * rng.standard_normal(n))
+    return float(evaluate.auroc(score, torch.from_numpy(label > 0)))
+
+
+def principal(metric: str, data: object, statistics: object, **options: object) -> object:
+    return diagnose.principal_features(
+        network(metric),
+        "0",
+        data,
+        statistics,
+        by="importance",
+        metric="r" if metric == "several r" else metric,
+        seeds=range(1),
+        **options,
+    )
+
+
+def kept(metric: str, n: int, rng: Generator) -> bool | None:
+    """With every channel."""
+    data = items(metric, n, rng)
+    found = principal(metric, data, statistics_of_network(metric), ratio=(1.0,))
+    return holds(*(float(found[name][0, 0]) for name in ("low", "high")), performance(metric))
+
+
+def loses(metric: str, n: int, rng: Generator) -> bool:
+    """Whether the chosen set loses more than the tolerance on other samples."""
+    found = principal(metric, items(metric, n, rng), statistics_of_network(metric))
+    weights = network(metric)[1].weight[-1].detach().double().numpy()
+    part = np.linalg.norm(weights[found["chosen"].values.astype(bool)])
+    return performance(metric) - performance(metric, float(part)) > found.attrs["tolerance"]
+
+
+def _cells() -> list[Cell]:
+    cells = [
+        Cell(
+            "population.bootstrap",
+            ("low", "high"),
+            "interval",
+            str(of),
+            partial(bootstrap, of),
+            core=(of.n, of.law) in CORE_MEANS,
+        )
+        for of in MEANS
+    ]
+    rows = [(Setting(n, law, 1), r) for law in LAWS for n in (10, 30, 100) for r in (0.0, 0.5, 0.9)]
+    cells += [
+        Cell(
+            "evaluate.correlation_interval",
+            ("low", "high"),
+            "interval",
+            f"{of}, r {r:g}",
+            partial(correlation, of, r),
+            core=of.law == "normal" and r == 0.5 and of.n <= 30,
+        )
+        for of, r in rows
+    ]
+    rows += [(Setting(100, law, 1, clusters=True), 0.5) for law in LAWS]
+    cells += [
+        Cell(
+            "evaluate.consistency_report",
+            ("low", "high"),
+            "interval",
+            f"{of}, r {r:g}",
+            partial(consistency, of, r),
+            core=r == 0.5 and of.n == 30,
+        )
+        for of, r in rows
+    ]
+    means = [Setting(n, law, 1) for law in ("normal", "t3", "ReLU-like") for n in (10, 30, 100)]
+    cells += [
+        Cell(
+            "contest.summary",
+            ("low", "high"),
+            "interval",
+            str(of).replace("ReLU-like", "0 and 1 of mean .9"),
+            partial(contest_mean, of),
+            core=of.n == 30 and of.law != "t3",
+        )
+        for of in means
+    ]
+    cells += [
+        Cell(
+            "population.summary",
+            ("intervals",),
+            "interval",
+            f"accuracy {truth:g}, n {n}",
+            partial(accuracy_said, n, truth),
+            core=n == 30,
+        )
+        for n in (10, 30, 100)
+        for truth in (0.5, 0.9)
+    ]
+    settings = [Setting(30), Setting(30, blocks=True), Setting(100, clusters=True)]
+    cells += [
+        Cell(
+            "diagnose.agreement",
+            (name, f"{name}_interval"),
+            "interval",
+            str(of),
+            partial(agreement, of, name),
+            core=name == "bias",
+        )
+        for of in settings
+        for name in ("bias", "lower", "upper")
+        if name == "bias" or not of.blocks
+    ]
+    cells += [
+        Cell(
+            "diagnose.principal_features",
+            ("low", "high"),
+            "interval",
+            f"{metric}, n {n}",
+            partial(kept, metric, n),
+            core=n == 30 and metric == "accuracy",
+            draws=500,
+        )
+        for metric in ("accuracy", "auroc", "r", "several r")
+        for n in (30, 100)
+    ]
+    cells += [
+        Cell(
+            "diagnose.principal_features",
+            ("chosen",),
+            "alarm",
+            f"the chosen set loses more than the tolerance on other samples, n {n}",
+            partial(loses, "accuracy", n),
+            draws=500,
+        )
+        for n in (100, 300)
+    ]
+    return cells
+
+
+CELLS = _cells()
