@@ -11,7 +11,7 @@ from .cells import Cell
 from .runs import simulated_table
 from .settings import LAWS, MEMBERS, Setting, numbers, run_of, target_of, values
 
-SHIFTED = ("p_value", "p_adjusted", "alarm")
+TESTED = ("alarm", "p_value", "p_adjusted")
 
 
 def two(rng: Generator, of: Setting, other: Setting | None = None) -> tuple[object, object]:
@@ -137,7 +137,7 @@ def _shift() -> list[Cell]:
         Setting(200, share=0.9),
         Setting(60, channels=1000),
     ]
-    names = tuple(prefix + name for prefix in ("", "level_", "score_") for name in SHIFTED)
+    names = tuple(prefix + name for prefix in ("", "level_", "score_") for name in TESTED)
     cells = [
         Cell(
             "diagnose.shift",
@@ -153,7 +153,7 @@ def _shift() -> list[Cell]:
     cells.append(
         Cell(
             "diagnose.shift",
-            SHIFTED,
+            TESTED,
             "power",
             f"{Setting(60)}, 1 sd in 3",
             partial(shift_found, Setting(60)),
@@ -163,7 +163,7 @@ def _shift() -> list[Cell]:
     )
     names = ("right_p_value", "right_p_adjusted")
     mix = Setting(200, channels=2, targets=2), Setting(200, channels=2, targets=2, share=0.9)
-    said = "classes right at .95 and .6, n 200"
+    said = "right at .95 and .6"
     for setting, pair in (("one mix", (mix[0], mix[0])), ("half and half, 9 to 1", mix)):
         draw = partial(correctness, *pair)
         core = pair is mix
@@ -186,7 +186,7 @@ def _agreement() -> list[Cell]:
     cells = [
         Cell(
             "diagnose.agreement",
-            ("p_value", "p_adjusted", "alarm"),
+            TESTED,
             "alarm",
             str(of),
             partial(agreement, of),
@@ -198,33 +198,31 @@ def _agreement() -> list[Cell]:
         (f"{Setting(30)}, ±2 sd in halves of them", partial(agreement_found, Setting(30))),
         (f"{Setting(60)}, the same samples .3 sd apart", partial(agreement_paired, Setting(60))),
     ]
-    names = ("p_value", "p_adjusted", "alarm")
     cells += [
-        Cell("diagnose.agreement", names, "power", said, draw, core=True) for said, draw in planted
+        Cell("diagnose.agreement", TESTED, "power", said, draw, core=True) for said, draw in planted
     ]
     return cells
 
 
 def _redundancy() -> list[Cell]:
-    names = ("p_value", "p_adjusted", "alarm")
     settings = [Setting(60, law) for law in LAWS]
     settings += [Setting(60, targets=n, listed=True) for n in (2, 10)]
     settings += [Setting(100, clusters=True), Setting(100, clusters=True, given=False)]
     cells = [
         Cell(
             "diagnose.redundancy",
-            names,
+            TESTED,
             "alarm",
-            f"{of}, pairs at the threshold",
+            f"{of}, at the threshold",
             partial(redundancy, of, 0.95),
-            core=of.law in ("normal", "t3") and of.given,
+            core=of.law in ("normal", "t3") and of.given and of.targets != 2,
         )
         for of in settings
     ]
     planted = partial(redundancy_found, Setting(60))
     return [
         *cells,
-        Cell("diagnose.redundancy", names, "power", f"{Setting(60)}, a copy", planted, core=True),
+        Cell("diagnose.redundancy", TESTED, "power", f"{Setting(60)}, a copy", planted, core=True),
     ]
 
 
@@ -240,7 +238,7 @@ def _confounders() -> list[Cell]:
     ]
     core = {Setting(60), Setting(100, clusters=True)}
     for prefix in ("", "probe_"):
-        names = tuple(prefix + one for one in SHIFTED)
+        names = tuple(prefix + one for one in TESTED)
         for of in settings:
             draw = partial(confounders, of, f"{prefix}alarm")
             cells.append(
@@ -265,7 +263,6 @@ def _confounders() -> list[Cell]:
 
 
 def _outliers() -> list[Cell]:
-    names = ("p_value", "p_adjusted", "alarm")
     settings = [Setting(60, law) for law in LAWS]
     settings += [
         Setting(60, blocks=True),
@@ -276,7 +273,7 @@ def _outliers() -> list[Cell]:
     cells = [
         Cell(
             "diagnose.outliers",
-            names,
+            TESTED,
             "alarm",
             str(of) + (", forest" if method == "forest" else ""),
             partial(outliers, of, method),
@@ -293,7 +290,7 @@ def _outliers() -> list[Cell]:
         cells.append(
             Cell(
                 "diagnose.outliers",
-                names,
+                TESTED,
                 "power",
                 f"{of}, one at {size:g} sd",
                 draw,

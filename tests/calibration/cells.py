@@ -16,7 +16,9 @@ class Cell(NamedTuple):
     """A rate: how often an interval covers, an alarm errs, or a planted fault is found."""
 
     of: str  # room and name of the public function
-    reports: tuple[str, ...]  # names of what it returns that are looked at here
+    reports: tuple[
+        str, ...
+    ]  # names of what it returns that are looked at here; the first names the cell
     kind: str  # of `ASKED`
     setting: str
     draw: Callable[[np.random.Generator], bool | None]  # None: no answer, such as a NaN
@@ -27,7 +29,7 @@ class Cell(NamedTuple):
 
     @property
     def key(self) -> str:
-        return f"{self.of}[{'+'.join(self.reports)}] {self.kind}: {self.setting}"
+        return f"{self.of} {self.reports[0]}, {self.kind}: {self.setting}"
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -164,13 +164,18 @@ def loses(metric: str, n: int, rng: Generator) -> bool:
     return performance(metric) - performance(metric, float(part)) > found.attrs["tolerance"]
 
 
+def _single(of: Setting) -> str:
+    """Name a setting of one channel, which goes without saying of an interval."""
+    return str(of).replace(", 1 channel", "")
+
+
 def _cells() -> list[Cell]:
     cells = [
         Cell(
             "population.bootstrap",
             ("low", "high"),
             "interval",
-            str(of),
+            _single(of),
             partial(bootstrap, of),
             core=(of.n, of.law) in CORE_MEANS,
         )
@@ -182,7 +187,7 @@ def _cells() -> list[Cell]:
             "evaluate.correlation_interval",
             ("low", "high"),
             "interval",
-            f"{of}, r {r:g}",
+            f"{_single(of)}, r {r:g}",
             partial(correlation, of, r),
             core=of.law == "normal" and r == 0.5 and of.n <= 30,
         )
@@ -194,7 +199,7 @@ def _cells() -> list[Cell]:
             "evaluate.consistency_report",
             ("low", "high"),
             "interval",
-            f"{of}, r {r:g}",
+            f"{_single(of)}, r {r:g}",
             partial(consistency, of, r),
             core=r == 0.5 and of.n == 30,
         )
@@ -206,7 +211,7 @@ def _cells() -> list[Cell]:
             "contest.summary",
             ("low", "high"),
             "interval",
-            str(of).replace("ReLU-like", "0 and 1 of mean .9"),
+            _single(of).replace("ReLU-like", "0 and 1 of mean .9"),
             partial(contest_mean, of),
             core=of.n == 30 and of.law != "t3",
         )

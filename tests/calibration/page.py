@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import groupby
 
 from .cells import ASKED, SURE, Cell, Rate, verdict
-from .settings import ICC, MEMBERS, WITHIN
+from .settings import CHANNELS, ICC, MEMBERS, WITHIN
 from .table import CELLS
 
 _TOP = f"""# Calibration
@@ -38,7 +38,8 @@ Settings:
 * **normal, t3, lognormal, ReLU-like**: importances are standard normal; of Student's t with 3
   degrees of freedom, whose tails are heavy; skewed, the exponential of normal ones; or never
   negative and zero in half of the samples.
-* **n** is the number of samples of a run, of all targets together.
+* **n** is the number of samples of a run, of all targets together. Intervals are of one channel,
+  alarms over {CHANNELS} unless another number is said.
 * **blocks**: channels hang together by {MEMBERS}, with a correlation of {WITHIN:g}; otherwise
   they are independent.
 * **clusters**: samples belong together by {MEMBERS}, such as the slices of a patient, with an

@@ -8,6 +8,7 @@ from scipy.special import ndtr, stdtrit
 
 from .runs import simulated_run
 
+CHANNELS = 20  # unless another number is said
 MEMBERS = 5  # samples of a cluster, channels of a block
 ICC, WITHIN = 0.5, 0.8  # correlation in a cluster of samples, and in a block of channels
 
@@ -25,7 +26,7 @@ class Setting(NamedTuple):
 
     n: int = 30
     law: str = "normal"
-    channels: int = 20
+    channels: int = CHANNELS
     targets: int = 1
     listed: bool = False  # every target explained of each sample
     blocks: bool = False
@@ -39,13 +40,12 @@ class Setting(NamedTuple):
             words.append(f"{self.targets} {'listed ' if self.listed else ''}targets")
         if self.share:
             words.append(f"{self.share:.0%} of one class")
-        if self.channels > 1:
-            words.append(f"{self.channels} channels")
+        if self.channels != CHANNELS:
+            words.append(f"{self.channels} channel{'s' * (self.channels > 1)}")
         if self.blocks:
-            words.append(f"blocks of {MEMBERS} at r {WITHIN:g}")
+            words.append("blocks")
         if self.clusters:
-            known = "" if self.given else ", not given"
-            words.append(f"clusters of {MEMBERS} at ICC {ICC:g}{known}")
+            words.append("clusters" if self.given else "clusters not given")
         return ", ".join(words)
 
 

@@ -37,7 +37,7 @@ def test_a_known_miss_is_of_the_table():
 
 
 def biased(rate, kind="interval"):
-    return Cell("evaluate.none", (), kind, f"{rate:g}", lambda rng: bool(rng.random() < rate))
+    return Cell("evaluate.none", ("low",), kind, f"{rate:g}", lambda rng: bool(rng.random() < rate))
 
 
 @pytest.mark.parametrize("hits", [0, 3, 285, 300])
@@ -68,7 +68,7 @@ def test_what_keeps_its_promise_passes(rate, kind):
 
 def test_silence_is_no_coverage():
     cell = Cell(
-        "evaluate.none", (), "interval", "", lambda rng: True if rng.random() < 0.3 else None
+        "evaluate.none", ("low",), "interval", "", lambda rng: True if rng.random() < 0.3 else None
     )
     assert "no answer" in verdict(cell, measured(cell, 300))
 
