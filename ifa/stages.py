@@ -375,6 +375,11 @@ def native(values: Any) -> Any:
     return np.array(values, dtype=values.dtype.newbyteorder("="))
 
 
+def wide(values: Tensor) -> Tensor:
+    """Take float64, or float32 where the device has none, for long sums and high powers."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
 def as_tensor(where: str, name: str, values: Any) -> Tensor:
     """Take a tensor as it is, and anything else (list, array, DataArray) as a copy."""
     if isinstance(values, Tensor):

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ifa.attribute.attentions import observed
-from ifa.attribute.attributions import Attribution, scorer_of, spoilt, wide
+from ifa.attribute.attributions import Attribution, scorer_of, spoilt
 from ifa.attribute.patches import check_grid, enlarged, laid_out
 from ifa.chains import describe
 from ifa.network.gradients import joined, pulled
 from ifa.network.scorers import Scorer
 from ifa.score import logit
+from ifa.stages import wide
 from ifa.taps.grids import Tokens
 from ifa.types import Output, Score
 

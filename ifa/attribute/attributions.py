@@ -12,6 +12,7 @@ from ifa.baseline import space_axes
 from ifa.checks import check_count
 from ifa.network.inputs import Place, at, check_batch, floating, over, put, split, tensors_of
 from ifa.network.scorers import Scorer
+from ifa.stages import wide
 from ifa.types import Inputs, Output, Score, Target
 
 
@@ -142,11 +143,6 @@ def spoilt(values: Tensor, scores: Tensor) -> Tensor:
     """Return values with NaN for all of a sample and target whose score is NaN."""
     unknown = scores.isnan().reshape(*scores.shape, *(1,) * (values.ndim - scores.ndim))
     return values.masked_fill(unknown, math.nan)
-
-
-def wide(values: Tensor) -> Tensor:
-    """Take float64 where the device has it, for long sums."""
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
 def total(values: Any, axes: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from ifa.attribute.attributions import Attributed, Complete, scorer_of, spoilt, total, wide
+from ifa.attribute.attributions import Attributed, Complete, scorer_of, spoilt, total
 from ifa.baseline import space_axes
 from ifa.checks import check_choice
 from ifa.network.gradients import differentiable, joined, pulled, puller
@@ -28,6 +28,7 @@ from ifa.network.replicas import Replicas, replicas
 from ifa.network.scorers import Scorer
 from ifa.resizing import resized
 from ifa.score import logit
+from ifa.stages import wide
 from ifa.types import Output, Score
 
 

@@ -13,7 +13,6 @@ from ifa.attribute.attributions import (
     at_once,
     scorer_of,
     slopes,
-    wide,
 )
 from ifa.attribute.paths import attributed, gain
 from ifa.baseline import Baseline
@@ -22,6 +21,7 @@ from ifa.checks import check_count
 from ifa.network.inputs import baselines_of, count, filled, floating, take
 from ifa.network.scorers import Scorer
 from ifa.score import logit
+from ifa.stages import wide
 from ifa.types import Output, Score
 
 _CLOSE = 1e-9  # of the whole distance

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ifa.attribute.attentions import Attentions, no_attention
-from ifa.attribute.attributions import Attribution, scorer_of, spoilt, wide
+from ifa.attribute.attributions import Attribution, scorer_of, spoilt
 from ifa.attribute.patches import Laid, check_grid, enlarged, laid_out
 from ifa.chains import describe
 from ifa.network.gradients import differentiable, joined, pulled, puller
@@ -17,6 +17,7 @@ from ifa.network.outputs import first_tensor, replace_first_tensor
 from ifa.network.replicas import Replica, Replicas, replicas
 from ifa.network.scorers import Scorer
 from ifa.score import logit
+from ifa.stages import wide
 from ifa.taps.grids import Tokens
 from ifa.taps.heads import Cut, cut
 from ifa.types import Output, Score

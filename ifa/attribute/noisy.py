@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ifa.attribute.attributions import wide
 from ifa.attribute.transforms import Attribute, Transformed
 from ifa.checks import check_noise
 from ifa.network.inputs import filled, floating, noise_like, over
+from ifa.stages import wide
 
 
 def smooth(

@@ -20,13 +20,13 @@ from ifa.attribute.attributions import (
     at_once,
     slopes,
     total,
-    wide,
 )
 from ifa.baseline import Baseline
 from ifa.checks import check_choice, check_count
 from ifa.network.inputs import baselines_of, count, filled, floating, joined, over, split, take
 from ifa.network.scorers import Scorer
 from ifa.noise import chunks
+from ifa.stages import wide
 
 Baselines = Baseline | Sequence[Baseline]
 Rule = Literal["gauss-legendre", "trapezoid", "riemann", "riemann-left", "riemann-middle"]

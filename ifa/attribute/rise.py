@@ -15,7 +15,6 @@ from ifa.attribute.attributions import (
     at_once,
     per_axis,
     scorer_of,
-    wide,
 )
 from ifa.baseline import Baseline, space_axes
 from ifa.chains import describe
@@ -25,6 +24,7 @@ from ifa.network.scorers import Scorer
 from ifa.noise import chunks
 from ifa.resizing import resized
 from ifa.score import logit
+from ifa.stages import wide
 from ifa.types import Output, Score
 
 

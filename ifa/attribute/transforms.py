@@ -7,10 +7,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.attribute.attributions import wide
 from ifa.chains import describe
 from ifa.checks import check_choice
 from ifa.network.inputs import at, came, grid_place, named, over, put
+from ifa.stages import wide
 from ifa.types import Inputs, Target
 
 Attribute = Callable[..., Any]

@@ -36,14 +36,17 @@ def refuse_inference_mode(where: str) -> None:
 
 def call(module: nn.Module, inputs: Inputs, params: Mapping[str, Tensor] | None = None) -> Any:
     """Call a module with inputs, and with other parameters where some are given."""
-    args: tuple[Any, ...] = (inputs,)
-    kwargs: dict[str, Any] = {}
-    if not isinstance(inputs, Tensor):
-        keyed = isinstance(inputs, Mapping)
-        args, kwargs = ((), dict(inputs)) if keyed else (tuple(inputs), {})
+    args, kwargs = arguments(inputs)
     if params is None:
         return module(*args, **kwargs)
     return functional_call(module, dict(params), args, kwargs)
+
+
+def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what a module is called with."""
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    return ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
 
 
 def named(inputs: Inputs) -> dict[Place, Tensor]:

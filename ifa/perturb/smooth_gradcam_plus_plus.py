@@ -12,7 +12,7 @@ from ifa.network.inputs import count, joined, noise_like, over, repeated
 from ifa.perturb.perturbation import Advance, Network, Perturbation, Running, Samples, each_layer
 from ifa.progress import Progress
 from ifa.score import logit
-from ifa.stages import builder
+from ifa.stages import builder, wide
 from ifa.taps.features import Tap, tap
 from ifa.types import Grid, Inputs, Layer, Output, Score
 
@@ -148,7 +148,7 @@ def _smooth(
     sums: Any = (0, 0, 0)
     for span in network.spans(samples, draws):
         targets = samples.targets.repeat(1, len(span))
-        gradients = _wide(tapped(noisy(samples.inputs, span), targets).gradients)
+        gradients = wide(tapped(noisy(samples.inputs, span), targets).gradients)
         gradients = gradients.unflatten(1, (len(span), together))
         powers = (gradients, gradients.square(), gradients.pow(3))
         sums = [total + power.sum(1) for total, power in zip(sums, powers, strict=True)]
@@ -156,15 +156,10 @@ def _smooth(
     d1, d2, d3 = (total / draws for total in sums)  # each (target, sample, channel, *space)
     some = d2 > 0
     square = torch.where(some, d2, torch.ones_like(d2))
-    area = reduce(_wide(samples.activations), "sample channel ... -> sample channel", "sum")
+    area = reduce(wide(samples.activations), "sample channel ... -> sample channel", "sum")
     denominator = 2 + d3 / square * area.reshape(*area.shape, *(1,) * (d3.ndim - 3))
     # signed activations can bring the denominator to zero; keep its sign and a least size
     least = torch.finfo(samples.activations.dtype).eps
     safe = torch.where(denominator < 0, denominator.clamp(max=-least), denominator.clamp(min=least))
     positive = d1.relu() * (d1 / square if first else some)
     return reduce(positive / safe, "target sample channel ... -> target sample channel", "sum")
-
-
-def _wide(values: Tensor) -> Tensor:
-    """Take float64 where the device has it, so that the cube of a small gradient is not zero."""
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)

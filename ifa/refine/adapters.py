@@ -7,9 +7,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ifa.refine.windows import guide_of, map_of, wide
+from ifa.refine.windows import guide_of, map_of
 from ifa.resizing import resized
-from ifa.stages import expect
+from ifa.stages import expect, wide
 from ifa.types import Features, Map, Step, Weighted
 
 Record = TypeVar("Record", Features, Weighted)
@@ -164,12 +164,7 @@ def _masks(where: str, found: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def _segmented(values: Map, *, masks: Tensor) -> Map:
     axes = masks.ndim - 1
-    given = map_of("ifa.refine.segmented", values, axes)
-    if given.shape[-axes:] != masks.shape[1:]:
-        raise ValueError(
-            f"ifa.refine.segmented: expected a map of the image's size {tuple(masks.shape[1:])}, "
-            f"got {tuple(given.shape)}. Put ifa.place or ifa.resize before it."
-        )
+    given = map_of("ifa.refine.segmented", values, masks.shape[1:])
     held = wide(masks).flatten(1)  # (mask, position)
     means = wide(given).flatten(-axes) @ held.T / held.sum(1)
     result = means @ held / held.sum(0)

@@ -1,26 +1,20 @@
 """Low and high class maps of half and full networks, and how well they agree."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
-from ifa.network.inputs import check_batch, count
+from ifa.network.inputs import arguments, check_batch, count
 from ifa.network.targets import as_targets, predicted
 from ifa.refine.decoders import Full
 from ifa.refine.halves import Half
-from ifa.refine.trunks import Params, arguments, checked_params, laid, reached
-from ifa.refine.windows import wide
+from ifa.refine.pooling import pooled
+from ifa.refine.trunks import Params, checked_params, laid, reached
+from ifa.stages import wide
 from ifa.types import Inputs, Map, Target
-
-POOLS = {
-    1: functional.adaptive_avg_pool1d,
-    2: functional.adaptive_avg_pool2d,
-    3: functional.adaptive_avg_pool3d,
-}
 
 
 class Halved(NamedTuple):
@@ -36,6 +30,7 @@ class Decoded(NamedTuple):
     logits: Tensor  # (sample, output)
     low: Tensor  # (sample, channel, *grid), the channels A of its low map
     high: Tensor  # (sample, channel, *space), the channels B of its high map
+    pooled: Tensor  # (sample, channel, *grid), B averaged about the center of each of the units
     image: Tensor  # (sample, input's channel, *space), the input as rebuilt of B
 
 
@@ -52,7 +47,8 @@ class Whole(nn.Module):
         if isinstance(model, Full):
             activations, high, image = model.decoded(inputs)
             low = model.head.conv(activations)
-            return Decoded(model.head(activations), low, high, image)
+            coarse = pooled(high, tuple(low.shape[2:]), model.positions)
+            return Decoded(model.head(activations), low, high, coarse, image)
         (activations,) = laid(reached(model.net, [model.call], *arguments(inputs)), [model.grid])
         return Halved(model.head(activations), model.head.conv(activations))
 
@@ -105,7 +101,7 @@ def high(model: Full, params: Params | None, inputs: Inputs, target: Target = No
     .. math:: high_c = \textstyle\sum_j W_{cj} B_j
 
     Signed, without a bias. It says where a class is only if the decoder was trained tied: then,
-    pooled to the layer's grid, it is the low map up to `residual`.
+    averaged about the centre of each of the layer's units, it is the low map up to `residual`.
 
     Parameters
     ----------
@@ -135,10 +131,11 @@ def high(model: Full, params: Params | None, inputs: Inputs, target: Target = No
 
 
 def residual(model: Full, params: Params | None, inputs: Inputs, target: Target = None) -> Tensor:
-    r"""Measure how far the high map, pooled to the layer's grid, is from the low map.
+    r"""Measure how far the high map, pooled to the layer's units, is from the low map.
 
     .. math:: r = \frac{\| P(high) - low \|}{\| low \|}
 
+    P averages over one step of the layer about each unit's centre, see `ifa.positions`.
     0 where they agree, 1 for a high map of nothing; about :math:`\sqrt 2` and more where they have
     nothing in common.
 
@@ -167,18 +164,11 @@ def residual(model: Full, params: Params | None, inputs: Inputs, target: Target 
     True
     """
     where = "ifa.refine.residual"
-    (fine, coarse), chosen = _maps(where, Full, model, params, inputs, target, ("high", "low"))
-    fine, coarse = wide(fine), wide(coarse)
-    off = pooled(fine, tuple(coarse.shape[chosen.ndim :])) - coarse
+    both = ("pooled", "low")
+    (fine, coarse), chosen = _maps(where, Full, model, params, inputs, target, both)
+    coarse = wide(coarse)
+    off = wide(fine) - coarse
     return off.flatten(chosen.ndim).norm(dim=-1) / coarse.flatten(chosen.ndim).norm(dim=-1)
-
-
-def pooled(values: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Average the last axes over the positions of a coarser grid."""
-    lead = values.shape[: values.ndim - len(grid)]
-    flat = values.reshape(1, -1, *values.shape[len(lead) :])
-    pool: Callable[..., Tensor] = POOLS[len(grid)]
-    return pool(flat, grid if len(grid) > 1 else sum(grid)).reshape(*lead, *grid)
 
 
 def _maps(

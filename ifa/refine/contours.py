@@ -5,8 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ifa.refine.windows import box_mean, mirrored, wide
-from ifa.stages import expect
+from ifa.refine.windows import box_mean, mirrored
+from ifa.stages import expect, wide
 from ifa.types import Map, Step
 
 

@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifa.network.inputs import at, grid_place
+from ifa.network.inputs import arguments, at, grid_place
 from ifa.network.sites import address, examine
 from ifa.refine.halves import CONVOLUTIONS, Half, Head
 from ifa.refine.trunks import (
     Params,
-    arguments,
     checked_params,
     laid,
     layout,
@@ -19,7 +18,9 @@ from ifa.refine.trunks import (
     state_of,
 )
 from ifa.resizing import resized
-from ifa.types import Grid, Inputs
+from ifa.taps.centers import centers
+from ifa.taps.features import prepare
+from ifa.types import Grid, Inputs, Positions
 
 _NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -70,6 +71,7 @@ class Full(nn.Module):
         super().__init__()
         self.net, self.head, self.calls, self.grids = net, head, tuple(calls), tuple(grids)
         self.tied = True
+        self.positions: Positions  # of the head's units
         self.decoder: Decoding
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -100,9 +102,11 @@ def full(
     .. math:: high_c(p) = \textstyle\sum_j W_{cj} B_j(p)
 
     B are the decoder's channels, as many as the head's. It rebuilds the input from the layer and
-    from skips: the last layer of each larger grid on the way. Tied, B averaged over each position
-    of the layer is trained to be A, and so the high map, pooled, to be the low one; untied nothing
+    from skips: the last layer of each larger grid on the way. Tied, B averaged over one step of the
+    layer about the centre of each unit (`ifa.positions`) is trained to be A, and so the high map,
+    pooled, to be the low one; untied nothing
     ties channel j of B to channel j of A, and what the high map says of a class is an accident.
+    Where the centres are not known a warning of category `ifa.EvenTiling` says so.
 
     Parameters
     ----------
@@ -171,6 +175,7 @@ def full(
         last = CONVOLUTIONS[axes](channels, image.shape[1], 1, bias=False)
     made.decoder = Decoding(body, last).to(below).eval().requires_grad_(False)
     made.tied = tied
+    (made.positions,) = centers(prepare(model, "head.conv", example), example, where)
     new = {f"decoder.{name}": tensor for name, tensor in state_of(made.decoder).items()}
     return made.eval(), {**given, **new}
 

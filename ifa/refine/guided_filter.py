@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ifa.checks import check_count
-from ifa.refine.windows import guide_of, inner_mean, map_of, wide
+from ifa.refine.windows import guide_of, inner_mean, map_of
+from ifa.stages import wide
 from ifa.types import Map, Step
 
 
@@ -70,12 +71,7 @@ def guided(image: Tensor, *, radius: int = 4, epsilon: float = 1e-2) -> Step:
 
 def _guided(values: Map, *, image: Tensor, radius: int, epsilon: float) -> Map:
     axes = image.ndim - 1
-    given = map_of("ifa.refine.guided", values, axes)
-    if given.shape[-axes:] != image.shape[1:]:
-        raise ValueError(
-            f"ifa.refine.guided: expected a map of the image's size {tuple(image.shape[1:])}, got "
-            f"{tuple(given.shape)}. Put ifa.place or ifa.resize before it."
-        )
+    given = map_of("ifa.refine.guided", values, image.shape[1:])
     guide, filtered = wide(image), wide(given)
     # the filter does not depend on the image's offset, of which squares would lose digits
     guide = guide - guide.mean(tuple(range(1, guide.ndim)), keepdim=True)

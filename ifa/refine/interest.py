@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ifa.refine.given import check_fraction
-from ifa.refine.windows import wide
+from ifa.stages import wide
 
 
 def region_of_interest(values: Tensor, *, fraction: float = 0.15) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ifa.checks import check_count
-from ifa.refine.windows import guide_of, map_of, wide
+from ifa.refine.windows import guide_of, map_of
 from ifa.resizing import resized
+from ifa.stages import wide
 from ifa.types import Map, Step
 
 
@@ -73,7 +74,7 @@ def bilateral(image: Tensor, *, radius: int = 2, space: float = 1.0, tone: float
 
 def _bilateral(values: Map, *, image: Tensor, radius: int, space: float, tone: float) -> Map:
     axes = image.ndim - 1
-    given = map_of("ifa.refine.bilateral", values, axes)
+    given = map_of("ifa.refine.bilateral", values, image.shape[1:], coarse=True)
     guide, source = wide(image), wide(given)
     grid = tuple(source.shape[-axes:])
     coarse = resized(guide, grid)

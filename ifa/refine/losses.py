@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ifa.network.inputs import at, grid_place
-from ifa.refine.class_maps import pooled
 
 
 def classified(seen: Any, inputs: Any, labels: Tensor) -> Tensor:
@@ -24,7 +23,7 @@ def agreeing(seen: Any, inputs: Any, labels: Tensor) -> Tensor:
     """Squared errors of the image, and of the pooled channels as a share of the head's."""
     del labels
     low = seen.low.detach()
-    off = (pooled(seen.high, tuple(low.shape[2:])) - low).square().mean()
+    off = (seen.pooled - low).square().mean()
     return _image_error(seen, inputs) + off / low.square().mean().clamp(min=1e-12)
 
 

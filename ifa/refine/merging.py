@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ifa.checks import check_choice
 from ifa.refine.given import check_fraction
-from ifa.refine.windows import wide
 from ifa.resizing import resized
+from ifa.stages import wide
 
 Merge = Literal["blend", "multiply"]
 

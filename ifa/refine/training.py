@@ -57,7 +57,7 @@ def trained(
     data
         ``(input, label)`` or ``(input, label, id)``, that fit in memory.
     loss
-        Of what the network computes (`logits`, `low`, and of a full one `high` and `image`), the
+        Of what the network computes (`logits`, `low`; `high`, `pooled` and `image`), the
         inputs and the labels, to one number; if None cross entropy of a half; of a full network the
         squared error of the image, with the disagreement of the pooled channels if it is tied.
     keys

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifa.network.inputs import Inputs, at, grid_place
+from ifa.network.inputs import Inputs, arguments, at, grid_place
 from ifa.network.outputs import first_tensor
 from ifa.network.replicas import Replica, plain
 from ifa.network.sites import Site, Sites, examine
@@ -127,10 +127,3 @@ def shape_at(where: str, net: nn.Module, call: str, grid: Grid | None, example: 
             "say with grid= how it lies."
         )
     return found
-
-
-def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return what a network is called with."""
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    return ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})

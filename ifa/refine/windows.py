@@ -1,4 +1,4 @@
-"""What filters share: wide numbers, windows about every position, and checks of images."""
+"""What filters share: windows about every position, and checks of images."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,6 @@ from torch import Tensor
 
 from ifa.stages import expect
 from ifa.types import Map
-
-
-def wide(values: Tensor) -> Tensor:
-    """Return float64, or float32 where the device has none."""
-    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
 def mirrored(values: Tensor, axis: int, reach: int) -> Tensor:
@@ -61,12 +56,18 @@ def guide_of(where: str, image: Tensor) -> Tensor:
     return image.detach()
 
 
-def map_of(where: str, values: Map, axes: int) -> Tensor:
-    """Return the values of a map whose last axes are those of space."""
+def map_of(where: str, values: Map, size: Sequence[int], coarse: bool = False) -> Tensor:
+    """Return the values of a map, whose last axes are those of an image's size, or coarser."""
     expect(where, values, Map, "Put ifa.combine before it.")
-    if values.values.ndim < axes:
+    shape = tuple(values.values.shape)
+    if len(shape) < len(size):
         raise ValueError(
-            f"{where}: expected a map with the image's {axes} axes of space, got "
-            f"{tuple(values.values.shape)}. Give the image (channel, *space) that the map is of."
+            f"{where}: expected a map with the image's {len(size)} axes of space, got {shape}. "
+            "Give the image (channel, *space) that the map is of."
+        )
+    if not coarse and shape[-len(size) :] != tuple(size):
+        raise ValueError(
+            f"{where}: expected a map of the image's size {tuple(size)}, got {shape}. Put "
+            "ifa.place or ifa.resize before it."
         )
     return values.values

@@ -134,9 +134,10 @@ def _decoded(made: Learned, layer: str, seed: int) -> tuple[Explain, Explain, Ex
     some = made.train[: MOST // example[0].numel()]
     params = refine.trained(half, params, some, epochs=6, seed=seed).params
 
+    placed = ifa.place(ifa.positions(half, "head.conv", example), example.shape[2:])
+
     def low(inputs: Tensor, target: Tensor) -> Tensor:
-        found = refine.low(half, params, inputs, target)
-        return ifa.batched(ifa.resize(tuple(inputs.shape[2:])))(found).values
+        return ifa.batched(placed)(refine.low(half, params, inputs, target)).values
 
     def high(tied: bool) -> Explain:
         full, whole = refine.full(half, params, example, tied=tied, seed=seed)
