@@ -104,9 +104,9 @@ def full(
     B are the decoder's channels, as many as the head's. It rebuilds the input from the layer and
     from skips: the last layer of each larger grid on the way. Tied, B averaged over one step of the
     layer about the centre of each unit (`ifa.positions`) is trained to be A, and so the high map,
-    pooled, to be the low one; untied nothing
-    ties channel j of B to channel j of A, and what the high map says of a class is an accident.
-    Where the centres are not known a warning of category `ifa.EvenTiling` says so.
+    pooled, to be the low one; untied nothing ties channel j of B to channel j of A, and what the
+    high map says of a class is an accident. Where the centres are not known, a warning of category
+    `ifa.EvenTiling` says so.
 
     Parameters
     ----------
