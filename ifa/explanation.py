@@ -139,7 +139,7 @@ def fine(
     inputs: Inputs,
     target: Target = None,
     *,
-    layers: Sequence[str | nn.Module] | None = None,
+    layers: str | nn.Module | Sequence[str | nn.Module] | None = None,
     weight: Method = layercam,
     how: Literal["product", "mean", "max"] = "product",
     size: Sequence[int] | Literal["input"] = "input",
@@ -169,8 +169,9 @@ def fine(
     target
         None for the prediction, an int, (sample,), or (target, sample).
     layers
-        Names of layers, or modules. None takes the last layer of every grid on the way to the
-        default layer, and that one; in a loop name them, because that is found out in each call.
+        Names of layers, or modules, or one of them. None takes the last layer of every grid on the
+        way to the default layer, and that one; in a loop name them, because that is found out in
+        each call.
     weight
         Any method, as in `ifa.explain`; by default LayerCAM, whose weights are positions' own.
     how
@@ -212,8 +213,9 @@ def fine(
     example, options = take(inputs, slice(2)), {"output": output, "grid_of": grid_of}
     if layers is None:
         layers = last_of_each_grid(model, example, where, **options)
+    layers = (layers,) if isinstance(layers, str | nn.Module) else tuple(layers)
     options |= {"score": score, "grid": grid}
-    made = Weighing(where, model, (*layers,), example, weight, **options, remember=True)
+    made = Weighing(where, model, layers, example, weight, **options, remember=True)
     lasts = onto_input(where, made, inputs, size, placing, grid_of)
     steps = tuple(chain(after_weighing(None, None, True, last), minmax) for last in lasts)
     maps = made.observe(inputs, target, step=steps, warn=where).result

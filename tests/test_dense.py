@@ -356,6 +356,54 @@ def test_what_is_not_known_is_as_it_always_was(how):
     assert torch.equal(ifa.dense.densify(net)(inputs), net(inputs))
 
 
+def squeezed(x):
+    return torch.sigmoid(x.mean((2, 3))).view(*x.shape[:2], 1, 1)
+
+
+KNOWN = {
+    "a gate like a tensor": lambda x: x * squeezed(x).expand_as(x),
+    "a gate of a size": lambda x: x * squeezed(x).expand(-1, -1, *x.shape[2:]),
+    "a gate that is written to": lambda x: x.mul(squeezed(x).expand_as(x)).add_(squeezed(x)),
+    "zeros for channels": lambda x: torch.cat([x, torch.zeros_like(x)], 1)[:, 1:3],
+    "ones": lambda x: x + torch.ones_like(x) + torch.full_like(x, 2.0),
+    "an empty one": lambda x: torch.empty_like(x).copy_(x),
+    "mirrored": lambda x: x.flip(2, 3) + x.flip([1]),
+    "mirrored along one": lambda x: torch.flip(x, dims=(-1,)),
+    "mirrored where it is coarse": lambda x: torch.flip(x[:1], (0,)) + x[:1],
+}
+
+
+@pytest.mark.parametrize("size", [(13, 14), (12, 15), (3, 4)])
+@pytest.mark.parametrize("how", KNOWN)
+def test_what_is_known_stays_dense(how, size):
+    net = Writing(lambda x: None).eval().requires_grad_(False)
+    net.forward = lambda x: KNOWN[how](net.conv(x))
+    inputs = torch.randn(2, 1, *size)
+    fine = ifa.dense.densify(net)
+    found, wanted = fine(inputs), net(inputs)
+    assert torch.equal(found[..., ::2, ::2], wanted)
+    assert found.shape[2:] >= (size[0] - 3, size[1] - 3)
+    assert "ends" not in repr(fine)
+    coarse = ifa.dense.densify(net, stride=2)
+    assert torch.equal(coarse(inputs), wanted)
+
+
+def test_a_mirrored_grid_is_finer_between():
+    net = Writing(lambda x: None).eval().requires_grad_(False)
+    net.forward = lambda x: net.conv(x).flip(3)
+    inputs = torch.randn(2, 1, 13, 15)
+    found = ifa.dense.densify(net)(inputs)
+    torch.testing.assert_close(found, functional.conv2d(inputs, *net.conv.parameters()).flip(3))
+
+
+@pytest.mark.parametrize("size", [3, 4])  # with one finer position, and with two
+def test_a_gate_is_written_to_once(size):
+    net = Writing(lambda x: None).eval().requires_grad_(False)
+    net.forward = lambda x: torch.full((len(x), 2, 1, 1), 3.0).mul_(net.conv(x))
+    inputs = torch.randn(2, 1, size, size)
+    assert torch.equal(ifa.dense.densify(net)(inputs), net(inputs))
+
+
 def test_training_is_as_it_always_was():
     net = nn.Sequential(nn.Conv1d(1, 4, 3, 2), nn.BatchNorm1d(4), nn.Dropout(), nn.Flatten())
     inputs, twin = torch.randn(3, 1, 11), copy.deepcopy(net)
@@ -544,6 +592,28 @@ def test_stitching_has_a_map_for_every_offset():
     assert torch.equal(many(inputs)[2], found)
 
 
+def test_stitching_by_another_stride_than_the_layers_is_refused():
+    net, inputs = of("mobile")
+    explain = partial(ifa.explain, net, layer="deep", size=None, weight=ifa.weight.gradcam)
+    assert ifa.dense.stitched(explain, stride=4)(inputs, 0).shape == (2, 36, 40)
+    assert ifa.dense.stitched(explain, stride=1)(inputs, 0).shape == (2, 9, 10)
+    for stride, layer in {2: "deep", 3: "deep", (4, 2): "deep", 8: "deep", 4: "stem"}.items():
+        with pytest.raises(ValueError, match=r"stitched: .* layer, [24], [24] input pixels, got"):
+            ifa.dense.stitched(partial(explain, layer=layer), stride=stride)(inputs, 0)
+    with pytest.raises(ValueError, match="the layer, 4, 4 input pixels"):
+        ifa.dense.stitched(partial(ifa.explain, net, size=None), stride=2)(inputs, 0)
+    for stride in (2, 8):
+        with pytest.raises(ValueError, match=r"stitched: .* maps \(9, 10\) of inputs \(33, 38\)"):
+            ifa.dense.stitched(lambda x, t: explain(x, t), stride=stride)(inputs, 0)
+
+
+def test_windows_that_see_much_are_stitched():
+    net = nn.Sequential(nn.Conv1d(1, 2, 23, stride=2), nn.Flatten(), nn.Linear(8, 3)).eval()
+    inputs = torch.randn(2, 1, 30)
+    explain = partial(ifa.explain, net, layer="0", size=None)
+    assert ifa.dense.stitched(explain, stride=2)(inputs, 0).shape == (2, 8)
+
+
 def test_a_shifted_mean_of_what_moves_along_is_itself():
     inputs = torch.rand(2, 1, 8, 9)
     for shifts in (3, tuple(itertools.product((-4, 0), repeat=2)), [(0, 1), (7, -8)]):
@@ -658,8 +728,19 @@ def test_maps_that_are_dots_are_named(average, pool, dotted):
             warnings.simplefilter("always")
             ifa.explain(fine, images, target, layer="net.1")
         assert [one.category for one in seen] == [ifa.ZeroGradient] * dotted
-        assert all("every 2th position" in str(one.message) for one in seen)
+        assert all("every 2nd position" in str(one.message) for one in seen)
     ifa.explain(fine, images, layer="net.1", weight=ifa.weight.gradcam)  # of whole channels
+
+
+@pytest.mark.parametrize(
+    ("stride", "words"),
+    [(3, "every 3rd"), (4, "every 4th"), (11, "every 11th"), (21, "every 21st")],
+)
+def test_every_so_manieth_position_is_named(stride, words):
+    body = nn.Conv1d(1, 4, 3, stride=stride, padding=1), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+    fine = ifa.dense.densify(nn.Sequential(*body, nn.Linear(4, 3)).eval())
+    with pytest.warns(ifa.ZeroGradient, match=f"zero but at {words} position: the score"):
+        ifa.explain(fine, torch.rand(2, 1, 5 * stride), layer="net.0", rectify=False)
 
 
 def test_a_population_of_dots_is_named():

@@ -86,6 +86,17 @@ def test_fine_finds_the_last_layer_of_every_grid(strided):
         ifa.fine(net, images, 0, how="sum")
 
 
+def test_fine_takes_one_layer(strided):
+    net, images = strided
+    wanted = ifa.fine(net, images, 0, layers=["3"])
+    assert torch.equal(ifa.fine(net, images, 0, layers="3"), wanted)
+    assert torch.equal(ifa.fine(net, images, 0, layers=net[3]), wanted)
+    inner = torch.nn.Sequential(net[:4], net[4:])  # a module, and a name, that can be iterated
+    assert torch.equal(ifa.fine(inner, images, 0, layers=inner[0]), wanted)
+    with pytest.raises(LookupError, match="'01'"):
+        ifa.fine(net, images, 0, layers="01")
+
+
 def test_fuse_lifts_over_samples_and_targets():
     torch.manual_seed(0)
     maps = [

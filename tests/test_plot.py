@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 from matplotlib import pyplot as plt
 from pictures import assert_readable
+from PIL import Image
 
 import ifa
 
@@ -37,6 +38,17 @@ def test_of_a_volume_the_strongest_slice_is_drawn(axes):
     whole = ifa.plot.blend(volume, values)
     assert whole.shape == (6, 4, 5, 3)
     assert np.array_equal(raster(axes), whole[4])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_several_maps_of_an_image_are_no_volume(channels):
+    image, maps = torch.rand(channels, 8, 8), torch.rand(3, 8, 8)
+    for draw in (ifa.plot.blend, ifa.plot.overlay):
+        with pytest.raises(ValueError, match=rf"plot\.{draw.__name__}: expected a map of two axes"):
+            draw(image, maps)
+        with pytest.raises(ValueError, match="expected a map of two axes"):
+            draw(Image.new("RGB", (8, 8)), maps)
+    assert ifa.plot.blend(image[None], maps).shape == (max(3, channels), 8, 8, 3)
 
 
 def test_a_signal_is_a_line_over_its_map(axes):

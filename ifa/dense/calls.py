@@ -1,11 +1,11 @@
 """One call of an operation, as a rule sees it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ifa.dense.densities import Density, density_of, note
+from ifa.dense.densities import Density, carry, density_of, note
 
 
 class Options(NamedTuple):
@@ -28,17 +28,8 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     known: Mapping[int, Density]  # by identity
-
-    @property
-    def first(self) -> Any:
-        """The first argument."""
-        return self.args[0] if self.args else next(iter(self.kwargs.values()), None)
-
-    @property
-    def density(self) -> Density | None:
-        """What is known of the first argument; None if something is known of others as well."""
-        found = self.known.get(id(self.first))
-        return found if len(self.known) == 1 else None
+    first: Any  # of the arguments
+    density: Density | None  # of the first one; None if something is known of others as well
 
     def given(self, place: int, name: str, default: Any = None) -> Any:
         """Return an argument by its place or name."""
@@ -71,8 +62,9 @@ class Call(NamedTuple):
         density = self.density
         if density is None:
             return found
-        finer = None if density.finer is None else self.on(density.finer)
-        return note(found, finer, density.factors, density.kept)
+        if density.finer is None:
+            return carry(found, density)
+        return note(found, self.on(density.finer), density.factors, density.kept)
 
 
 # (options, call, what the network computed) -> what it is to have: that, with its density noted
@@ -81,22 +73,19 @@ Rule = Callable[[Options, Call, Any], Any]
 
 def called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
     """Look up what is known of the tensors that a function is given."""
+    given = (*args, *kwargs.values()) if kwargs else args
     known = {}
-    for one in _tensors((*args, *kwargs.values())):
-        density = density_of(one)
-        if density is not None:
-            known[id(one)] = density
-    return Call(function, args, kwargs, known)
+    for one in given:
+        # a tensor, or several, as of `torch.cat`
+        for part in one if isinstance(one, tuple | list) else (one,):
+            density = density_of(part) if isinstance(part, Tensor) else None
+            if density is not None:
+                known[id(part)] = density
+    first = given[0] if given else None
+    density = known.get(id(first)) if len(known) == 1 else None
+    return Call(function, args, kwargs, known, first, density)
 
 
 def finer_in(density: Density, dims: Iterable[int]) -> bool:
     """Tell whether any of some dimensions is finer."""
     return any(density.factors[dim] > 1 for dim in dims)
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    for one in values:
-        if isinstance(one, Tensor):
-            yield one
-        elif isinstance(one, tuple | list):  # as of `torch.cat`
-            yield from (part for part in one if isinstance(part, Tensor))

@@ -52,6 +52,12 @@ def note(
     return tensor
 
 
+def carry(tensor: Tensor, density: Density) -> Tensor:
+    """Note that a tensor is as fine as another that is as fine as it gets, and return it."""
+    setattr(tensor, _NAME, density)
+    return tensor
+
+
 def check_graph(tensor: Tensor, what: str) -> None:
     """Raise where torch differentiates a tensor of the network, but not the finer one."""
     density = density_of(tensor)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ifa.dense.calls import Call, Options, Rule
-from ifa.dense.densities import Density, note
+from ifa.dense.densities import Density, carry, note
 from ifa.dense.windows import cropped, staying
 
 
@@ -19,6 +19,20 @@ def _permuted(options: Options, call: Call, found: Tensor) -> Tensor:
     order = [extent - 2 for extent in call.on(torch.empty(extents, device="meta")).shape]
     factors, kept = ([of[n] for n in order] for of in (density.factors, density.kept))
     return note(found, None if density.finer is None else call.on(density.finer), factors, kept)
+
+
+def _flipped(options: Options, call: Call, found: Tensor) -> Tensor:
+    density = call.density
+    if density is None:
+        return found
+    if density.finer is None:
+        return carry(found, density)
+    dims, finer = call.kwargs.get("dims", call.args[1:]), density.finer
+    dims = dims[0] if dims and not isinstance(dims[0], int) else dims
+    for dim, factor in ((dim, density.factors[dim]) for dim in dims):
+        # it is mirrored at the original's last place
+        finer = finer.narrow(dim, 0, (found.shape[dim] - 1) * factor + 1) if factor > 1 else finer
+    return note(found, call.on(finer), density.factors, density.kept)
 
 
 def _reshaped(options: Options, call: Call, found: Tensor) -> Tensor:
@@ -129,4 +143,5 @@ MOVED: dict[str, Rule] = {
     **_named(_reshaped, "view reshape flatten unflatten squeeze unsqueeze"),
     **_named(_joined, "cat concat concatenate stack"),
     "__getitem__": _indexed,
+    "flip": _flipped,
 }

@@ -1,17 +1,22 @@
 """Explanations of shifted inputs: laid side by side, or averaged."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
 from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ifa.chains import describe
 from ifa.checks import check_count
 from ifa.network.inputs import at, grid_place, put, space_of
+from ifa.taps.centers import steps_known
 from ifa.types import Explain, Inputs, Target
+
+Steps = tuple[float, ...] | None  # of the units of a layer, on each axis of space
 
 
 class Moving:
@@ -38,7 +43,9 @@ class Moving:
         def moved(shift: Sequence[int]) -> Tensor:
             return self._explain(put(inputs, place, move(at(inputs, place), shift)), target)
 
-        return self._change(moved, space_of(at(inputs, place)), **self._options)
+        space = space_of(at(inputs, place))
+        steps = partial(_steps, self._explain, inputs)
+        return self._change(moved, space, steps, **self._options)
 
 
 def move(values: Tensor, shift: Sequence[int]) -> Tensor:
@@ -65,7 +72,8 @@ def stitched(explain: Explain, *, stride: int | Sequence[int]) -> Moving:
         ``functools.partial(ifa.explain, model, size=None)``. Give a target: with None each shifted
         input is explained for its own prediction.
     stride
-        Total stride of the layer: of every axis of space, or of each.
+        Total stride of the layer: of every axis of space, or of each. It is looked up, and another
+        one is refused, where `explain` is such a partial; otherwise the maps' size is looked at.
 
     Returns
     -------
@@ -77,7 +85,7 @@ def stitched(explain: Explain, *, stride: int | Sequence[int]) -> Moving:
     ------
     TypeError, ValueError
         If `explain` cannot be called or a stride is not positive; later, if the maps are on the
-        input's grid already.
+        input's grid already, or the layer has another stride.
 
     References
     ----------
@@ -97,25 +105,68 @@ def stitched(explain: Explain, *, stride: int | Sequence[int]) -> Moving:
 
 
 def _stitched(
-    moved: Callable[..., Tensor], space: tuple[int, ...], *, stride: int | Sequence[int]
+    moved: Callable[..., Tensor],
+    space: tuple[int, ...],
+    steps: Callable[[], Steps],
+    *,
+    stride: int | Sequence[int],
 ) -> Tensor:
     strides = _for_axes("stitched", "stride", stride, len(space))
+    # along an axis of which nothing is laid side by side it is the explanation
+    known = steps()
+    if known is not None and any(
+        by not in (1, step) for by, step in zip(strides, known, strict=True)
+    ):
+        raise ValueError(
+            "ifa.dense.stitched: expected stride to be the total stride of the layer, "
+            f"{', '.join(f'{step:g}' for step in known)} input pixels, got {strides}. Maps of "
+            "other shifts do not lie side by side; see ifa.positions(model, layer, inputs).step."
+        )
     offsets = list(product(*map(range, strides)))
     maps = [moved([-by for by in offset]) for offset in offsets]
     axes = len(space)
-    grid = maps[0].shape[maps[0].ndim - axes :]
-    if tuple(grid) == space and max(strides) > 1:
+    grid = tuple(maps[0].shape[maps[0].ndim - axes :])
+    if grid == space and max(strides) > 1:
         raise ValueError(
-            f"ifa.dense.stitched: expected maps on the layer's own grid, got {tuple(grid)}, that "
+            f"ifa.dense.stitched: expected maps on the layer's own grid, got {grid}, that "
             "of the input. Explain with size=None; of maps at the input's size take "
             "ifa.dense.shifted."
         )
+    if known is None:
+        _check_grid(grid, space, strides)
     lead = maps[0].shape[: maps[0].ndim - axes]
     parts = torch.stack(maps, -1).reshape(*lead, *grid, *strides)
     first = len(lead)
     order = [n for axis in range(axes) for n in (first + axis, first + axes + axis)]
     wide = [extent * by for extent, by in zip(grid, strides, strict=True)]
     return parts.permute(*range(first), *order).reshape(*lead, *wide)
+
+
+def _steps(explain: Explain, inputs: Inputs) -> Steps:
+    """Look up how far apart the units lie that are explained; None where `explain` hides it."""
+    model = explain.args[0] if isinstance(explain, partial) and explain.args else None
+    if not isinstance(explain, partial) or not isinstance(model, nn.Module):
+        return None
+    default = signature(explain.func).parameters.get("layer")
+    given = ({} if default is None else {"layer": default.default}) | explain.keywords
+    layer = given.get("layer", ...)
+    if not (layer is None or isinstance(layer, str | nn.Module)):
+        return None
+    laid = {key: given[key] for key in ("grid", "output", "grid_of") if key in given}
+    return steps_known(model, layer, inputs, **laid)
+
+
+def _check_grid(grid: tuple[int, ...], space: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    """Raise where maps are far from as large as inputs of a size with these strides make them."""
+    for units, extent, by in zip(grid, space, strides, strict=True):
+        if units > 1 and by > 1 and not (units - 2) * by < extent < 1.5 * units * by:
+            raise ValueError(
+                f"ifa.dense.stitched: expected stride to be the total stride of the layer, got "
+                f"{strides} for maps {grid} of inputs {space}, of which that is about "
+                f"{extent / units:.2g}. Should it be right, because windows without padding see "
+                "much of the input, explain with functools.partial(ifa.explain, model, layer=..., "
+                "size=None), of which it is looked up."
+            )
 
 
 def shifted(explain: Explain, *, shifts: int | Sequence[Sequence[int]]) -> Moving:
@@ -168,6 +219,7 @@ def shifted(explain: Explain, *, shifts: int | Sequence[Sequence[int]]) -> Movin
 def _shifted(
     moved: Callable[..., Tensor],
     space: tuple[int, ...],
+    steps: Callable[[], Steps],
     *,
     shifts: int | tuple[tuple[int, ...], ...],
 ) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ifa.dense.calls import Call, Options, Rule, finer_in
-from ifa.dense.densities import Density, note
+from ifa.dense.densities import Density, carry, note
 from ifa.dense.moved import MOVED
 from ifa.dense.sliding import SLIDING
 from ifa.dense.windows import each
@@ -35,16 +35,23 @@ class Met(NamedTuple):
 
 
 def _pointwise(options: Options, call: Call, found: Any) -> Any:
-    tensors = [one for one in (*call.args, *call.kwargs.values()) if isinstance(one, Tensor)]
     if not isinstance(found, Tensor):
         return found
+    density = call.density
+    if density is not None and density.finer is None and found.shape == call.first.shape:
+        return carry(found, density)
+    tensors = [one for one in (*call.args, *call.kwargs.values()) if isinstance(one, Tensor)]
     met = _met(call, tensors, found.ndim)
     if met is None:
         return found
     factors, kept = [m.factor for m in met], [m.kept for m in met]
     if max(factors, default=1) == 1:
         return note(found, None, factors, kept)
-    finer = call.run(lambda one: _brought(call.finer(one), met))
+    if any(found is one for one in tensors):  # it is written to
+        known = call.known.get(id(found))
+        if known is None or known.factors != tuple(factors):
+            return found
+    finer = call.run(lambda one: _brought(_constants(call, one, met), met))
     wanted = [m.extent if m.factor > 1 else e for m, e in zip(met, found.shape, strict=True)]
     return note(found, finer, factors, kept) if list(finer.shape) == wanted else found
 
@@ -62,7 +69,7 @@ def _met(call: Call, tensors: Sequence[Tensor], rank: int) -> tuple[Met, ...] | 
             lie = {
                 (known.factors[back] if known else 1, one.shape[back])
                 for one, known in here
-                if one.shape[back] > 1 or (known and known.factors[back] > 1)
+                if (known and known.factors[back] > 1) or not _constant(one, back)
             }
             if len(lie) > 1:
                 return None
@@ -70,6 +77,20 @@ def _met(call: Call, tensors: Sequence[Tensor], rank: int) -> tuple[Met, ...] | 
             extent = min(call.finer(one).shape[back] for one in grids)
         found.append(Met(extent, factor, kept))
     return tuple(found)
+
+
+def _constant(tensor: Tensor, dim: int) -> bool:
+    """Tell whether a tensor is the same all along a dimension, such as a gate that was expanded."""
+    return tensor.shape[dim] == 1 or tensor.stride(dim) == 0
+
+
+def _constants(call: Call, one: Tensor, met: Sequence[Met]) -> Tensor:
+    """Return the finer tensor, with one position of what others are finer along."""
+    known, one = call.known.get(id(one)), call.finer(one)
+    for back in range(-one.ndim, 0):
+        if met[back].factor > 1 and (known is None or known.factors[back] == 1):
+            one = one.narrow(back, 0, 1)
+    return one
 
 
 def _brought(finer: Tensor, met: Sequence[Met]) -> Tensor:
@@ -84,8 +105,9 @@ def _brought(finer: Tensor, met: Sequence[Met]) -> Tensor:
 _ALIKE = frozenset(
     [
         *("to", "type_as", "type", "float", "double", "half", "bfloat16", "int", "long", "bool"),
-        *("contiguous", "detach", "cpu", "cuda", "fill", "zero", "_threshold"),
+        *("contiguous", "detach", "cpu", "cuda", "copy", "fill", "zero", "_threshold"),
         *("hardswish", "logsigmoid", "softsign", "tanhshrink"),
+        *("zeros_like", "ones_like", "full_like", "empty_like"),
     ]
 )
 
@@ -114,6 +136,14 @@ def _channels(options: Options, call: Call, found: Any) -> Any:
 
 
 _LEAD = (0, 1)
+
+
+def _expanded(options: Options, call: Call, found: Tensor) -> Tensor:
+    """Of a gate, brought to the grid of another tensor."""
+    if found.shape == call.first.shape and id(call.first) not in call.known:
+        # a copy, so that what writes to it does not write to the gate twice
+        call = call._replace(function=lambda gate, other: gate.expand_as(other).clone())
+    return _pointwise(options, call, found)
 
 
 def _unless(rule: Rule, place: int, name: str, default: bool) -> Rule:
@@ -232,6 +262,7 @@ RULES: dict[str, Rule] = {
     **SLIDING,
     **MOVED,
     **_named(_channels, "prelu local_response_norm channel_shuffle"),
+    "expand_as": _expanded,
     **_named(_by_dim(1, pooled=True), "mean"),
     **_named(_by_dim(1), "sum amax amin prod std var logsumexp argmax argmin all any max min"),
     **_named(_by_dim(1), "softmax log_softmax softmin cumsum select narrow index_select"),

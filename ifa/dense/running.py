@@ -58,8 +58,8 @@ class Running(TorchFunctionMode):
 
     def _note(self, name: str, call: Call, found: Any) -> None:
         """Note it if this ended the density."""
-        finer = [one for one in call.known.values() if one.finer is not None]
-        results = list(every_tensor(found)) if finer else []
+        finer = any(one.finer is not None for one in call.known.values())
+        results = list(every_tensor(found)) if finer else ()
         if not results:
             return
         known = map(density_of, results)

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
+from itertools import starmap
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ifa.dense.calls import Call, Options, Rule, finer_in
-from ifa.dense.densities import Density, note
+from ifa.dense.calls import Call, Options, Rule
+from ifa.dense.densities import Density, carry, note
 from ifa.dense.windows import Windows, each, inside, staying, summed, windows
 
 # names of parameters after the input, in their order
@@ -22,37 +23,56 @@ _AVERAGE |= {"divisor_override": None}
 
 
 def _plan(
-    options: Options, call: Call, stride: Sequence[int]
+    options: Options, call: Call, stride: tuple[int, ...]
 ) -> tuple[Density, tuple[int, ...]] | None:
     """Return what is known of the input and what stays of strides; None where it cannot be."""
-    axes, tensor = len(stride), call.first
-    density = call.density or Density(None, (1,) * tensor.ndim, (1,) * tensor.ndim)
-    if (call.known and call.density is None) or finer_in(density, range(tensor.ndim - axes)):
+    axes = len(stride)
+    density = call.density if call.known else _unknown(call.first.ndim)
+    if density is None or max(density.factors[:-axes], default=1) > 1:
         return None
     limits = options.limits(axes)
-    if limits is None:
-        return density, tuple(stride)
-    each_axis = zip(stride, density.kept[-axes:], limits, strict=True)
-    return density, tuple(staying(*one) for one in each_axis)
+    return density, stride if limits is None else _staying(stride, density.kept[-axes:], limits)
+
+
+# what a network does at every call is worked out once
+
+
+@lru_cache(maxsize=16)
+def _unknown(rank: int) -> Density:
+    return Density(None, (1,) * rank, (1,) * rank)
+
+
+@lru_cache(maxsize=256)
+def _staying(*each_axis: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(starmap(staying, zip(*each_axis, strict=True)))
+
+
+@lru_cache(maxsize=256)
+def _coarser(kept: tuple[int, ...], stride: tuple[int, ...]) -> Density:
+    """Return what is known after strides that stay, of what is as fine as it gets."""
+    lead = len(kept) - len(stride)
+    after = (k * s for k, s in zip(kept[lead:], stride, strict=True))
+    return Density(None, (1,) * len(kept), (*kept[:lead], *after))
 
 
 def _slid(
     found: Tensor,
-    finer: Tensor | None,
+    finer: Tensor,
     density: Density,
     stride: Sequence[int],
     stay: Sequence[int],
 ) -> Tensor:
     """Note the result of windows with strides of which some stay."""
-    lead, axes = [1] * (found.ndim - len(stride)), range(-len(stride), 0)
-    factors = [density.factors[n] * s // q for n, s, q in zip(axes, stride, stay, strict=True)]
-    kept = [density.kept[n] * q for n, q in zip(axes, stay, strict=True)]
-    return note(found, finer, lead + factors, lead + kept)
+    axes = len(stride)
+    lead = [1] * (found.ndim - axes)
+    each_axis = zip(density.factors[-axes:], stride, stay, strict=True)
+    factors = lead + [factor * s // q for factor, s, q in each_axis]
+    kept = lead + [k * q for k, q in zip(density.kept[-axes:], stay, strict=True)]
+    return note(found, finer, factors, kept)
 
 
 def _convolution(options: Options, call: Call, found: Tensor, *, axes: int) -> Tensor:
-    given = call.named(input=None, **_CONVOLUTION)
-    stride, dilation = each(given["stride"], axes), each(given["dilation"], axes)
+    stride = each(call.given(3, "stride", 1), axes)
     if not call.known and max(stride) == 1:
         return found
     plan = _plan(options, call, stride)
@@ -60,8 +80,10 @@ def _convolution(options: Options, call: Call, found: Tensor, *, axes: int) -> T
         return found
     density, stay = plan
     if density.finer is None and stay == stride:
-        return _slid(found, None, density, stride, stay)
+        return carry(found, _coarser(density.kept, stride))
+    given = call.named(input=None, **_CONVOLUTION)
     factors, finer = density.factors[-axes:], call.finer(call.first)
+    dilation = each(given["dilation"], axes)
     ends = _ends(given["padding"], given["weight"].shape[-axes:], dilation)
     padding = [before * factor for (before, _), factor in zip(ends, factors, strict=True)]
     if any(before != after for before, after in ends):
@@ -96,7 +118,7 @@ def _pool(options: Options, call: Call, found: Any, *, axes: int, largest: bool)
         return found
     density, stay = plan
     if density.finer is None and stay == stride:
-        return _slid(found, None, density, stride, stay)
+        return carry(found, _coarser(density.kept, stride))
     tensor, finer = call.first, call.finer(call.first)
     padding, dilation = each(given["padding"], axes), each(given.get("dilation", 1), axes)
     if not largest and taps == tuple(tensor.shape[-axes:]) and not any(padding):

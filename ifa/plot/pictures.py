@@ -41,6 +41,12 @@ def picture_of(where: str, image: Any, space: int, look: Look) -> np.ndarray:
         image = np.asarray(image.convert("RGB"))
         image = np.moveaxis(image, -1, 0)
     values = _denormalized(where, image, look.denormalize)
+    if space == values.ndim == 3 and len(values) in (1, 3):
+        raise ValueError(
+            f"{where}: expected a map of two axes for an image of channels first, {values.shape}, "
+            "got one of three. Take one of several maps, or sum over channels; of a volume that is "
+            "so thin add the channel: image[None]."
+        )
     values = values[None] if values.ndim == space else values
     if values.ndim != space + 1:
         raise ValueError(

@@ -108,14 +108,19 @@ def heed_gaps(where: str, layers: Sequence[str], places: Sequence[Tensor], lead:
             if every > 1:
                 text = (
                     f"{where}: on the finer grid of layer {layer!r} weights times activations are "
-                    f"zero but at every {every}th position: the score reads the network's own "
-                    "positions alone, and these weights are of each position. Take "
+                    f"zero but at every {_ordinal(every)} position: the score reads the network's "
+                    "own positions alone, and these weights are of each position. Take "
                     "ifa.dense.densify(model, pool='dense') where a global average is known (its "
                     "repr says what ended the density), or ifa.weight.gradcam, whose weights are "
                     "of whole channels."
                 )
                 warnings.warn(text, ZeroGradient, stacklevel=outside())
                 break
+
+
+def _ordinal(number: int) -> str:
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number // 10 % 10 == 1 else ends.get(number % 10, 'th')}"
 
 
 def connected(

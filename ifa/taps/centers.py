@@ -102,14 +102,40 @@ def centers(
     return replica.known[key]
 
 
+def steps_known(
+    model: nn.Module,
+    layer: str | nn.Module | None,
+    example: Inputs,
+    *,
+    grid: Grid | None = None,
+    output: Output = None,
+    grid_of: str | int | None = None,
+) -> tuple[float, ...] | None:
+    """Return how far apart the units of a layer lie on each axis; None where that is not known."""
+    prepared = prepare(model, layer, example, grid=grid, output=output, grid_of=grid_of)
+    wanted = dict(zip(prepared.calls, prepared.grids, strict=True))
+    place = grid_place("ifa.positions", example, grid_of)
+    inputs = take(map_tensors(example, Tensor.detach), slice(1))
+    replica = prepared.replicas.get()
+    spaces = _spaces(at(inputs, place).ndim)
+    read = (_looked(replica, wanted, inputs, place, space) for space in spaces)
+    each = [_read(*seen[call]) for seen in read for call in wanted]
+    found = next((one for one in each if isinstance(one, Positions)), None)
+    return None if found is None else tuple(found.step.tolist())
+
+
+def _spaces(rank: int) -> list[tuple[int, ...]]:
+    """Return which axes may be those of space."""
+    # (channel, *space), or (space,) alone, or (frame, channel, *space)
+    return [tuple(range(min(2, rank - 1), rank)), *([(1, 3, 4)] if rank == 5 else [])]
+
+
 def _located(
     replica: Replica, wanted: Mapping[str, Grid | None], inputs: Inputs, place: Place, where: str
 ) -> tuple[Positions, ...]:
-    shape = at(inputs, place).shape
-    rank, extents = len(shape), list(space_of(at(inputs, place)))
-    # (channel, *space), or (space,) alone, or (frame, channel, *space)
-    spaces = [tuple(range(min(2, rank - 1), rank)), *([(1, 3, 4)] if rank == 5 else [])]
-    found = [_looked(replica, wanted, inputs, place, space) for space in spaces]
+    origin = at(inputs, place)
+    extents = list(space_of(origin))
+    found = [_looked(replica, wanted, inputs, place, space) for space in _spaces(origin.ndim)]
     out = []
     for call in wanted:
         read = [_read(*seen[call]) for seen in found]
