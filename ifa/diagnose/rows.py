@@ -24,6 +24,7 @@ class Table(NamedTuple):
     score: np.ndarray  # (row,)
     right: np.ndarray | None  # (row,): whether the prediction is right; None for regression
     samples: int  # of the run
+    label: np.ndarray | None = None  # (row,): what is right, of several labels each its own two
     cluster: np.ndarray | None = None  # (row,): place in `clusters`, int64; None if none are known
     clusters: tuple[str, ...] = ()  # their labels, of the whole run
 
@@ -75,11 +76,13 @@ def table_of(
     else:
         target = label if spec["targets"] == "label" else prediction
         sample = np.arange(count)
-    right, task = None, spec["task"]
+    right, truth, task = None, None, spec["task"]
     if task in FLAGS:
         right = verdict(task, label, prediction, rows["target"].values).correct.reshape(-1)
+        label = label.reshape(count, -1).T[rows["target"].values]
+        truth = (2 * rows["target"].values[:, None] + label).reshape(-1)
     elif task in ("classification", "scored"):
-        right = (prediction == label)[sample]
+        right, truth = (prediction == label)[sample], label[sample]
     good = finite.reshape(-1)
     if cluster is None and "cluster" in samples:
         cluster = samples["cluster"].values
@@ -97,10 +100,31 @@ def table_of(
         level=level.reshape(-1)[good],
         score=score.reshape(-1)[good],
         right=None if right is None else right[good],
+        label=None if truth is None else truth[good],
         samples=count,
         cluster=None if codes is None else codes[sample][good],
         clusters=names,
     )
+
+
+def two_tables(
+    statistics: Statistics, other: Statistics, layer: str | None, where: str, cluster: Any
+) -> tuple[Table, Table]:
+    """Lay two runs out, each with its own clusters: given as a pair, or what it has kept."""
+    if cluster is None:
+        pair = (None, None)
+    elif isinstance(cluster, tuple | list) and len(cluster) == 2:
+        pair = cluster
+    else:
+        raise ValueError(
+            f"{where}: expected cluster to be a pair, the labels of each run's samples, got "
+            f"{type(cluster).__name__}. Give cluster=(labels, labels of the other)."
+        )
+    one, two = (
+        table_of(run, layer, where, cluster=labels, heed=True)
+        for run, labels in zip((statistics, other), pair, strict=True)
+    )
+    return one, two
 
 
 def codes_between(a: Table, b: Table) -> tuple[np.ndarray, np.ndarray]:

@@ -63,6 +63,8 @@ def _redundancy(found: Any, most: int) -> Iterator[str]:
     pairs = int(np.triu(found["alarm"].values, 1).sum())
     limit = found.attrs["threshold"]
     yield f"{pairs} pairs of channels are correlated beyond {limit:g}, at {_alpha(found)}"
+    if found.attrs["detectable"] > 1:
+        yield f"{found.attrs['samples']} independent samples cannot tell copies: none is an alarm"
     channels = found.sizes["channel"]
     yield f"{found.attrs['clusters']} groups of {channels} channels, effective rank {rank:.1f}"
     groups = [np.flatnonzero(cluster == group) for group in np.unique(cluster[cluster >= 0])]
@@ -75,13 +77,14 @@ def _redundancy(found: Any, most: int) -> Iterator[str]:
 
 
 def _shift(found: Any, most: int) -> Iterator[str]:
-    names = ("alarm", "level_alarm", "score_alarm")
+    names = "alarm", "level_alarm", "score_alarm"
     alarms, level, score = (int(found[name].sum()) for name in names)
     yield f"{alarms} of {found['alarm'].size} channels of targets, at {_alpha(found)}"
     yield f"targets whose level of maps shifted: {level}; whose score did: {score}"
     if "right_a" in found:
         right = [float(found[f"right_{name}"]) for name in ("a", "b", "p_adjusted")]
-        yield f"right: {right[0]:.3f} here, {right[1]:.3f} there, p = {right[2]:.2g}"
+        said = "an alarm, " if found["right_alarm"] else ""
+        yield f"right: {right[0]:.3f} here, {right[1]:.3f} there, {said}p = {right[2]:.2g}"
     untested = int(found["p_value"].isnull().all("channel").sum())
     if untested:
         yield f"{untested} targets have too few samples to be tested"

@@ -1,0 +1,172 @@
+"""How often a diagnosis alarms where nothing is wrong, and what it must find: findings F-S.
+
+A few draws each, enough to tell the rate from what it was; `tests/calibration` has the table.
+"""
+
+import numpy as np
+import pytest
+from drawn_runs import drawn_run
+from scipy.stats import binom, ks_2samp, spearmanr
+
+import ifa
+from ifa.diagnose import concordance, smirnov, strata
+
+ALPHA = 0.05
+
+
+def at_most(rate, alarms, draws):
+    """Tell whether so many alarms are not surely more often than a rate."""
+    return binom.sf(alarms - 1, draws, rate) > 1e-3
+
+
+def clusters_of(rng, patients=20, slices=5, channels=20):
+    """Draw importances with a correlation of .5 between the slices of a patient."""
+    patient = np.repeat(np.arange(patients), slices)
+    own = rng.standard_normal((patients * slices, channels))
+    return rng.standard_normal((patients, channels))[patient] + own, patient
+
+
+def any_shift(found):
+    return any(bool(found[f"{name}alarm"].any()) for name in ("", "level_", "score_", "right_"))
+
+
+def test_small_samples_do_not_shift_more_often_than_promised():
+    # one channel, nothing to correct: the law for many samples alarmed in .12 at n = 8
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(400):
+        found = smirnov.distances(rng.standard_normal((16, 1)), np.arange(16) < 8)[0]
+        alarms += int(smirnov.chance(found, 8, 8)[0] <= ALPHA)
+    assert at_most(ALPHA, alarms, 400)
+
+
+def test_the_chance_of_a_distance_is_exact():
+    rng = np.random.default_rng(0)
+    for ours, theirs in ((8, 8), (9, 13), (40, 25)):
+        a, b = rng.standard_normal((ours, 3)), rng.standard_normal((theirs, 3)) + 0.5
+        second = np.repeat([False, True], [ours, theirs])
+        found, _ = smirnov.distances(np.concatenate([a, b]), second)
+        expected = [ks_2samp(x, y, method="exact") for x, y in zip(a.T, b.T, strict=True)]
+        np.testing.assert_allclose(found, [one.statistic for one in expected])
+        np.testing.assert_allclose(
+            smirnov.chance(found, ours, theirs), [one.pvalue for one in expected]
+        )
+    assert smirnov.chance(np.array([1.0]), 8, 8)[0] == pytest.approx(2 / 12870)
+    least = smirnov.least(0.05, 8, 8)
+    assert smirnov.chance(np.array([least]), 8, 8)[0] <= 0.05
+
+
+def test_another_mix_of_classes_is_no_other_correctness():
+    # Fisher's test over all samples alarmed in .55
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(100):
+        label = rng.random(400) < np.repeat([0.2, 0.8], 200)
+        right = rng.random(400) < np.where(label, 0.6, 0.95)
+        second = np.arange(400) >= 200
+        alarms += int(strata.exact(right, second, label) <= ALPHA)
+    assert at_most(ALPHA, alarms, 100)
+    worse = rng.random(400) < np.where(second, 0.6, 0.95)
+    assert strata.exact(worse, second, label) < 1e-4
+
+
+def test_one_label_is_fishers_test():
+    from scipy.stats import fisher_exact
+
+    right, second = np.arange(30) % 3 == 0, np.arange(30) >= 14
+    right[second] |= np.arange(16) % 2 == 0
+    table = [[int((right & side).sum()), int((~right & side).sum())] for side in (second, ~second)]
+    found = strata.exact(right, second, np.zeros(30))
+    assert found == pytest.approx(fisher_exact(table).pvalue)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_slices_of_patients_are_no_shift(given):
+    # taken for independent, .74 of the runs alarmed
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(12):
+        runs, patients = [], []
+        for name in "ab":
+            values, patient = clusters_of(rng)
+            patients.append([f"{name}{one}" for one in patient])
+            runs.append(drawn_run(values, np.zeros(100, dtype=int)))
+        labels = patients if given else [range(100)] * 2
+        alarms += any_shift(ifa.diagnose.shift(*runs, cluster=labels, draws=99))
+    assert at_most(ALPHA, alarms, 12) == given
+
+
+def test_patients_that_do_shift_are_found_whoever_is_in_both_runs():
+    rng = np.random.default_rng(0)
+    first, patient = clusters_of(rng)
+    again = first + rng.standard_normal(first.shape)
+    for names, second in ((patient + 100, clusters_of(rng)[0]), (patient, again)):
+        second[:, 3] += 3
+        runs = drawn_run(first, [0] * 100, cluster=patient), drawn_run(second, [0] * 100)
+        found = ifa.diagnose.shift(*runs, cluster=(patient, names))
+        assert np.flatnonzero(found["alarm"]).tolist() == [3]
+        assert float(found["ks_detectable"].max()) < float(found["ks"].max())
+    with pytest.raises(ValueError, match=r"shift: expected cluster to be a pair"):
+        ifa.diagnose.shift(*runs, cluster=np.asarray(patient))
+
+
+def test_correctness_has_an_alarm_and_intervals():
+    rng = np.random.default_rng(0)
+    label = np.arange(200) % 2
+    runs = [
+        drawn_run(rng.standard_normal((200, 3)), label, np.where(rng.random(200) < p, label, 9))
+        for p in (0.95, 0.6)
+    ]
+    found = ifa.diagnose.shift(*runs)
+    assert bool(found["right_alarm"])
+    low, high = found["right_b_interval"].values
+    assert low < float(found["right_b"]) < high < float(found["right_a_interval"][0])
+
+
+def test_spearman_within_a_target_and_its_variance():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((60, 3))
+    values[:, 1] = values[:, 0] + 0.3 * values[:, 1]
+    values[:, 2] = np.maximum(values[:, 0] + 0.3 * values[:, 2], 0)  # ties
+    ranks = concordance.ranks_of(values, np.arange(60))
+    r = concordance.correlations([ranks], np.zeros(3, dtype=bool))
+    others = np.array([1, 2])
+    np.testing.assert_allclose(r[0, 1:], [spearmanr(values[:, 0], values[:, n])[0] for n in others])
+    variance = concordance.variances([ranks], np.arange(60), r, 0, others)
+    left = np.array(
+        [
+            [spearmanr(np.delete(values[:, 0], n), np.delete(values[:, k], n))[0] for k in others]
+            for n in range(60)
+        ]
+    )
+    np.testing.assert_allclose(variance, 60 * 59 / 60 * left.var(0), rtol=0.06)
+
+
+@pytest.mark.parametrize("law", ["normal", "lognormal", "t3", "listed"])
+def test_pairs_at_the_threshold_do_not_say_the_same_more_often_than_promised(law):
+    # .53 to .94 of the runs alarmed with heavy tails, .81 with ten listed targets
+    rng, alarms = np.random.default_rng(0), 0
+    draw = {
+        "lognormal": lambda *n: np.exp(rng.standard_normal(n)),
+        "t3": lambda *n: rng.standard_t(3, n),
+    }.get(law, lambda *n: rng.standard_normal(n))
+    for _ in range(25):
+        shape = (10, 60) if law == "listed" else (60,)
+        common = draw(60, 5).repeat(2, axis=1)
+        values = np.sqrt(0.95) * common + np.sqrt(0.05) * draw(60, 10)
+        if law == "listed":
+            values = np.broadcast_to(values, (10, 60, 10))
+        found = ifa.diagnose.redundancy(drawn_run(values, np.zeros(60, dtype=int)))
+        alarms += int(found["alarm"].any())
+    assert shape[-1] == 60
+    assert at_most(ALPHA, alarms, 25)
+
+
+def test_redundancy_says_when_it_cannot_alarm_and_counts_clusters():
+    values = np.random.default_rng(0).standard_normal((200, 1)).repeat(12, axis=1)
+    label = np.zeros(200, dtype=int)
+    found = ifa.diagnose.redundancy(drawn_run(values, label))
+    assert found["alarm"].values[0, 1:].all()
+    assert 0.95 < found.attrs["detectable"] < 1
+    few = ifa.diagnose.redundancy(drawn_run(values, label), cluster=np.arange(200) // 20)
+    assert few.attrs["samples"] == 10
+    assert few.attrs["detectable"] > 1
+    assert not few["alarm"].any()
+    assert "cannot" in ifa.diagnose.summary(few)
