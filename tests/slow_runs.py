@@ -49,6 +49,8 @@ def run(kind, store, **options):
         options = {"shard": 2, "progress": False, "store": store}
         ifa.contest.table(network(), Slow(), methods, metrics, **options)
         return
+    if kind == "analyze" and options.get("keep_samples") != "none":
+        options = {"cluster": [f"patient {sample // 3}" for sample in range(SAMPLES)], **options}
     driver = {"analyze": ifa.analyze, "maps": ifa.maps}[kind]
     driver(network(), Slow(), store=store, **OPTIONS, **options)
 

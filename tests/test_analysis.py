@@ -228,6 +228,7 @@ def test_batch_and_shard_size_change_nothing(batch_size, shard, targets):
         {"targets": (3, 0), "target_names": ["zero", "one", "two", "three"]},
         {"groups": ["a", "b"] * 11 + ["a"], "keep_samples": "none"},
         {"task": "regression", "score": ifa.score.log_probability},
+        {"cluster": np.arange(23) // 4, "targets": (1, 2), "keep_samples": "full"},
     ],
     ids=plain,
 )
@@ -245,6 +246,47 @@ def test_on_disk_and_in_memory_agree(options, tmp_path):
         for name, variable in memory[path].data_vars.items():
             stored = disk[path][name].attrs
             assert {key: stored[key] for key in variable.attrs} == variable.attrs, name
+
+
+def test_clusters_are_kept_with_the_samples_and_change_nothing_else(tmp_path):
+    model = net()
+    data = digits_like(model, named=True)
+    cluster = [f"patient {sample % 7}" for sample in range(23)]
+    options = {"layer": "conv2", "shard": 9, "progress": False}
+    plain = ifa.analyze(model, data, **options)
+    run = {**options, "cluster": cluster, "store": tmp_path / "run"}
+    for _ in range(2):  # the second time it is the finished one
+        tree = ifa.analyze(model, data, **run)
+        assert tree["samples"]["cluster"].values.tolist() == cluster
+    assert ifa.open(tmp_path / "run")["samples"]["cluster"].values.tolist() == cluster
+    tree["samples"] = tree["samples"].to_dataset().drop_vars("cluster")
+    assert_same(tree["conv2"], plain["conv2"], rtol=0)
+
+
+@pytest.mark.parametrize("other", [None, ["one"] * 23, [str(k) for k in range(23)]], ids=plain)
+def test_a_run_of_other_clusters_is_refused(other, tmp_path):
+    model = net()
+    data = digits_like(model, named=True)
+    options = {"layer": "conv2", "progress": False, "store": tmp_path / "run"}
+    ifa.analyze(model, data, cluster=np.arange(23) // 2, **options)
+    with pytest.raises(ValueError, match=r"cluster: '12: \w+' in the run, .* now"):
+        ifa.analyze(model, data, cluster=other, **options)
+
+
+def test_clusters_that_data_know_are_taken():
+    model = net()
+    items = digits_like(model, 8)
+    inputs, labels = np.stack([item[0] for item in items]), [item[1] for item in items]
+    data = ifa.data.arrays(inputs, labels, cluster=[5, 5, 6, 6, 7, 7, 7, 7])
+    tree = ifa.analyze(model, data, layer="conv2", progress=False)
+    assert tree["samples"]["cluster"].values.tolist() == list("55667777")
+    part = torch.utils.data.Subset(data, [4, 0])
+    tree = ifa.analyze(model, part, layer="conv2", progress=False)
+    assert tree["samples"]["cluster"].values.tolist() == ["7", "5"]
+    tree = ifa.analyze(model, data, layer="conv2", progress=False, cluster=list("aabbccdd"))
+    assert tree["samples"]["cluster"].values.tolist() == list("aabbccdd")
+    none = ifa.analyze(model, data, layer="conv2", progress=False, keep_samples="none")
+    assert "samples" not in none.children
 
 
 def test_the_unit_is_the_score_s():

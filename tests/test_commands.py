@@ -171,6 +171,27 @@ def test_groups_of_data_that_do_not_know_their_ids(home, run):
     assert ifa.open("run")["1"]["group"].values.tolist() == ["a", "b"]
 
 
+def test_clusters_of_a_table_of_a_folder_and_of_paths(home, run):
+    rows = "path,label,patient\n"
+    for index in range(6):
+        (home / f"p{index % 2}").mkdir(exist_ok=True)
+        np.save(
+            home / f"p{index % 2}/{index}.npy", np.random.default_rng(index).normal(size=(2, 9))
+        )
+        rows += f"p{index % 2}/{index}.npy,{index % 3},{index // 2}\n"
+    (home / "table.csv").write_text(rows)
+    words = ("analyze", "ours:network", "table.csv", *NET[1:-1])
+    code, _, err = run(*words, "none", "--quiet")
+    assert code == 0
+    assert "several samples share a 'patient': --cluster patient keeps that" in err
+    assert ifa.open("none").attrs["shared"] == "patient"
+    for given, expected in (("patient", "001122"), ("parent", ["p0", "p1"] * 3)):
+        code, _, err = run(*words, given, "--cluster", given)
+        assert code == 0
+        assert "several" not in err
+        assert ifa.open(given)["samples"]["cluster"].values.tolist() == list(expected)
+
+
 def test_a_column_of_the_table_that_is_the_data(home, run):
     for index in range(6):
         np.save(home / f"{index}.npy", np.random.default_rng(index).normal(size=(2, 9)))

@@ -565,6 +565,30 @@ def test_named_axes_say_where_samples_and_channels_are():
 # Errors by name
 
 
+def test_whose_samples_are(tmp_path, crops):
+    for patient in ("one", "two"):
+        for name in ("coins", "page"):
+            (tmp_path / "by" / name / patient).mkdir(parents=True)
+            for picture in (0, 1):
+                source, goal = crops / name / f"{picture}.png", tmp_path / "by" / name / patient
+                (goal / f"{picture}.png").write_bytes(source.read_bytes())
+    data = folder(tmp_path / "by", cluster="parent")
+    folders = [name.rpartition("/")[0] for name in data.ids]
+    assert data.cluster.tolist() == folders
+    assert "clusters: 4" in repr(data)
+    frame = frame_of(crops, Patient_ID=[7, 7, 8])
+    data = table(frame, root=crops)
+    assert data.cluster is None
+    assert data.shared == "Patient_ID"
+    assert "several samples share a 'Patient_ID' (cluster=)" in repr(data)
+    data = table(frame, root=crops, cluster="Patient_ID")
+    assert data.shared is None
+    assert data.cluster.tolist() == [7, 7, 8]
+    assert table(frame, root=crops, cluster="parent").cluster.tolist() == ["coins"] * 3
+    for one in ({"patient": [1, 2, 3]}, {"patient": [1, 1, 1]}, {"inpatient": [1, 1, 2]}):
+        assert table(frame_of(crops, **one), root=crops).shared is None
+
+
 def frame_of(crops, **columns):
     paths = [f"coins/{i}.png" for i in range(3)]
     return pandas.DataFrame({"path": paths, "label": ["a", "b", "a"], **columns})
@@ -668,6 +692,16 @@ ERRORS = {
         lambda crops: table(frame_of(crops, site=["a", None, "b"]), root=crops, groups="site"),
         ValueError,
         "expected a group for every sample, got none for 1, such as sample 1",
+    ),
+    "missing clusters": (
+        lambda crops: table(frame_of(crops, who=["a", None, "b"]), root=crops, cluster="who"),
+        ValueError,
+        "expected a cluster for every sample, got none for 1, such as sample 1",
+    ),
+    "the folders of classes as clusters": (
+        lambda crops: folder(crops, cluster="parent"),
+        ValueError,
+        "expected folders below those of classes for cluster='parent', got 'coins/0.png'",
     ),
     "one volume": (
         lambda crops: volumes("a.nii.gz"),

@@ -53,6 +53,9 @@ OPTIONS = [
     ({"target_names": ["a", "b"]}, "a target name for each of 4 outputs, got 2."),
     ({"groups": ["a"] * 7}, "one group label for each of 8 samples, got shape (7,)."),
     ({"groups": np.zeros((8, 2))}, "got shape (8, 2)."),
+    ({"cluster": ["a"] * 7}, "one cluster label for each of 8 samples, got shape (7,)."),
+    ({"cluster": ["a", None] * 4}, "a cluster label for each sample, got None for sample 1"),
+    ({"cluster": ["a", "b"] * 4, "keep_samples": "none"}, "keep_samples='summary' or 'full' with"),
 ]
 
 

@@ -11,6 +11,7 @@ from populations import contents, digits_like, measured, net
 from test_analysis import assert_same
 
 import ifa
+from ifa.diagnose.rows import table_of
 from ifa.reduce import extras
 
 EXTRAS = tuple(extras.EXTRAS)
@@ -18,14 +19,15 @@ EXTRAS = tuple(extras.EXTRAS)
 OPTIONS = {"layer": ["conv2", "conv1"], "progress": False, "shard": 4, "batch_size": 3}
 
 
-def runs(tmp_path, model, data, cut, groups=None, **options):
+def runs(tmp_path, model, data, cut, groups=None, cluster=None, **options):
     """Analyze two parts on disk, and the whole in memory."""
     options = {**OPTIONS, **options}
     parts = (slice(0, cut), slice(cut, None))
     for name, part in zip("ab", parts, strict=True):
-        mine = None if groups is None else groups[part]
-        ifa.analyze(model, data[part], store=tmp_path / name, groups=mine, **options)
-    return ifa.analyze(model, data, groups=groups, **options)
+        labels = {"groups": groups, "cluster": cluster}
+        mine = {key: None if each is None else each[part] for key, each in labels.items()}
+        ifa.analyze(model, data[part], store=tmp_path / name, **mine, **options)
+    return ifa.analyze(model, data, groups=groups, cluster=cluster, **options)
 
 
 MODES = [
@@ -82,6 +84,18 @@ def test_groups_of_the_same_name_are_one(tmp_path):
     assert_same(merged, numbers, rtol=1e-6)
 
 
+def test_clusters_are_kept_and_those_of_the_same_name_are_one(tmp_path):
+    model = net()
+    data = digits_like(model, named=True)
+    cluster = [f"patient {sample // 3}" for sample in range(23)]  # one of them in both
+    whole = runs(tmp_path, model, data, 10, cluster=cluster, keep_samples="full")
+    merged = ifa.merge(tmp_path / "a", tmp_path / "b", store=tmp_path / "both")
+    assert merged["samples"]["cluster"].values.tolist() == cluster
+    assert_same(merged, whole, rtol=1e-6)
+    ifa.verify(tmp_path / "both")
+    assert table_of(merged, "conv2", "here").clusters == tuple(sorted(set(cluster)))
+
+
 def test_regressions_and_merged_runs_merge(tmp_path):
     model = net(1, 5)
     data = [(*item, f"case {index}") for index, item in enumerate(measured(model))]
@@ -103,6 +117,7 @@ def test_regressions_and_merged_runs_merge(tmp_path):
         ({"weight": ifa.weight.gradcam}, "weight: 'ifa.weight.hirescam.hirescam' in the first"),
         ({"quantiles": (0.5,)}, "quantiles: "),
         ({"groups": ["x"] * 8}, "groups: no groups in the first, groups in the second"),
+        ({"cluster": ["x"] * 8}, "cluster: no clusters in the first, clusters in the second"),
         ({"layer": "conv1"}, "layers: ['conv2', 'conv1'] in the first, ['conv1'] in the second"),
         ({"keep_samples": "none"}, "keep_samples: 'summary' in the first"),
     ],

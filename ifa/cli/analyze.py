@@ -57,6 +57,13 @@ def analyze(
             "sample; the data's if left out"
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose each sample is: as --groups, or 'parent', the folder that it lies in; the "
+            "data's if left out"
+        ),
+    ] = None,
     task: Annotated[
         str,
         typer.Option(
@@ -91,9 +98,15 @@ def analyze(
     from ifa.plot import save, summary
 
     network = network_of(model, weights, config)
-    column = groups if groups and is_table(data) and _is_column(groups) else None
+    columns = {
+        name: given
+        for name, given in (("groups", groups), ("cluster", cluster))
+        if given and is_table(data) and _is_column(given)
+    }
+    if cluster == "parent" and Path(data).is_dir():
+        columns["cluster"] = cluster
     names = None if target_names is None else listed_names(_WHERE, target_names)
-    samples = data_of(_WHERE, data, network, prepare, limit, column, label_names(task, names))
+    samples = data_of(_WHERE, data, network, prepare, limit, columns, label_names(task, names))
     tree = ifa.analyze(
         network,
         samples,
@@ -103,7 +116,8 @@ def analyze(
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
         target_names=_names(samples, names, task),
-        groups=_groups(samples, None if column else groups),
+        groups=_groups(samples, None if "groups" in columns else groups),
+        cluster=_clusters(samples, None if "cluster" in columns else cluster),
         reductions=[one.strip() for one in reductions.split(",")] if reductions else (),
         store=out,
         data_version=data_version,
@@ -149,6 +163,23 @@ def _groups(data: Any, given: str | None) -> Any:
     if facts.groups is not None:
         note(f"groups are the data's: {', '.join(sorted(set(map(str, facts.groups))))}")
     return facts.groups
+
+
+def _clusters(data: Any, given: str | None) -> Any:
+    from ifa.data.labels import parents
+    from ifa.data.lists import listed_column
+    from ifa.data.samples import known
+
+    facts = known(data)
+    if given == "parent" and facts.ids is not None:
+        return parents(_WHERE, facts.ids)
+    if given is not None:
+        return listed_column(_WHERE, given, facts.ids, len(data))
+    if facts.cluster is not None:
+        note(f"samples belong to the data's clusters, {len(set(facts.cluster.tolist()))}")
+    elif facts.shared is not None:
+        note(f"several samples share a {facts.shared!r}: --cluster {facts.shared} keeps that")
+    return facts.cluster
 
 
 def _next(context: typer.Context, run: str, known: list[str], keep: str) -> list[str]:

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -105,13 +105,13 @@ def data_of(
     network: Any,
     prepare: str | None,
     limit: int | None = None,
-    column: str | None = None,
+    columns: Mapping[str, str] | None = None,
     names: Sequence[str | None] | None = None,
 ) -> Any:
     """Take pictures of a folder or a table, or a data set that a callable returns.
 
-    `column` is that of groups, of a table; `names` are those of the outputs, which classes that are
-    among them are numbered by.
+    `columns` are those of groups and clusters, of a table; `names` are those of the outputs, which
+    classes that are among them are numbered by.
     """
     from ifa.data import folder, table
     from ifa.data.samples import check_order
@@ -119,10 +119,11 @@ def data_of(
     from ifa.store.sources import called
 
     ready = network.preparation(prepare) if prepare else None
+    of: dict[str, Any] = dict(columns or {})
     if Path(reference).is_dir():
-        data = _numbered(partial(folder, reference, prepare=ready), names)
+        data = _numbered(partial(folder, reference, prepare=ready, **of), names)
     elif is_table(reference):
-        data = _numbered(partial(table, reference, groups=column, prepare=ready), names)
+        data = _numbered(partial(table, reference, prepare=ready, **of), names)
     else:
         data = _prepared(where, called(reference, where), ready)
     check_order(where, data, names)

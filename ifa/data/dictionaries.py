@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ifa.data.decoding import Channels, array_input, file_input, is_picture
 from ifa.data.folders import check_mode
-from ifa.data.labels import check_ids, grouped, labelled
+from ifa.data.labels import check_ids, grouped, labelled, shared
 from ifa.data.reading import Mode
 from ifa.data.samples import Samples
 
@@ -67,6 +67,7 @@ def huggingface(
     label: str | None = "label",
     id: str | None = None,
     groups: str | None = None,
+    cluster: str | None = None,
     names: Sequence[str] | None = None,
     channels: Channels | None = None,
     prepare: Callable[[Any], Any] | None = None,
@@ -85,8 +86,8 @@ def huggingface(
     label
         The column of labels, read once; None where there are none. Names are those of a
         ``ClassLabel``.
-    id, groups
-        Columns of ids and groups. Ids are by default the indices.
+    id, groups, cluster
+        Columns of ids, groups and clusters, as of `table`. Ids are by default the indices.
     names
         The classes in the order of the network's outputs; by default those of the column.
     channels
@@ -111,7 +112,7 @@ def huggingface(
     """
     where = "ifa.data.huggingface"
     check_mode(where, mode)
-    _check_columns(where, dataset, input, [label, id, groups])
+    _check_columns(where, dataset, input, [label, id, groups, cluster])
     columns = dataset.with_format(None)
 
     def column(name: str | None) -> list[Any] | None:
@@ -136,6 +137,10 @@ def huggingface(
         ids=ids,
         names=classes,
         groups=grouped(where, column(groups), len(dataset)),
+        cluster=grouped(where, column(cluster), len(dataset), "cluster"),
+        shared=None
+        if cluster is not None
+        else shared({name: partial(column, name) for name in dataset.features}),
     )
 
 
@@ -147,6 +152,7 @@ def keyed(
     id: str | None = None,
     names: Sequence[str] | None = None,
     groups: Any = None,
+    cluster: Any = None,
     channels: Channels | None = None,
     prepare: Callable[[Any], Any] | None = None,
 ) -> Samples:
@@ -166,8 +172,8 @@ def keyed(
         The key of the id; by default an item's id is its index.
     names
         The classes in the order of the network's outputs.
-    groups : (sample,)
-        A label of each sample.
+    groups, cluster : (sample,)
+        A label of each sample, as of `arrays`.
     channels
         As of `arrays`; arrays of one or two axes get no axis here.
     prepare
@@ -219,6 +225,7 @@ def keyed(
         ids=ids,
         names=classes,
         groups=grouped(where, groups, len(dataset)),
+        cluster=grouped(where, cluster, len(dataset), "cluster"),
     )
 
 
@@ -239,7 +246,7 @@ def _check_columns(where: str, dataset: Any, input: str, columns: Sequence[str |
         if name is not None and name not in dataset.features:
             raise LookupError(
                 f"{where}: expected a column {name!r}, got {', '.join(map(repr, dataset.features))}"
-                ". Name the columns by input=, label=, id= and groups=."
+                ". Name the columns by input=, label=, id=, groups= and cluster=."
             )
 
 

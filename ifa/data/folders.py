@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
+from ifa.checks import check_choice
 from ifa.data.decoding import file_input
-from ifa.data.labels import check_ids, checked_names, labelled
+from ifa.data.labels import check_ids, checked_names, labelled, parents
 from ifa.data.reading import PICTURES, Decoder, Files, Mode, absolute, is_kind
 from ifa.data.samples import Samples
 
@@ -25,6 +28,7 @@ def folder(
     *,
     names: Sequence[str] | None = None,
     labels: Mapping[str, Any] | None = None,
+    cluster: Literal["parent"] | None = None,
     prepare: Callable[[Any], Any] | None = None,
     mode: Mode = "RGB",
     extensions: Sequence[str] = PICTURES,
@@ -42,6 +46,9 @@ def folder(
     labels
         Of every picture by its path in the folder, such as ``{"a.png": "cat"}``, instead of the
         folders' names.
+    cluster
+        ``"parent"`` where below the class folders there is one for each patient, or recording:
+        pictures of one belong together, as of `table`.
     prepare
         What makes an input of a picture of PIL, instead of the rule: see `ifa.data`.
     mode
@@ -90,8 +97,25 @@ def folder(
         labels=values,
         ids=found.paths,
         names=classes,
+        cluster=_owners(where, found.paths, cluster, labels is None),
         notes=found.notes,
     )
+
+
+def _owners(
+    where: str, paths: Sequence[str], cluster: str | None, by_class: bool
+) -> np.ndarray | None:
+    """Take the folder that each file lies in, which may not be its class."""
+    if cluster is None:
+        return None
+    check_choice(where, "cluster", cluster, ("parent",))
+    above = [path for path in paths if path.count("/") == 1] if by_class else []
+    if above:
+        raise ValueError(
+            f"{where}: expected folders below those of classes for cluster='parent', got "
+            f"{above[0]!r}. List the files in a table with a column for it: ifa.data.table."
+        )
+    return parents(where, paths)
 
 
 def check_mode(where: str, mode: str) -> None:

@@ -48,6 +48,7 @@ def arrays(
     channels: Channels | None = None,
     ids: Sequence[str] | None = None,
     groups: Any = None,
+    cluster: Any = None,
     names: Sequence[str] | None = None,
     task: Task | None = None,
     prepare: Callable[[Any], Any] | None = None,
@@ -63,8 +64,9 @@ def arrays(
         Labels: text, whole numbers for classes, real values; None where there are none.
     channels
         ``"first"`` or ``"last"``. By default first, and (sample, y, x) gets an axis of one channel.
-    ids, groups : (sample,)
-        Of each sample; ids are by default its index.
+    ids, groups, cluster : (sample,)
+        Of each sample; ids are by default its index. What samples share a `cluster`, such as a
+        patient, belong together, as of `table`.
     names
         The classes in the order of the network's outputs; by default sorted, where y is text.
     task
@@ -104,6 +106,7 @@ def arrays(
         ids=named,
         names=classes,
         groups=grouped(where, groups, values.shape[0]),
+        cluster=grouped(where, cluster, values.shape[0], "cluster"),
     )
 
 
@@ -115,6 +118,7 @@ def signals(
     channels: Channels | None = None,
     ids: Sequence[str] | None = None,
     groups: Any = None,
+    cluster: Any = None,
     names: Sequence[str] | None = None,
     task: Task | None = None,
     prepare: Callable[[Any], Any] | None = None,
@@ -131,7 +135,7 @@ def signals(
         Points in a second, for the repr.
     channels
         ``"first"`` or ``"last"``. By default first, and (sample, t) gets an axis of one channel.
-    ids, groups, names, task, prepare
+    ids, groups, cluster, names, task, prepare
         As of `arrays`; ids of files are by default their paths.
 
     Returns
@@ -175,6 +179,7 @@ def signals(
         ids=named,
         names=classes,
         groups=grouped(where, groups, count),
+        cluster=grouped(where, cluster, count, "cluster"),
     )
 
 

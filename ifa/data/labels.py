@@ -1,7 +1,8 @@
 """Labels: text to indices by names, whole numbers as classes, real numbers as they are."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,10 @@ from ifa.checks import check_choice, check_text
 
 Task = Literal["classification", "regression"]
 Names = tuple[str, ...]
+
+# What a column is called that says whose a sample is.
+_OWNERS = {"patient", "participant", "subject", "volunteer", "donor", "person", "pid", "mrn"}
+_OWNERS |= {"animal", "mouse", "case", "recording", "session"}
 
 
 def labelled(
@@ -80,22 +85,44 @@ def check_ids(where: str, ids: Sequence[str], instead: str) -> None:
         )
 
 
-def grouped(where: str, values: Any, count: int) -> np.ndarray | None:
-    """Take one group for each sample."""
+def grouped(where: str, values: Any, count: int, what: str = "group") -> np.ndarray | None:
+    """Take one group, or cluster, for each sample."""
     if values is None:
         return None
     array = np.asarray(values)
     if array.shape != (count,):
         raise ValueError(
-            f"{where}: expected one group for each of {count} samples, got {array.shape}."
+            f"{where}: expected one {what} for each of {count} samples, got {array.shape}."
         )
     without = [index for index, value in enumerate(array.tolist()) if _missing(value)]
     if without:
         raise ValueError(
-            f"{where}: expected a group for every sample, got none for {len(without)}, such as "
+            f"{where}: expected a {what} for every sample, got none for {len(without)}, such as "
             f"sample {without[0]}. Name these too, such as 'unknown', or leave them out."
         )
     return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def parents(where: str, ids: Sequence[str]) -> np.ndarray:
+    """Return the folder that each sample lies in, by its path: whose samples belong together."""
+    folders = [name.replace("\\", "/").rpartition("/")[0] for name in ids]
+    if "" in folders:
+        raise ValueError(
+            f"{where}: expected a folder in every path for cluster='parent', got "
+            f"{ids[folders.index('')]!r}. Give a label of each sample instead."
+        )
+    return np.array(folders, dtype=object).astype(str)
+
+
+def shared(columns: Mapping[str, Callable[[], Any]]) -> str | None:
+    """Find a column that by its name says whose a sample is, and that several samples share."""
+    for name, values in columns.items():
+        plain = re.sub(r"[^a-z]|id(entifier)?$|name$|num(ber)?$", "", name.lower())
+        if plain in _OWNERS:
+            found = list(map(str, values()))
+            if 1 < len(set(found)) < len(found):
+                return name
+    return None
 
 
 def checked_names(where: str, names: Sequence[str]) -> Names:

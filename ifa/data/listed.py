@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ifa.data.decoding import file_input
 from ifa.data.folders import check_mode
-from ifa.data.labels import Task, check_ids, grouped, labelled
+from ifa.data.labels import Task, check_ids, grouped, labelled, parents, shared
 from ifa.data.reading import KINDS, Decoder, Files, Mode, absolute, is_kind, needed
 from ifa.data.samples import Samples
 
@@ -29,6 +29,7 @@ def table(
     label: str | Sequence[str] | None = "label",
     id: str | None = None,
     groups: str | None = None,
+    cluster: str | None = None,
     names: Sequence[str] | None = None,
     task: Task | None = None,
     prepare: Callable[[Any], Any] | None = None,
@@ -51,6 +52,10 @@ def table(
         The column of ids; by default the paths.
     groups
         The column of groups, such as sites.
+    cluster
+        The column that says whose a sample is, such as a patient: `ifa.analyze` keeps it with a
+        run, and intervals and tests take what belongs together as one. ``"parent"``, where there is
+        no such column, is the folder that a path lies in.
     names
         The classes in the order of the network's outputs; by default sorted, where they are text.
     task
@@ -88,7 +93,7 @@ def table(
     """
     where = "ifa.data.table"
     check_mode(where, mode)
-    rows = rows_of(where, source, KINDS, root, path, label, id, groups, names, task)
+    rows = rows_of(where, source, KINDS, root, path, label, id, groups, cluster, names, task)
     return Samples(
         source=written(where, source),
         count=len(rows.paths),
@@ -119,6 +124,7 @@ def rows_of(
     label: str | Sequence[str] | None,
     id: str | None,
     groups: str | None,
+    cluster: str | None,
     names: Sequence[str] | None,
     task: Task | None,
 ) -> Rows:
@@ -126,7 +132,9 @@ def rows_of(
     texts = [column for column in (path, id) if column is not None]
     frame = _frame(where, source, texts)
     several = [] if label is None else [label] if isinstance(label, str) else list(label)
-    _check_columns(where, frame, [*texts, *several, *([] if groups is None else [groups])])
+    beside = cluster == "parent" and "parent" not in frame.columns
+    others = [one for one in (groups, None if beside else cluster) if one is not None]
+    _check_columns(where, frame, [*texts, *several, *others])
     if frame[texts].isna().to_numpy().any() or not len(frame):
         raise ValueError(
             f"{where}: expected a path and an id in every row, got "
@@ -143,7 +151,11 @@ def rows_of(
         where, None if column is None else column.to_numpy(), ids, names=names, task=task
     )
     of = grouped(where, None if groups is None else frame[groups].to_numpy(), len(ids))
-    fields = {"labels": values, "ids": ids, "names": classes, "groups": of}
+    whose = None if cluster is None or beside else frame[cluster].to_numpy()
+    whose = parents(where, paths) if beside else grouped(where, whose, len(ids), "cluster")
+    named = {} if cluster is not None else {str(one): frame[one].tolist for one in frame.columns}
+    fields = {"labels": values, "ids": ids, "names": classes, "groups": of, "cluster": whose}
+    fields["shared"] = shared(named)
     return Rows(paths, absolute(root), ids, fields)
 
 
@@ -175,7 +187,7 @@ def _check_columns(where: str, frame: Any, columns: Sequence[str]) -> None:
             listed = ", ".join(map(repr, frame.columns))
             raise LookupError(
                 f"{where}: expected a column {column!r}, got {listed}. Name the columns by path=, "
-                "label=, id= and groups=."
+                "label=, id=, groups= and cluster=."
             )
 
 

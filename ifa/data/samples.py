@@ -44,6 +44,10 @@ class Samples:
         Names of classes, in the order of their indices, or None.
     groups : (sample,)
         A label of each sample, such as its site, or None: for ``ifa.analyze(groups=)``.
+    cluster : (sample,)
+        Whose each sample is, such as its patient, or None: `ifa.analyze` keeps it with a run.
+    shared
+        The column of a table that seems to say so where `cluster` is None.
     notes
         What else its repr says.
     """
@@ -58,6 +62,8 @@ class Samples:
     ids: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None
     groups: np.ndarray | None = None
+    cluster: np.ndarray | None = None
+    shared: str | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -87,6 +93,10 @@ class Samples:
         lines += [f"  labels: {self._written_labels()}"]
         if self.groups is not None:
             lines.append(f"  groups: {_counted(self.groups.tolist())}")
+        if self.cluster is not None:
+            lines.append(f"  clusters: {len(set(self.cluster.tolist()))}")
+        elif self.shared is not None:
+            lines.append(f"  clusters: none; several samples share a {self.shared!r} (cluster=)")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _index(self, index: int) -> int:
@@ -134,6 +144,8 @@ class Known(NamedTuple):
     names: tuple[str, ...] | None = None
     ids: tuple[str, ...] | None = None
     groups: np.ndarray | None = None
+    cluster: np.ndarray | None = None
+    shared: str | None = None
 
 
 def known(data: Any) -> Known:
@@ -150,8 +162,13 @@ def known(data: Any) -> Known:
     if isinstance(data, Subset):
         whole, places = known(data.dataset), list(data.indices)
         ids = None if whole.ids is None else tuple(whole.ids[place] for place in places)
-        return Known(whole.names, ids, None if whole.groups is None else whole.groups[places])
-    return Known(data.names, data.ids, data.groups) if isinstance(data, Samples) else Known()
+        groups, cluster = (
+            None if each is None else each[places] for each in (whole.groups, whole.cluster)
+        )
+        return Known(whole.names, ids, groups, cluster, whole.shared)
+    if not isinstance(data, Samples):
+        return Known()
+    return Known(data.names, data.ids, data.groups, data.cluster, data.shared)
 
 
 def normalization_of(data: Any) -> tuple[Any, Any] | None:

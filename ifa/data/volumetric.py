@@ -58,6 +58,7 @@ def volumes(
     id: str | None = None,
     ids: Sequence[str] | None = None,
     groups: Any = None,
+    cluster: Any = None,
     task: Task | None = None,
 ) -> Samples:
     """Take volumes of NIfTI: from a list, a folder of class folders, or a table.
@@ -84,8 +85,9 @@ def volumes(
         Columns of a table.
     ids
         Of a list: one for each; by default the paths.
-    groups
-        Of a list or a folder: one for each. Of a table: its column.
+    groups, cluster
+        Of a list or a folder: one for each. Of a table: its column. What samples share a cluster,
+        such as a patient, belong together, as of `table`.
     task
         As of `table`.
 
@@ -118,10 +120,12 @@ def volumes(
                 f"{where}: expected labels and ids of a table in its columns, got them beside it. "
                 "Name the columns: label=, id=."
             )
-        rows = rows_of(where, source, VOLUMES, root, path, label, id, groups, names, task)
+        rows = rows_of(where, source, VOLUMES, root, path, label, id, groups, cluster, names, task)
         paths, home, fields, notes = rows.paths, rows.root, rows.fields, ()
     else:
-        paths, home, fields, notes = _files(where, source, labels, root, ids, groups, names, task)
+        paths, home, fields, notes = _files(where, source, labels, root, ids, names, task)
+        for name, what, values in (("groups", "group", groups), ("cluster", "cluster", cluster)):
+            fields[name] = grouped(where, values, len(paths), what)
     return Samples(
         source=written(where, source),
         count=len(paths),
@@ -228,7 +232,6 @@ def _files(
     labels: Any,
     root: str | os.PathLike[str] | None,
     ids: Sequence[str] | None,
-    groups: Any,
     names: Sequence[str] | None,
     task: Task | None,
 ) -> tuple[tuple[str, ...], str, dict[str, Any], tuple[str, ...]]:
@@ -257,8 +260,7 @@ def _files(
         if not is_kind(one, VOLUMES) or not os.path.isfile(os.path.join(root or "", one)):
             raise FileNotFoundError(f"{where}: expected NIfTI files, got no such file {one!r}.")
     values, classes = labelled(where, labels, named, names=names, task=task)
-    of = grouped(where, groups, len(paths))
-    fields = {"labels": values, "ids": named, "names": classes, "groups": of}
+    fields = {"labels": values, "ids": named, "names": classes}
     return paths, absolute(root or ""), fields, notes
 
 

@@ -88,7 +88,8 @@ def table_of(
         cluster = samples["cluster"].values
     if cluster is None and heed:
         classes = label if task in ("classification", "scored") else None
-        heed_dependence(where, samples["id"].values, classes)
+        shared = statistics.attrs.get("shared")
+        heed_dependence(where, samples["id"].values, classes, column=shared)
     names, codes = ((), None) if cluster is None else names_of(where, "cluster", cluster, count)
     return Table(
         layer=layer,

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ifa.checks import check_text
 from ifa.clusters import names_of
-from ifa.data.samples import check_order, label_names, output_names
+from ifa.data.samples import check_order, known, label_names, output_names
 from ifa.network.inputs import described, shapes_of
-from ifa.network.tokens import callable_token
+from ifa.network.tokens import callable_token, digest_of
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
     Analysis,
@@ -59,6 +59,7 @@ def analyze(
     targets: Literal["predicted", "label"] | Sequence[int] = "predicted",
     keep_samples: Keep = "summary",
     groups: Any = None,
+    cluster: Any = None,
     task: Task = "classification",
     reduction: Literal["sum", "mean"] = "sum",
     reductions: Sequence[str] | Mapping[str, Any] = (),
@@ -115,6 +116,11 @@ def analyze(
     groups : (sample,)
         A label of each sample, such as its site or split: `importance`, `importance_overall`,
         `importance_variance` and `count` then get a leading `group` dimension.
+    cluster : (sample,)
+        Whose each sample is, where several belong together: a label such as the patient of a slice
+        or the image of a crop. The sample table keeps it, and the intervals and tests that read a
+        run draw, permute and count clusters. Statistics do not depend on it. None takes the
+        clusters that data of `ifa.data` know.
     task
         ``"classification"``: one of the outputs is right, the largest is predicted.
         ``"binary"``: one logit, label 0 or 1. ``"multilabel"``: a logit for each label, none of
@@ -264,7 +270,7 @@ def analyze(
     options.check(_WHERE)
     data = data_set(_WHERE, data)
     check_order(_WHERE, data, label_names(options.task, options.target_names))
-    job = _job(model, data, options, example, groups, device)
+    job = _job(model, data, options, example, (groups, cluster), device)
     return drive(job, store=store, map=map, progress=progress, versions=versions)
 
 
@@ -273,13 +279,14 @@ def _job(
     data: Any,
     options: Analysis,
     example: Inputs | None,
-    groups: Any,
+    labels: tuple[Any, Any],  # of groups and of clusters
     device: str | torch.device | None,
 ) -> Job:
     engine, label, like = ready(_WHERE, model, data, options, example, device)
-    group_names, group = None, np.zeros(len(data), dtype=np.int64)
+    (groups, cluster), group_names, group = labels, None, np.zeros(len(data), dtype=np.int64)
     if groups is not None:
         group_names, group = names_of(_WHERE, "group", groups, len(data))
+    owners = _owners(cluster, data, options.keep_samples)
     axes = _axes(engine, options, group_names)
     listed = options.task != "regression" and not isinstance(options.targets, str)
     listed = listed or options.task in FLAGS
@@ -289,7 +296,7 @@ def _job(
     _check_size(measures)
     question = question_of(engine, options, axes.targets, label)
     cuts = Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers)
-    schema = _schema(question, options.keep_samples, len(data))
+    schema = _schema(question, options.keep_samples, len(data), owners is not None)
     items = Spaced(_WHERE, data, shapes_of(like))
     spec = {
         **spec_of(question, items, options),
@@ -298,10 +305,14 @@ def _job(
         "target_names": callable_token(axes.target_names),
         "reductions": tokens(extras) or None,
         "groups": None if groups is None else [*callable_token(group_names), callable_token(group)],
+        "cluster": None if owners is None else f"{len(set(owners))}: {digest_of(list(owners))}",
     }
-    plan = Plan(question, measures, group, options, schema)
+    plan = Plan(question, measures, group, owners, options, schema)
     origins = {layer: origin.written() for layer, origin in engine.origins.items()}
-    finish = partial(_finished, measures=measures, spec=spec, origins=origins, unit=question.unit)
+    shared = known(data).shared if owners is None else None
+    finish = partial(
+        _finished, measures=measures, spec=spec, origins=origins, unit=question.unit, shared=shared
+    )
     question.heed(items)
     return Job(
         probe=partial(question.probe, items),
@@ -324,6 +335,7 @@ class Plan:
     question: Question
     measures: Measures
     group: np.ndarray  # (sample,), int64
+    cluster: np.ndarray | None  # (sample,), text
     options: Analysis
     schema: Schema
 
@@ -355,6 +367,8 @@ def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[Observed], Ro
     step = partial(summarize, reduction=plan.options.reduction)
     label, prediction, seen, row = plan.question.look(indices, batch, step)
     cells = _cells(plan, indices, label, prediction, seen)
+    if "cluster" in plan.schema.get("", {}) and plan.cluster is not None:
+        row["cluster"] = plan.cluster[indices.start : indices.stop]
     rows: Rows = {"": row}
     observed = []
     for layer, summary, zero in zip(plan.measures.layers, seen.result, seen.zero, strict=True):
@@ -394,16 +408,41 @@ def _cells(
 
 
 def _finished(
-    shards: Iterable[Arrays], *, measures: Measures, spec: Any, origins: Any, unit: str
+    shards: Iterable[Arrays],
+    *,
+    measures: Measures,
+    spec: Any,
+    origins: Any,
+    unit: str,
+    shared: str | None,
 ) -> xr.DataTree:
-    return statistics_tree(measures.datasets(shards, unit), spec, origins)
+    tree = statistics_tree(measures.datasets(shards, unit), spec, origins)
+    if shared is not None:
+        tree.attrs["shared"] = shared
+    return tree
 
 
-def _schema(question: Question, keep: Keep, samples: int) -> Schema:
+def _owners(cluster: Any, data: Any, keep: Keep) -> np.ndarray | None:
+    """Return the name of each sample's cluster: of those given, or of those that data know."""
+    if cluster is not None and keep == "none":
+        raise ValueError(
+            f"{_WHERE}: expected keep_samples='summary' or 'full' with cluster=, which is kept in "
+            "the sample table, got 'none'."
+        )
+    found = known(data).cluster if cluster is None else cluster
+    if found is None or keep == "none":
+        return None
+    names, codes = names_of(_WHERE, "cluster", found, len(data))
+    return np.array(names, dtype=object)[codes]
+
+
+def _schema(question: Question, keep: Keep, samples: int, clusters: bool) -> Schema:
     """Lay out the sample table: what does not depend on the layer, and one group for each layer."""
     if keep == "none":
         return {}
     schema, tap = question.schema(samples), question.engine.tap
+    if clusters:
+        schema[""]["cluster"] = Column(("sample",), (samples,), "str", "what belongs together")
     each, unit = question.each(samples), question.unit
     for site, channels in zip(tap.sites, question.engine.channels, strict=True):
         real = "<f8" if site.dtype == torch.float64 else "<f4"

@@ -28,7 +28,7 @@ from ifa.types import RunNote
 Path_ = str | os.PathLike[str]
 
 # What two runs that are merged may differ in: it does not change what a sample gives.
-_FREE = ("data", "rows", "groups", "shard", "batch_size", "device", "threads", "parents")
+_FREE = ("data", "rows", "groups", "cluster", "shard", "batch_size", "device", "threads", "parents")
 
 
 def merge(
@@ -42,13 +42,14 @@ def merge(
 
     Means, variances and covariances agree with those of one run to rounding, 1e-12; counts,
     histograms and quantiles exactly. Samples of the second run come after those of the first, and
-    groups of the same name are one group. Neither run is changed, and no sample is read again.
+    groups of the same name are one group, clusters likewise. Neither run is changed, and no sample
+    is read again.
 
     Parameters
     ----------
     run, other
         Directories that ``ifa.analyze(..., store=)`` or this function wrote. They may differ in
-        their data, groups, shards, batch size, device and threads, and in nothing else.
+        their data, groups, clusters, shards, batch size, device and threads, and in nothing else.
     reductions
         Reductions of your own that the runs were made with, as they were given to `ifa.analyze`. A
         state whose reduction is no `ifa.reduce.Statistic` is merged as it is: if it holds indices
@@ -86,6 +87,7 @@ def merge(
     _check_same(*parts)
     _check_apart(*parts)
     groups = _groups([part.measures.axes.groups for part in parts])
+    clusters = parts[0].spec.get("cluster") is not None
     first = parts[0].measures
     axes = Axes(first.axes.targets, first.axes.target_names, groups, first.axes.quantiles)
     measures = Measures(first.layers, first.channels, axes, first.extras, first.listed)
@@ -94,6 +96,7 @@ def merge(
         "data": [part.spec["data"] for part in parts],
         **({"rows": [part.spec["rows"] for part in parts]} if "rows" in parts[0].spec else {}),
         "groups": [part.spec["groups"] for part in parts] if groups else None,
+        "cluster": [part.spec.get("cluster") for part in parts] if clusters else None,
         "shard": max(part.spec["shard"] for part in parts),
         "parents": [part.spec for part in parts],
     }
@@ -287,9 +290,11 @@ def _check_same(a: _Part, b: _Part) -> None:
     difference, notes = compared(*kept, finished=True, versions="same")
     for note in [] if difference else notes:
         warnings.warn(f"ifa.merge: of the two runs, {note}.", RunNote, stacklevel=4)
-    if difference is None and (a.spec["groups"] is None) != (b.spec["groups"] is None):
-        having = ["no groups" if part.spec["groups"] is None else "groups" for part in (a, b)]
-        difference = f"groups: {having[0]} in the run, {having[1]} now"
+    for name, those in (("groups", "groups"), ("cluster", "clusters")):
+        none = [part.spec.get(name) is None for part in (a, b)]
+        if difference is None and none[0] != none[1]:
+            having = [f"no {those}" if without else those for without in none]
+            difference = f"{name}: {having[0]} in the run, {having[1]} now"
     counts = [len(part.measures.axes.targets) for part in (a, b)]
     if difference is None and counts[0] != counts[1]:  # of a score's table
         difference = (
