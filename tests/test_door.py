@@ -17,7 +17,7 @@ from populations import digits_like, measured, net
 
 import ifa
 from ifa.cli import main
-from ifa.population.analysis import _groups
+from ifa.clusters import names_of
 from ifa.store.items import numbers_of
 
 
@@ -150,9 +150,9 @@ NO_LABEL = "expected the group label of sample "
 def test_groups(groups, want):
     if isinstance(want, str):
         with pytest.raises((TypeError, ValueError), match=f"^{re.escape(f'ifa.analyze: {want}')}"):
-            _groups(groups, 6)
+            names_of("ifa.analyze", "group", groups, 6)
         return
-    names, index = _groups(groups, 6)
+    names, index = names_of("ifa.analyze", "group", groups, 6)
     assert list(names or ()) == want
     assert index.tolist() in ([0, 1] * 3, [1, 0] * 3)
 
