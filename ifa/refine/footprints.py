@@ -1,7 +1,6 @@
 """How much memory a network takes, by layer, counted in a run of the example."""
 
-import weakref
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +88,7 @@ def memory(model: nn.Module, example: Inputs) -> Memory:
     check_module(where, model)
     check_batch(where, example, "example")
     refuse_random_or_coupled(model, where)
-    counted = _Counting()
+    counted = Counting()
     replica = Replica(model, (), private=True, watched=True, where=where)
     for module in replica.module.modules():  # where someone looks on, layers are not fused
         module.register_forward_hook(_looking_on)
@@ -115,15 +114,14 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.untyped_storage().nbytes()
 
 
-class _Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):
     """Counts the storages that operations make, while they are there, by the module running."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stack, self.made = [""], defaultdict(int)
-        self.now = self.peak = 0
-        self.held: Counter[int] = Counter()  # how many tensors hold a storage
-        self.storages: dict[int, tuple[StorageWeakRef, int]] = {}  # all that were made
+        self.stack, self.made, self.peak = [""], defaultdict(int), 0
+        # by address, which is no other's as long as someone refers to it
+        self.live: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def visit(self, name: str, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a module as the one that makes what is made."""
@@ -140,34 +138,29 @@ class _Counting(TorchDispatchMode):
         for tensor in every_tensor(result if isinstance(result, tuple | list) else (result,)):
             storage = tensor.untyped_storage()
             key, size = storage._cdata, storage.nbytes()
-            if key in given and not self.held[key]:
-                continue  # of a parameter or an input
-            if not self.held[key]:
-                self.storages[key] = StorageWeakRef(storage), size
+            if key not in self.live and key not in given:  # not of a parameter or an input
+                self.live[key] = StorageWeakRef(storage), size
                 self.made[self.stack[-1]] += size
-                self.now += size
-                self.peak = max(self.peak, self.now)
-            self.held[key] += 1
-            weakref.finalize(tensor, self._let_go, key, size)
+        self.peak = max(self.peak, self.now())
         return result
 
-    def _let_go(self, key: int, size: int) -> None:
-        self.held[key] -= 1
-        if not self.held[key]:
-            self.now -= size
+    def now(self) -> int:
+        """Return how much is there."""
+        self.live = {key: one for key, one in self.live.items() if not one[0].expired()}
+        return sum(size for _, size in self.live.values())
 
 
 def _kept(where: str, model: nn.Module, example: Inputs) -> int:
     """Count what a graph of all parameters holds, but for them and the input."""
-    counted = _Counting()
+    counted = Counting()
     with torch.enable_grad(), counted:
         replica = Replica(model, (), private=True, where=where)
         replica.module.requires_grad_(True)
         inputs = clone(map_tensors(example, Tensor.detach))
-        counted.storages.clear()
+        counted.live.clear()
         output = list(every_tensor(replica.run(inputs, _as_it_is)))
     graph = [tensor.grad_fn for tensor in output]
     del output  # it counts where the graph needs it
-    kept = sum(size for storage, size in counted.storages.values() if not storage.expired())
+    kept = counted.now()
     del graph
     return kept

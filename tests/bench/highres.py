@@ -1,7 +1,7 @@
 """High-resolution maps against planted truth: what is sharper, and what only looks so."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import Any
@@ -13,6 +13,7 @@ from torch.func import vmap
 
 import ifa
 from ifa import attribute, dense, evaluate, refine, weight
+from ifa.refine.footprints import Counting
 from tests.bench.measure import table
 from tests.bench.planted import (
     TASKS,
@@ -36,6 +37,8 @@ FIGURES = [
     "box IoU, best",
     "boundary, px",
     "pointing, box",
+    "time",
+    "memory",
 ]
 
 
@@ -43,33 +46,48 @@ def tables(quick: bool) -> Iterator[str]:
     """Yield the table of each task."""
     seeds = range(2 if quick else 5)
     for task in TASKS:
-        rows: list[list[object]] = []
-        accuracies = []
-        for kind in ("pooled", "strided"):
-            found = [_seed(task, kind, seed, quick) for seed in seeds]
-            accuracies += [accuracy for accuracy, _ in found]
-            for method in found[0][1]:
-                cells = np.array([of[method] for _, of in found]).T
-                rows.append(
-                    [kind, method, *map(with_interval, cells[:-1]), f"{cells[-1].mean():.1f}"]
-                )
-        yield (
-            f"### {task.title}, accuracy {min(accuracies):.2f} to {max(accuracies):.2f}\n\n"
-            f"{table(['network', 'map', *FIGURES, 'time'], rows)}"
-        )
+        kinds = ("pooled", "strided")
+        yield written(task, {kind: [found(task, kind, s, quick) for s in seeds] for kind in kinds})
 
 
-def _seed(task: Task, kind: str, seed: int, quick: bool) -> tuple[float, dict[str, list[float]]]:
+Found = tuple[float, dict[str, list[float]]]  # accuracy, and the figures of each map
+
+
+def written(task: Task, of: Mapping[str, list[Found]]) -> str:
+    """Write the table of a task, of the seeds of each kind of network."""
+    rows: list[list[object]] = []
+    for kind, seeds in of.items():
+        for method in seeds[0][1]:
+            cells = np.array([figures[method] for _, figures in seeds]).T
+            costs = [f"{cells[-2].mean():.1f}", f"{np.nanmean(cells[-1]):.1f}"]
+            rows.append([kind, method, *map(with_interval, cells[:-2]), *costs])
+    accuracies = [accuracy for seeds in of.values() for accuracy, _ in seeds]
+    return (
+        f"### {task.title}, accuracy {min(accuracies):.2f} to {max(accuracies):.2f}\n\n"
+        f"{table(['network', 'map', *FIGURES], rows)}"
+    )
+
+
+def found(task: Task, kind: str, seed: int, quick: bool, only: Sequence[str] = ()) -> Found:
+    """Measure the maps of one network; their memory, which is the same for all, of the first."""
     made = learned(task, kind, seed, quick)
     net, _, test, accuracy = made
-    found = {}
+    figures = {}
     plain = _seconds(lambda: net(test.inputs))
+    forward = refine.memory(net, test.inputs).peak
     for name, explain in explains(made, task.layers(kind), seed).items():
+        if only and name not in only:
+            continue
         start = time.process_time()
         maps = explain(test.inputs, test.labels).detach().clamp(min=0)
         took = (time.process_time() - start) / plain
-        found[name] = [*_figures(maps, test), took]
-    return accuracy, found
+        memory = np.nan
+        if seed == 0:
+            with Counting() as counted:
+                explain(test.inputs, test.labels)
+            memory = counted.peak / forward
+        figures[name] = [*_figures(maps, test), took, memory]
+    return accuracy, figures
 
 
 def explains(made: Learned, layers: list[str], seed: int) -> Mapping[str, Explain]:
@@ -101,6 +119,8 @@ def explains(made: Learned, layers: list[str], seed: int) -> Mapping[str, Explai
             gradcam, shifts=_shifts(made, layers, 2)
         ),
         "Grad-CAM, shifted by quarters": dense.shifted(gradcam, shifts=_shifts(made, layers, 4)),
+        "Grad-CAM, shift and stitch": _stitched(net, last, made.test.inputs[:2], 2 ** len(layers)),
+        "CAMERAS": partial(at, weight=dense.scaled),
         "half, low map": low,
         "full, tied, high map": tied,
         "full, untied, high map": untied,
@@ -118,6 +138,15 @@ def _densified(
 ) -> Explain:
     fine = dense.densify(net, stride=stride, pool=pool)
     return partial(ifa.explain, fine, layer=f"net.{layer}", weight=kernel)
+
+
+def _stitched(net: nn.Module, layer: str, example: Tensor, stride: int) -> Explain:
+    """Lay the maps of all shifts within the layer's total stride side by side."""
+    own = partial(ifa.explain, net, layer=layer, weight=weight.gradcam, rectify=True, size=None)
+    start, step = ifa.positions(net, layer, example)
+    place = ifa.place(ifa.types.Positions(start, step / stride), example.shape[2:])
+    maps = dense.stitched(own, stride=stride)
+    return lambda inputs, target: ifa.batched(place)(ifa.Map(maps(inputs, target), target)).values
 
 
 def _shifts(made: Learned, layers: list[str], parts: int) -> list[tuple[int, ...]]:
