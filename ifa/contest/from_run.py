@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import xarray as xr
 from torch import nn
 
@@ -18,6 +19,7 @@ from ifa.score import sigmoid, value
 from ifa.store.items import collate, data_set, spaced
 from ifa.store.references import ModelRef
 from ifa.store.runs import Run
+from ifa.store.runs import open as open_run
 from ifa.store.specs import data_difference, data_token
 
 _WHERE = "ifa evaluate"
@@ -78,7 +80,16 @@ def table_of_run(
         device=device,
         progress=progress,
     )
-    return Evaluated(found, home, left_out)
+    return Evaluated(_clustered(found, open_run(run)), home, left_out)
+
+
+def _clustered(found: xr.Dataset, statistics: Any) -> xr.Dataset:
+    """Give a table the clusters that the samples of its run have, by id."""
+    samples = statistics["samples"].to_dataset() if "samples" in statistics.children else {}
+    if "cluster" not in samples or len(np.unique(samples["id"])) < len(samples["id"]):
+        return found
+    of = dict(zip(samples["id"].values, samples["cluster"].values, strict=True))
+    return found.assign(cluster=("sample", [of[name] for name in found["id"].values]))
 
 
 def _chosen(known: Mapping[str, Any], asked: Sequence[str] | None) -> dict[str, Any]:

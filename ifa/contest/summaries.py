@@ -6,36 +6,82 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ifa.checks import check_level
+from ifa.clusters import codes_of, heed_dependence
+from ifa.contest.comparisons import beaten, compared, fewest, pairs_of
+from ifa.intervals import mean_error, mean_interval, share_interval
+
+_WHERE = "ifa.contest.summary"
 _SAME = 1e-4
 CONTROL = "noise"  # the method of `cam_methods` that knows nothing of the network
 
 
-def summary(table: Any, *, level: float = 0.95) -> xr.Dataset:
-    r"""Average a table over samples, and tell which method is best by each metric.
+def summary(table: Any, *, level: float = 0.95, cluster: Any = None) -> xr.Dataset:
+    r"""Average a table over samples, and tell which methods are worse than the best.
 
-    .. math:: \bar v \pm t_{n-1} \, s / \sqrt{n}
+    The difference of each two methods, over the samples of which both have a value, is compared
+    with what it is when samples, or whole clusters, change its sign at random. The worst method is
+    left out, again and again, until no two are told apart by their largest difference: the best of
+    those that are left is ``best``, the others are ``tied``.
 
     Parameters
     ----------
     table
         What `ifa.contest.table` returns.
     level
-        Of the two-sided intervals.
+        Of the two-sided intervals, each for itself; and at least the chance that, by one metric,
+        of all methods that are equally good and the best none is called worse, however many there
+        are. Other metrics have errors of their own: for a whole table of m metrics take
+        ``1 - 0.05 / m``.
+    cluster : (sample,), optional
+        Labels of samples that belong together, such as their patients; None for the variable
+        ``cluster`` of the table, if it has one, or else for samples that are independent.
 
     Returns
     -------
     xarray.Dataset
-        ``mean``, ``low``, ``high`` and ``count(method, metric)`` over the samples that have a
-        value; NaN where none has. ``best``: the best mean. ``tied``: not the best, but the interval
-        of its difference to the best, over the samples of which both have a value, reaches 0, but
-        for a ten-thousandth of the best, which may be rounding.
+        All of (method, metric):
+
+        - ``mean``, ``low``, ``high``, ``count``: over the samples that have a value; the interval
+          is Student's, and Wilson's where values are 0 and 1 only; NaN where nothing can be said;
+        - ``best``: the best mean of the methods that are not called worse;
+        - ``tied``: not told apart from the best, over the samples of which both have a value, up
+          to a ten-thousandth of the larger mean, which may be rounding;
+        - ``unknown``: not told apart, but with fewer samples (clusters) in common with the best
+          than could tell any two methods apart: 6 of .95;
+        - ``p``: that no other method is better. Called worse are those of 1 − level and less;
+        - ``detectable``: the smallest difference to the best that would have been told apart.
+
         ``blank`` and ``nonfinite(method)``: how many maps say nothing; their samples are missing
-        from `count`.
+        from `count`. ``p_noise(metric)``, where there is a method ``"noise"``: p of no method being
+        better than it, over all methods; each metric for itself.
 
     Raises
     ------
     ValueError
-        If the level is not between 0 and 1.
+        If the level is not between 0 and 1, or there is not a cluster for each sample.
+
+    Warns
+    -----
+    DependentSamples
+        If ids look like samples that belong together, and no cluster is given.
+
+    Notes
+    -----
+    Of equal methods at least one is called worse in .02 to .06 of tables of 2, 5, 10 and 15
+    methods, from 6 to 100 samples, normal, lognormal, of 0 and 1, and in clusters (300 tables
+    each). With 5 methods, one of which is better by 1 (all have a standard deviation of 1, so that
+    differences have 1.4), .17, .92 and 1.0 of the others are called worse at 10, 30 and 100
+    samples; with 15 methods .06, .68 and 1.0.
+
+    References
+    ----------
+    Hansen, Lunde & Nason 2011, "The model confidence set". doi:10.3982/ECTA5771
+
+    Romano & Wolf 2005, "Exact and approximate stepdown methods for multiple hypothesis testing".
+    doi:10.1198/016214504000000539
+
+    Efron 1969, "Student's t-test under symmetry conditions". doi:10.1080/01621459.1969.10501068
 
     Examples
     --------
@@ -48,56 +94,103 @@ def summary(table: Any, *, level: float = 0.95) -> xr.Dataset:
     >>> found["mean"].values.tolist(), found["count"].values.tolist()
     ([[2.0], [2.5]], [[3], [2]])
     """
-    if not 0 < level < 1:
-        raise ValueError(f"ifa.contest.summary: expected a level between 0 and 1, got {level!r}.")
+    check_level(_WHERE, level)
     value = table["value"].transpose("method", "metric", "sample").values
-    mean, half, count = _averages(value, level)
-    best, tied = np.zeros(mean.shape, bool), np.zeros(mean.shape, bool)
-    for column, way in enumerate(table["better"].values):
-        known = np.isfinite(mean[:, column])
-        if way and known.any():
-            sign = 1 if way == "higher" else -1
-            first = int(np.argmax(np.where(known, sign * mean[:, column], -np.inf)))
-            best[first, column] = True
-            behind, width, _ = _averages(sign * (value[first, column] - value[:, column]), level)
-            least = _SAME * abs(mean[first, column])
-            tied[:, column] = (behind - width <= least) & ~best[:, column]
-    dims = ("method", "metric")
-    return xr.Dataset(
-        {
-            "mean": (dims, mean, {"long_name": "mean over samples"}),
-            "low": (dims, mean - half, {"long_name": f"lower limit, {level:.0%}"}),
-            "high": (dims, mean + half, {"long_name": f"upper limit, {level:.0%}"}),
-            "count": (dims, count, {"long_name": "samples with a value"}),
-            "best": (dims, best, {"long_name": "best mean"}),
-            "tied": (dims, tied, {"long_name": "not told apart from the best"}),
-            "blank": table["blank"].sum("sample"),
-            "nonfinite": table["nonfinite"].sum("sample"),
-        },
-        {name: table.coords[name] for name in ("method", "metric") if name in table.coords}
-        | {"better": table["better"]},
-        {"samples": value.shape[2]},
-    )
+    codes = clusters_of(_WHERE, table, cluster)
+    parts = {name: np.stack(each, 1) for name, each in _columns(table, value, codes, level).items()}
+    p_noise = parts.pop("p_noise")[0]
+    variables: dict[str, Any] = {
+        name: (("method", "metric"), part, {"long_name": _NAMES[name].format(level)})
+        for name, part in parts.items()
+    }
+    variables["blank"] = table["blank"].sum("sample")
+    variables["nonfinite"] = table["nonfinite"].sum("sample")
+    if CONTROL in table["method"].values:
+        said = {"long_name": f"p of no method being better than {CONTROL}"}
+        variables["p_noise"] = ("metric", p_noise, said)
+    coords = {name: table.coords[name] for name in ("method", "metric") if name in table.coords}
+    attrs = {"samples": value.shape[2], "level": level, "clusters": len(np.unique(codes))}
+    return xr.Dataset(variables, coords | {"better": table["better"]}, attrs)
 
 
-def _averages(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, half of the interval and count over the last axis, of what is not NaN."""
-    from scipy.stats import t
+_NAMES = {
+    "mean": "mean over samples",
+    "low": "lower limit, {:.6g}",
+    "high": "upper limit, {:.6g}",
+    "count": "samples with a value",
+    "best": "best mean",
+    "tied": "not told apart from the best",
+    "unknown": "too few samples to be told from the best",
+    "p": "p of no method being better",
+    "detectable": "smallest difference to the best that would be told apart",
+}
 
-    known = np.isfinite(values)
-    count = known.sum(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, values, 0).sum(-1) / count
-        squares = np.where(known, values - mean[..., None], 0) ** 2
-        error = np.sqrt(squares.sum(-1) / (count - 1) / count)
-        half = t.ppf(0.5 + level / 2, np.maximum(count - 1, 1)) * error
-    return mean, np.where(count > 1, half, np.nan), count
+
+def clusters_of(where: str, table: Any, cluster: Any) -> np.ndarray:
+    """Number the clusters of a table's samples: those given, its own, or each sample's own."""
+    if cluster is None and "cluster" in table:
+        cluster = table["cluster"].values
+    if cluster is None and "id" in table:
+        labels = table["label"].values if "label" in table else None
+        heed_dependence(where, [str(name) for name in table["id"].values], labels)
+    return codes_of(where, cluster, table.sizes["sample"])
+
+
+def _columns(
+    table: Any, value: np.ndarray, codes: np.ndarray, level: float
+) -> dict[str, list[np.ndarray]]:
+    """Summarize each metric."""
+    methods = [str(name) for name in table["method"].values]
+    control = methods.index(CONTROL) if CONTROL in methods else None
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*_NAMES, "p_noise")}
+    for place, way in enumerate(table["better"].values):
+        column = value[:, place]
+        found = _averages(column, codes, level)
+        found |= _ranked(column if way == "higher" else -column, bool(way), control, codes, level)
+        for name, part in found.items():
+            columns[name].append(part)
+    return columns
+
+
+def _averages(values: np.ndarray, codes: np.ndarray, level: float) -> dict[str, np.ndarray]:
+    """Average (method, sample) over samples."""
+    found = mean_error(values.T, codes=codes)
+    known = values[np.isfinite(values)]
+    interval = share_interval if len(known) and np.isin(known, (0, 1)).all() else mean_interval
+    low, high = interval(values.T, codes=codes, level=level)
+    return {"mean": found.mean, "low": low, "high": high, "count": found.count}
+
+
+def _ranked(
+    values: np.ndarray, known: bool, control: int | None, codes: np.ndarray, level: float
+) -> dict[str, np.ndarray]:
+    """Compare methods by values of which large ones are good, or by nothing if that is unknown."""
+    mean = mean_error(values.T).mean
+    nothing, none = np.full(mean.shape, np.nan), np.zeros(mean.shape, bool)
+    if not known or not np.isfinite(mean).any():
+        p_noise = np.full(mean.shape, np.nan)
+        return {"best": none, "tied": none, "unknown": none, "p": nothing,
+                "detectable": nothing, "p_noise": p_noise}  # fmt: skip
+    pairs = pairs_of(values, codes)
+    found = compared(pairs, mean, level=level, same=_SAME)
+    best = np.arange(len(mean)) == found.best
+    few = (found.shared < fewest(level)) & ~best
+    left = ~(found.p <= 1 - level) & ~best
+    return {
+        "best": best,
+        "tied": left & ~few,
+        "unknown": left & few,
+        "p": found.p,
+        "detectable": np.where(best, np.nan, found.detectable),
+        "p_noise": np.full(mean.shape, np.nan if control is None else beaten(pairs, control)),
+    }
 
 
 def written(found: xr.Dataset) -> str:
     """Write a summary as text: a row for each method, the best marked, and what is missing.
 
-    Below it stands by which metrics no method beats noise, if there is such a method.
+    The last row is what difference to the best would be told apart, the median over methods. Below
+    stands by which metrics no method is shown to beat noise, if there is such a method.
     """
     rows = [["method", *_headings(found), "blank/nonfinite"]]
     columns = [_cells(found.isel(metric=place)) for place in range(found.sizes["metric"])]
@@ -108,32 +201,43 @@ def written(found: xr.Dataset) -> str:
             found["method"].values, zip(*columns, strict=True), missing, strict=True
         )
     ]
+    rows.append(["told apart from", *map(_least, _by_metric(found)), ""])
     sides = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = [
-        "  ".join([row[0].ljust(sides[0]), *map(str.rjust, row[1:], sides[1:])]) for row in rows
+        "  ".join([row[0].ljust(sides[0]), *map(str.rjust, row[1:], sides[1:])]).rstrip()
+        for row in rows
     ]
-    note = (
-        f"Mean over {found.attrs['samples']} samples ± half of its interval; ^ high is good, v low "
-        "is good;\n* best, = not told apart from the best, over the samples of which both have a "
-        "value."
-    )
+    return "\n".join([*text, *(fill(part, 100) for part in _notes(found))])
+
+
+def _notes(found: xr.Dataset) -> list[str]:
+    """Say what the marks mean, and what is not shown."""
+    level, of = found.attrs["level"], f"{found.attrs['samples']} samples"
+    if found.attrs["clusters"] < found.attrs["samples"]:
+        of += f" in {found.attrs['clusters']} clusters"
+    notes = [
+        f"Mean over {of} ± half of its {level:.6g} interval; ^ high is good, v low is good; * best,"
+        " = not told apart from it, over the samples of which both have a value, ? too few of these"
+        f" to tell. By each metric, at most {1 - level:.2g} of tables call a method worse that is"
+        " as good as the best. The last row: from which difference to the best on it is told."
+    ]
     lost = unbeaten(found)
     if lost:
-        said = (
-            f"No method beats {CONTROL} by {', '.join(lost)}: there it is the best, or not told "
-            "apart from it. Such a column says nothing for any method: take more samples, another "
-            "metric, or doubt the maps."
+        listed = ", ".join(f"{name} (p {p:.2g})" for name, p in lost.items())
+        notes.append(
+            f"No method is shown to beat {CONTROL} by {listed}. Such a column says nothing for any "
+            "method: take more samples, another metric, or doubt the maps."
         )
-        note += "\n" + fill(said, 100)
-    return "\n".join([*text, note])
+    return notes
 
 
-def unbeaten(found: xr.Dataset) -> list[str]:
-    """List the metrics of a summary by which the best method is noise, or not told apart."""
-    if CONTROL not in found["method"].values:
-        return []
-    first = (found["best"] | found["tied"]).sel({"method": CONTROL}).values
-    return [str(name) for name in found["metric"].values[first]]
+def unbeaten(found: xr.Dataset) -> dict[str, float]:
+    """List the metrics by which no method is shown to be better than noise, each with its p."""
+    if "p_noise" not in found:
+        return {}
+    p, level = found["p_noise"].values, found.attrs["level"]
+    names = map(str, found["metric"].values)
+    return {name: float(one) for name, one in zip(names, p, strict=True) if one > 1 - level}
 
 
 def decimals_of(values: np.ndarray) -> int:
@@ -142,19 +246,37 @@ def decimals_of(values: np.ndarray) -> int:
     return int(np.clip(2 - np.floor(np.log10(sizes.max())), 2, 6)) if len(sizes) else 2
 
 
+def _by_metric(found: xr.Dataset) -> list[xr.Dataset]:
+    return [found.isel(metric=place) for place in range(found.sizes["metric"])]
+
+
+def _least(column: xr.Dataset) -> str:
+    """Write what difference would be told apart, the median over methods."""
+    known = column["detectable"].values
+    known = known[~np.isnan(known)]
+    middle = float(np.median(known)) if len(known) else float("nan")
+    if not np.isfinite(middle):
+        return "– "
+    return f"{middle:.{decimals_of(column['mean'].values)}f} "
+
+
 def _headings(found: xr.Dataset) -> list[str]:
     marks = {"higher": "^ ", "lower": "v ", "": ""}
     columns = zip(found["metric"].values, found["better"].values, strict=True)
     return [f"{marks[str(way)]}{name}" for name, way in columns]
 
 
+def marks_of(summary: Any) -> np.ndarray:
+    """Mark the best with a star, what is not told apart from it with =, what is unknown with ?."""
+    kinds = [summary[name].values for name in ("best", "tied", "unknown")]
+    return np.select(kinds, ["*", "=", "?"], "")
+
+
 def _cells(column: xr.Dataset) -> list[str]:
-    mean = column["mean"].values
+    mean, low, high = (column[name].values for name in ("mean", "low", "high"))
     digits = decimals_of(mean)
-    half = column["high"].values - mean
-    best, tied = column["best"].values, column["tied"].values
-    marks = np.where(best, "*", np.where(tied, "=", " "))
+    marks = marks_of(column)
     return [
-        f"{a:.{digits}f} ±{b:.{digits}f}{mark}"
-        for a, b, mark in zip(mean, half, marks, strict=True)
+        f"{a:.{digits}f} ±{b:.{digits}f}{mark or ' '}"
+        for a, b, mark in zip(mean, (high - low) / 2, marks, strict=True)
     ]

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ifa.contest.summaries import decimals_of
+from ifa.clusters import codes_of
+from ifa.contest.summaries import decimals_of, marks_of
+from ifa.intervals import mean_interval
 from ifa.plot.layout import axes_or_current, fit, plain, shortened
 from ifa.plot.populations import COLOURS
 
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_CURVES = "ifa.plot.relevance_curves"
 _DASHES = ("-", "--", ":", "-.")
 _SIZE = 8  # of the table's words, in points
 _LETTER, _LINE = 0.6 * _SIZE / 72, 1.35 * _SIZE / 72  # in inches
 Cells = list[list[tuple[str, bool]]]  # of each column: words, and whether they are bold
 _FOOT = (
-    "mean over {samples} samples; * best, = not told apart from it; colour: rank in the column, "
-    "from worst (red) to best (blue)"
+    "mean over {samples} samples; * best, = not told apart from it, ? too few samples to tell; "
+    "colour: rank in the column, from worst (red) to best (blue)"
 )
 
 
@@ -29,6 +32,7 @@ def relevance_curves(
     *,
     label: str = "positions hidden (%)",
     unit: str = "probability of the target",
+    cluster: Any = None,
     axes: "Axes | None" = None,
 ) -> "Axes":
     """Draw the score over the share of positions that are hidden or shown, a line for each method.
@@ -37,8 +41,11 @@ def relevance_curves(
     ----------
     curves
         Name -> `ifa.evaluate.Curve` of a batch. The line is the mean over its samples that have a
-        value, the band its 95 % interval; both are on fractions of the whole, between which each
+        value, the band Student's 95 % interval of it, at each fraction for itself, which two
+        samples have and one has not; both are on fractions of the whole, between which each
         sample's curve is straight.
+    cluster : (sample,), optional
+        The label of each sample, such as its patient: the band is one over whole clusters.
     label
         Of the fractions: what happens to positions.
     unit
@@ -60,14 +67,14 @@ def relevance_curves(
             [np.interp(common, f, s) for f, s in zip(fraction[known], score[known], strict=True)]
         ).reshape(-1, len(common))
         mean = rows.mean(0) if len(rows) else np.full(len(common), np.nan)
-        error = rows.std(0, ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 * mean
+        codes = codes_of(_CURVES, cluster, len(known))[known]
         colour = COLOURS[index % len(COLOURS)]
         missing = f", {(~known).sum()} without a value" if not known.all() else ""
         text = f"{name}: AUC {area[known].mean():.3f}{missing}" if known.any() else f"{name}: none"
         dashes = _DASHES[index // len(COLOURS) % len(_DASHES)]
         axes.plot(100 * common, mean, dashes, color=colour, label=text)
-        low, high = mean - 1.96 * error, mean + 1.96 * error
-        axes.fill_between(100 * common, low, high, color=colour, alpha=0.15, linewidth=0)
+        band = mean_interval(rows, codes=codes)
+        axes.fill_between(100 * common, *band, color=colour, alpha=0.15, linewidth=0)
     axes.set_xlim(0, 100)
     axes.set_xlabel(label)
     axes.set_ylabel(unit)
@@ -79,8 +86,9 @@ def methods(summary: Any, *, width: float | None = None) -> "Figure":
     """Draw methods against metrics: means as numbers, each column coloured by rank.
 
     The best of each column is bold, with a star; one that is not told apart from it has an equals
-    sign. Columns of which neither way is better have no colour. After a name stands how many of its
-    maps say nothing.
+    sign, one of too few samples to tell a question mark: see `ifa.contest.summary`. Columns of
+    which neither way is better have no colour. After a name stands how many of its maps say
+    nothing.
 
     Parameters
     ----------
@@ -160,14 +168,13 @@ def _planned(
 def _table(summary: Any) -> tuple[Cells, list[str], list[str]]:
     """Write the cells of each column, and which are bold; the heads of columns and of rows."""
     mean = summary["mean"].transpose("method", "metric").values
-    best, tied = (summary[name].transpose("method", "metric").values for name in ("best", "tied"))
+    marks = marks_of(summary.transpose("method", "metric"))
     cells = []
-    for values, first, alike in zip(mean.T, best.T, tied.T, strict=True):
+    for values, kinds in zip(mean.T, marks.T, strict=True):
         digits = decimals_of(values)
         cells.append([
-            (f"{value:.{digits}f}{'*' * bool(one) or '=' * bool(same)}", bool(one))
-            if np.isfinite(value) else ("–", False)
-            for value, one, same in zip(values, first, alike, strict=True)
+            (f"{value:.{digits}f}{mark}", mark == "*") if np.isfinite(value) else ("–", False)
+            for value, mark in zip(values, kinds, strict=True)
         ])  # fmt: skip
     arrows = {"higher": " ↑", "lower": " ↓", "": ""}
     better = [arrows[str(way)] for way in summary["better"].values]
