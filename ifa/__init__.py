@@ -13,6 +13,7 @@ from ifa.scaling import Scale, minmax, rescale, scale_from, unscale
 from ifa.stages import builder, clip, combine, combine_blocks, keep, relu, step, weigh
 from ifa.taps import EvenTiling, Site, channels_last, cut, patches, positions, tap, tokens, trace
 from ifa.types import (
+    BasisDependent,
     Cancellation,
     DependentSamples,
     Features,
@@ -76,6 +77,7 @@ _LATER = {
 }
 
 __all__ = [
+    "BasisDependent",
     "Cancellation",
     "Chain",
     "DependentSamples",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ifa.basis.projections import check_basis, heed_basis, projections, weights_in
 from ifa.chains import Chain, batched, chain
 from ifa.checks import check_choice
 from ifa.fusion import fuse
@@ -30,6 +31,7 @@ def explain(
     *,
     layer: str | nn.Module | None = None,
     weight: Method = fullcam,
+    basis: Any = None,
     mask: Any = None,
     scale: Any = None,
     rectify: bool | None = None,
@@ -59,8 +61,11 @@ def explain(
         Any method: a kernel of `ifa.weight`, a step `Features` -> `Weighted`, or a builder:
         `ifa.weight.cam`, one of `ifa.perturb`, its options bound with `functools.partial`. A
         function of one's own is a kernel, unless declared with `ifa.step` or `ifa.builder`.
+    basis
+        An `ifa.basis.Dictionary`: the layer is read in its atoms, see `ifa.project`. `weight` is
+        then a kernel; one whose maps are other ones in every basis is named.
     mask
-        Channels to keep, see `ifa.keep`.
+        Channels, or atoms, to keep, see `ifa.keep`.
     scale
         A common scale, see `ifa.scale_from`; or the statistics or the run to read it from. One of
         another network, layer, weighting or score is refused; one made by hand has no origin and is
@@ -117,6 +122,8 @@ def explain(
     """
     where = "ifa.explain"
     check_batch(where, inputs)
+    check_basis(where, "basis", basis)
+    heed_basis(where, weight, basis)
     made = Weighing(
         *(where, model, layer, take(inputs, slice(2)), weight),
         score=score,
@@ -124,10 +131,12 @@ def explain(
         output=output,
         grid_of=grid_of,
         remember=True,
+        basis=None if basis is None else partial(projections, where=where, basis=basis),
     )
     if scale is not None:
         network = remembered_token(model, take(inputs, slice(2)))
-        origin = origin_of(where, network, made.layers[0], weight, score, grid, output)
+        (whole,) = weights_in(weight, basis, made.layers)
+        origin = origin_of(where, network, made.layers[0], whole, score, grid, output)
         scale, rectify = common_scale(where, scale, origin, rectify)
     (last,) = onto_input(where, made, inputs, size, placing, grid_of)
     steps = after_weighing(mask, scale, rectify is None or bool(rectify), last)

@@ -230,7 +230,7 @@ def _first(name: str, values: Tensor, count: int) -> Tensor:
 def _table(name: str, values: Any) -> Tensor:
     table = as_tensor(f"ifa.select.{name}", "values", values)
     dims = getattr(values, "dims", ())
-    if table.ndim not in (1, 2) or table.shape[-1] == 0 or "channel" in dims[:-1]:
+    if table.ndim not in (1, 2) or table.shape[-1] == 0 or {"channel", "atom"} & {*dims[:-1]}:
         raise ValueError(
             f"ifa.select.{name}: expected values of shape (channel,) or (target, channel), "
             f"got {tuple(table.shape)}{f' {dims}' if dims else ''}."

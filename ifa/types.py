@@ -58,6 +58,10 @@ class DependentSamples(UserWarning):
     """Samples seem to belong together, and an interval or p-value takes them for independent."""
 
 
+class BasisDependent(UserWarning):
+    """A weighting is asked for in a basis though its maps are other ones in every basis."""
+
+
 class Features(NamedTuple):
     """One layer as seen by one target: what a tap returns and `ifa.weigh` reads.
 

@@ -47,7 +47,7 @@ def encode(dictionary: Dictionary, activations: Tensor) -> Tensor:
     >>> ifa.basis.encode(ifa.basis.Dictionary(turned, turned, torch.zeros(2)), torch.ones(2))
     tensor([ 1.4000, -0.2000])
     """
-    codes = _times(dictionary.encode, activations)
+    codes = over_channels(dictionary.encode, activations)
     if dictionary.bias.ndim:
         bias = dictionary.bias.to(codes)
         codes = codes + bias.reshape(-1, *(1,) * (codes.ndim - 1))
@@ -78,9 +78,9 @@ def decode(dictionary: Dictionary, codes: Tensor) -> Tensor:
     tensor([2., 7.])
     """
     mean = dictionary.mean.double()
-    held = _times(dictionary.atoms.T, encode(dictionary, mean))
+    held = over_channels(dictionary.atoms.T, encode(dictionary, mean))
     base = (mean - held).to(codes)
-    return _times(dictionary.atoms.T, codes) + base.reshape(-1, *(1,) * (codes.ndim - 1))
+    return over_channels(dictionary.atoms.T, codes) + base.reshape(-1, *(1,) * (codes.ndim - 1))
 
 
 def fill(dictionary: Dictionary) -> Tensor:
@@ -166,7 +166,7 @@ def largest(codes: Tensor, count: int) -> Tensor:
     return codes * kept
 
 
-def _times(matrix: Tensor, values: Tensor) -> Tensor:
+def over_channels(matrix: Tensor, values: Tensor) -> Tensor:
     """Multiply the first axis of values by a matrix, in their dtype and on their device."""
     flat = values.reshape(len(values), -1)
     return (matrix.to(values) @ flat).reshape(-1, *values.shape[1:])

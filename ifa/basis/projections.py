@@ -1,13 +1,16 @@
 """Features of a dictionary in the place of channels."""
 
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from torch import Tensor
-
-from ifa.basis.dictionaries import Dictionary, check_dictionary, encode
-from ifa.declared import declare
-from ifa.stages import expect
-from ifa.types import Features, Step
+from ifa.basis.dictionaries import Dictionary, check_dictionary, digest, encode, over_channels
+from ifa.chains import Chain, chain, describe
+from ifa.checks import outside
+from ifa.declared import declare, declared
+from ifa.stages import expect, weigh
+from ifa.types import BasisDependent, Features, Step
 
 
 def project(dictionary: Dictionary) -> Step:
@@ -56,10 +59,73 @@ def _project(features: Features, *, dictionary: Dictionary) -> Features:
     if len(activations) != dictionary.atoms.shape[1]:
         check_dictionary(where, dictionary, len(activations))
     codes = encode(dictionary, activations)
-    return Features(codes, onto_atoms(dictionary, gradients), target)
+    return Features(codes, over_channels(dictionary.atoms, gradients), target)
 
 
-def onto_atoms(dictionary: Dictionary, gradients: Tensor) -> Tensor:
-    r"""Return the gradient of each code from that of each channel, (channel, \*space)."""
-    flat = gradients.reshape(len(gradients), -1)
-    return (dictionary.atoms.to(gradients) @ flat).reshape(-1, *gradients.shape[1:])
+def check_basis(where: str, name: str, basis: Any) -> None:
+    """Raise unless an option is None, a dictionary, or a mapping of them by layers."""
+    each = basis.values() if isinstance(basis, Mapping) else () if basis is None else (basis,)
+    for one in each:
+        check_dictionary(f"{where}, {name}", one)
+
+
+def by_layer(
+    where: str, basis: Any, layers: Sequence[str], channels: Sequence[int]
+) -> dict[str, Dictionary]:
+    """Return the dictionary of each layer, of one or a mapping by layers."""
+    named = dict(basis) if isinstance(basis, Mapping) else dict.fromkeys(layers[:1], basis)
+    if {*named} != {*layers}:
+        came = ", ".join(map(str, named)) if isinstance(basis, Mapping) else "one"
+        raise ValueError(
+            f"{where}: expected basis to have a dictionary for each of {', '.join(layers)}, got "
+            f"{came}. Give a mapping by layers."
+        )
+    pairs = zip(layers, channels, strict=True)
+    return {layer: check_dictionary(where, named[layer], extent) for layer, extent in pairs}
+
+
+def projections(
+    layers: tuple[str, ...], channels: tuple[int, ...], *, where: str, basis: Any
+) -> tuple[Step, ...]:
+    """Return the projection of each layer."""
+    return tuple(map(project, by_layer(where, basis, layers, channels).values()))
+
+
+def digests(basis: Any) -> Any:
+    """Return what tells a basis from every other, for a spec."""
+    if isinstance(basis, Mapping):
+        return {layer: digest(one) for layer, one in basis.items()}
+    return None if basis is None else digest(basis)
+
+
+def heed_basis(where: str, weight: Any, basis: Any = None) -> None:
+    """Warn of a weighting whose maps are other ones in another basis, where it is in one."""
+    kernel = weight
+    if basis is not None and declared(weight, "kind", "kernel") != "kernel":
+        return  # it is refused
+    if basis is None:
+        steps = weight.steps if isinstance(weight, Chain) else (weight,)
+        if not any(declared(step, "kind") == "projection" for step in steps):
+            return
+        kernels = [step.keywords["kernel"] for step in steps if "kernel" in _bound(step)]
+        kernel = kernels[0] if kernels else steps[-1]
+    if not declared(kernel, "linear", False):
+        warnings.warn(
+            f"{where}: the weighting {describe(kernel)} is not linear in the gradients over "
+            "channels, so that its maps and importances are other ones in every basis: those of "
+            "atoms are not those of channels turned. ifa.weight.fullcam's and gradcam's are.",
+            BasisDependent,
+            stacklevel=outside(),
+        )
+
+
+def _bound(step: Any) -> Mapping[str, Any]:
+    return step.keywords if isinstance(step, partial) else {}
+
+
+def weights_in(weight: Any, basis: Any, layers: Sequence[str]) -> tuple[Any, ...]:
+    """Return what weighs each layer, as one method: in a basis a chain that begins with it."""
+    if basis is None:
+        return (weight,) * len(layers)
+    named: Any = basis if isinstance(basis, Mapping) else dict.fromkeys(layers, basis)
+    return tuple(chain(project(named[layer]), weigh(weight)) for layer in layers)

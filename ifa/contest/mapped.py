@@ -113,7 +113,7 @@ def _mask(where: str, name: str, ratio: float, of: str | None, layer: Any) -> An
             f"{where}: expected a run without groups for --mask, whose importances are of all "
             "samples, got one with groups. Choose a group in Python: ifa.maps(..., mask=...)."
         )
-    without = np.isnan(values.values).reshape(-1, values.sizes["channel"]).any(1)
+    without = np.isnan(values.values).reshape(-1, values.shape[-1]).any(1)
     if without.any() and of != "overall":
         rows = ", ".join(map(str, values["target"].values[without].tolist()))
         raise ValueError(

@@ -139,7 +139,7 @@ def agreement(
 
 def _check(one: Any, other: Any) -> None:
     for run in (one, other):
-        if run["importance"].dims != ("target", "channel"):
+        if run["importance"].dims[:-1] != ("target",):
             raise ValueError(
                 f"{_WHERE}: expected importances (target, channel), got "
                 f"{run['importance'].dims}. Take one group: dataset.isel(group=0)."

@@ -12,6 +12,7 @@ from ifa.plot.pictures import Look
 from ifa.plot.populations import BLUE, GREY, ORANGE
 from ifa.plot.shades import Shades, draw_bar
 from ifa.plot.texts import fitted, tall
+from ifa.reduce.statistics import feature_of
 from ifa.types import Statistics
 
 _LEAST = 1.25  # inches of a picture's side
@@ -171,7 +172,8 @@ def channel_card(
     said = [f"{title}\n{value}" for title, value in zip(titles, values, strict=True)]
     _top(upper, images, chosen, said, columns, f"map ({table.unit})")
     of_target = "" if target is None else f" of target {target}"
-    title = f"channel {channel} of {table.layer}: its top samples{of_target}, importance in "
+    title = f"{feature_of(means)} {channel} of {table.layer}: its top samples{of_target}, "
+    title += "importance in "
     upper.suptitle(fitted(title + table.unit, 0.95 * width, 10), fontsize=10)
     left, right = lower.subplots(stacked, 3 - stacked)
     _bars(left, means, channel, table.unit)
@@ -210,8 +212,8 @@ def _top(
 
 def _bars(axes: Any, means: Any, channel: int, unit: str) -> None:
     """Draw the importance of a channel for each target."""
-    values = means["importance"].isel(channel=channel).values
-    deviation = np.sqrt(means["importance_variance"].isel(channel=channel).values)
+    values = means["importance"].values[:, channel]
+    deviation = np.sqrt(means["importance_variance"].values[:, channel])
     colours = [ORANGE if value > 0 else BLUE for value in values]
     places = np.arange(len(values))
     axes.barh(places, values, xerr=np.nan_to_num(deviation), color=colours, ecolor=GREY)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ifa.plot.layout import axes_or_current, bar_beside, fit, name_ticks
-from ifa.reduce.statistics import one_layer
+from ifa.reduce.statistics import feature_of, one_layer
 from ifa.types import Statistics
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def importance(
     matplotlib.axes.Axes
     """
     axes = axes_or_current(axes)
-    is_array = getattr(statistics, "dims", None) == ("target", "channel")
+    is_array = getattr(statistics, "dims", ())[:-1] == ("target",)
     values = statistics if is_array else one_layer(statistics, "ifa.plot.importance")["importance"]
     if order not in ("channel", "cluster"):
         raise ValueError(
@@ -50,13 +50,13 @@ def importance(
         )
     links = _links(values.values) if order == "cluster" else None
     if links is None:
-        axes.set_xlabel("channel")
+        axes.set_xlabel(feature_of(values))
         axes.locator_params(axis="x", integer=True)
     else:
         places = dendrogram(axes, links, "distance")
-        values = values.isel(channel=places)
+        values = values.isel({feature_of(values): places})
         name_ticks(axes.xaxis, places)
-        axes.set_xlabel("channel, in the order of the dendrogram")
+        axes.set_xlabel(f"{feature_of(values)}, in the order of the dendrogram")
     axes.set_title(values.attrs.get("long_name", values.name))
     limit = float(np.nanmax(np.abs(values.values)))
     picture = axes.imshow(

@@ -1,5 +1,6 @@
 """The population: data set to tap to reductions to a labelled, resumable run."""
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from ifa.chains import describe
 from ifa.checks import check_text
 from ifa.clusters import names_of
 from ifa.data.samples import check_order, known, label_names, output_names
 from ifa.network.inputs import described, shapes_of
 from ifa.network.tokens import callable_token, digest_of
+from ifa.population.beside import chosen, rows_of, step_beside
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
     Analysis,
@@ -52,6 +55,7 @@ def analyze(
     layer: str | nn.Module | Sequence[str] | None = None,
     example: Inputs | None = None,
     weight: Method = fullcam,
+    basis: Any = None,
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
@@ -63,6 +67,7 @@ def analyze(
     task: Task = "classification",
     reduction: Literal["sum", "mean"] = "sum",
     reductions: Sequence[str] | Mapping[str, Any] = (),
+    subsample_positions: int | None = None,
     probability_weighted: bool = False,
     quantiles: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99),
     target_names: Sequence[str] | None = None,
@@ -104,6 +109,10 @@ def analyze(
         Any method, as in `ifa.explain`: a kernel of `ifa.weight`, a step or a builder, its options
         bound, such as ``functools.partial(ifa.perturb.scorecam, chunk=16)``. No gradient is
         computed that it does not read.
+    basis
+        An `ifa.basis.Dictionary`, or a mapping of them by layers: importances and maps are then of
+        its atoms, by `ifa.project`, and the dimension `channel` is called `atom`. `weight` is a
+        kernel; one whose maps are other ones in every basis is named.
     score, grid, output, grid_of
         As in `ifa.tap`.
     targets
@@ -136,9 +145,18 @@ def analyze(
         What else to keep of the importances of accepted samples: any of ``"histogram"``,
         ``"covariance"``, ``"cooccurrence"`` and ``"top_samples"``. Their states do not grow with
         the number of samples; for each group, they take 10 KB for each target and channel, 8 bytes
-        for each two channels, the same, and 160 bytes for each target and channel. Or a mapping of
+        for each two channels, the same, and 160 bytes for each target and channel. Also
+        ``"second_moments"``, of activations and gradients over the positions of all samples whose
+        maps are finite, which take 16 bytes for each two channels: what bases are made of, see
+        `ifa.basis.balanced`. Gradients are of the explained targets. For classification they are
+        target-centred: of a list of targets, less their mean at each position, and otherwise less
+        the mean of all; of the other tasks, and of a single target, as they are. Or a mapping of
         names to `ifa.Reduction` of your own, over batches of `ifa.reduce.Observed` whose maps are
         finite, or to `ifa.reduce.Statistic`, which also says what its axes are.
+    subsample_positions
+        How many positions of each sample the second moments are of, drawn without replacement and
+        anew for each batch, by its place among the data; None for all. Of large grids and many
+        targets the gradients of so many positions are in memory.
     probability_weighted
         Weigh the importance of each sample by the probability of what is predicted, the class, or
         1 or 0 of the output: :math:`\bar I = \sum_n c_n I_n / \sum_n c_n`. Counts stay counts;
@@ -193,6 +211,8 @@ def analyze(
         ``nonfinite(target)``                     left out, because their map is not finite
         ``zero_gradient(target)``                 whose gradient is zero at every position
         ``cancelled(target)``                     whose map is rounding: see `ifa.Cancellation`
+        ``residual(target)``                      of a basis: mean importance that no atom holds
+        ``explained(target)``                     of a basis: the share that the atoms hold
         ========================================  ==================================================
 
         and what `reductions` asks for, with the group first where there are groups:
@@ -204,6 +224,9 @@ def analyze(
                                                              of each target that they are of
         ``cooccurrence(channel, channel_)``                  samples with both in their top tenth
         ``top_value, top_sample(target, channel, rank)``     the ten largest, and whose they are
+        ``activation_mean, gradient_mean(channel)``          over positions, without group
+        ``activation_covariance(channel, channel_)``         the same, divided by their number
+        ``gradient_moment(channel, channel_)``               the same, about the mean or zero
         ===================================================  =======================================
 
         A reduction of your own gives the variable of its name, or one for each field of what it
@@ -249,6 +272,7 @@ def analyze(
     options = Analysis(
         layer=layer,
         weight=weight,
+        basis=basis,
         score=score,
         grid=grid,
         output=output,
@@ -263,6 +287,7 @@ def analyze(
         keep_samples=keep_samples,
         reduction=reduction,
         reductions=reductions,
+        subsample_positions=subsample_positions,
         probability_weighted=probability_weighted,
         quantiles=quantiles,
         target_names=target_names,
@@ -291,12 +316,14 @@ def _job(
     listed = options.task != "regression" and not isinstance(options.targets, str)
     listed = listed or options.task in FLAGS
     extras = asked(_WHERE, options.reductions)
-    measures = Measures(engine.layers, engine.channels, axes, extras, listed)
+    kinds = listed, options.basis is not None, options.task == "classification"
+    measures = Measures(engine.layers, engine.channels, axes, extras, *kinds)
     measures.check(_WHERE)
+    _check_positions(engine, measures)
     _check_size(measures)
     question = question_of(engine, options, axes.targets, label)
     cuts = Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers)
-    schema = _schema(question, options.keep_samples, len(data), owners is not None)
+    schema = _schema(question, options, len(data), owners is not None)
     items = Spaced(_WHERE, data, shapes_of(like))
     spec = {
         **spec_of(question, items, options),
@@ -344,41 +371,66 @@ def _reduced(
     plan: Plan, batches: Iterable[tuple[range, Batch]], advance: Advance
 ) -> tuple[Arrays, Rows]:
     """Reduce the batches of a shard to its states and rows."""
-    measures = plan.measures
+    measures, later = plan.measures, plan.measures.asked("entries")
     kept: list[list[Observed]] = [[] for _ in measures.layers]
     states: States = [{} for _ in measures.layers]
     tables: list[Rows] = []
     for indices, batch in batches:
         observed, table = _batch(plan, indices, batch)
-        for position, one in enumerate(observed):
+        for position, (one, places) in enumerate(observed):
             measures.update(states[position], position, one, measures.always)
-            if measures.extras:  # their states are large: better updated once than for each batch
+            if places is not None:
+                measures.update(states[position], position, places, measures.asked("positions"))
+            if later:  # their states are large: better updated once than for each batch
                 kept[position].append(one)
         tables.append(table)
         advance(len(indices))
     for position, parts in enumerate(kept):
         if parts:
             whole = Observed(*(torch.cat(part) for part in zip(*parts, strict=True)))
-            measures.update(states[position], position, whole, measures.extras)
+            measures.update(states[position], position, whole, later)
     return measures.packed(states), joined(tables, plan.schema)
 
 
-def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[Observed], Rows]:
+def _batch(plan: Plan, indices: range, batch: Batch) -> tuple[list[tuple[Observed, Any]], Rows]:
+    measures, engine = plan.measures, plan.question.engine
+    kernel: Any = plan.options.weight if measures.atoms else None
+    places = _places(plan, indices.start)
+    beside = tuple(step_beside(kernel, plan.options.reduction, index) for index in places)
     step = partial(summarize, reduction=plan.options.reduction)
-    label, prediction, seen, row = plan.question.look(indices, batch, step)
+    label, prediction, seen, row = plan.question.look(indices, batch, step, beside)
     cells = _cells(plan, indices, label, prediction, seen)
     if "cluster" in plan.schema.get("", {}) and plan.cluster is not None:
         row["cluster"] = plan.cluster[indices.start : indices.stop]
     rows: Rows = {"": row}
     observed = []
-    for layer, summary, zero in zip(plan.measures.layers, seen.result, seen.zero, strict=True):
+    for number, (layer, result, zero) in enumerate(
+        zip(measures.layers, seen.result, seen.zero, strict=True)
+    ):
+        index = places[number]
+        pair: tuple[Summary, Any] = result if beside[number] else (result, None)
+        summary, more = pair
         importance = summary.importance.reshape(seen.explained.numel(), -1)
-        parts = (summary.map_max, summary.map_min, *cells, zero, summary.cancelled)
+        held = summary.importance.sum(-1)
+        residual = torch.zeros_like(held) if kernel is None else more.whole - held
+        parts = (summary.map_max, summary.map_min, *cells, zero, summary.cancelled, residual)
         flat = (part.flatten() for part in parts)
-        observed.append(Observed(importance, *flat))
-        columns = {**summary._asdict(), "finite": _good(summary)}
+        columns = {**summary._asdict(), "finite": _good(summary), "residual": residual}
         rows[layer] = {name: array_of(columns[name]) for name in plan.schema.get(layer, {})}
+        found = None
+        if index is not None:
+            told = columns["finite"], engine.bases[number], measures.exclusive
+            found = rows_of(seen, number, index, *told)
+        observed.append((Observed(importance, *flat), found))
     return observed, rows
+
+
+def _places(plan: Plan, seed: int) -> list[Tensor | None]:
+    """Choose the positions of each layer that second moments are of; None where nobody asks."""
+    shapes, most = plan.question.engine.tap.shapes, plan.options.subsample_positions
+    if not plan.measures.asked("positions"):
+        return [None] * len(shapes)
+    return [chosen(math.prod(shape[1:]), most, seed) for shape in shapes]
 
 
 def _good(summary: Summary) -> Tensor:
@@ -436,10 +488,11 @@ def _owners(cluster: Any, data: Any, keep: Keep) -> np.ndarray | None:
     return np.array(names, dtype=object)[codes]
 
 
-def _schema(question: Question, keep: Keep, samples: int, clusters: bool) -> Schema:
+def _schema(question: Question, options: Analysis, samples: int, clusters: bool) -> Schema:
     """Lay out the sample table: what does not depend on the layer, and one group for each layer."""
-    if keep == "none":
+    if options.keep_samples == "none":
         return {}
+    feature = "channel" if options.basis is None else "atom"
     schema, tap = question.schema(samples), question.engine.tap
     if clusters:
         schema[""]["cluster"] = Column(("sample",), (samples,), "str", "what belongs together")
@@ -452,8 +505,11 @@ def _schema(question: Question, keep: Keep, samples: int, clusters: bool) -> Sch
             "map_sum": Column(*each, "<f8", "sum of the map over positions", unit),
             "finite": Column(*each, "|b1", "whether the map is finite, and so counted"),
         }
-        if keep == "full":
-            dims, extents = (*each[0], "channel"), (*each[1], channels)
+        if options.basis is not None:
+            column = Column(*each, "<f8", "importance that no atom holds", unit)
+            schema[site.layer]["residual"] = column
+        if options.keep_samples == "full":
+            dims, extents = (*each[0], feature), (*each[1], channels)
             schema[site.layer]["importance"] = Column(dims, extents, "<f4", "importance", unit)
     return schema
 
@@ -469,6 +525,23 @@ def _axes(engine: Engine, options: Analysis, groups: tuple[str, ...] | None) -> 
     for name in named or ():
         check_text(_WHERE, "every target name", name)
     return Axes(chosen, named, groups, tuple(float(level) for level in options.quantiles))
+
+
+def _check_positions(engine: Engine, measures: Measures) -> None:
+    """Raise where there are no gradients of the features that are weighed."""
+    asked_for = measures.asked("positions")
+    if not asked_for:
+        return
+    if not engine.tap.reads_gradients:
+        raise ValueError(
+            f"{_WHERE}: expected a weighting that reads gradients for reductions={[*asked_for]}, "
+            f"got {describe(engine.recipe.options.weight)}. Take ifa.weight.fullcam."
+        )
+    if engine.features != engine.channels:
+        raise ValueError(
+            f"{_WHERE}: expected a weighting of the layer's {engine.features} channels for "
+            f"reductions={[*asked_for]}, got one of {engine.channels}. Give a dictionary as basis=."
+        )
 
 
 def _check_size(measures: Measures) -> None:

@@ -75,6 +75,7 @@ def maps(
     layer: str | nn.Module | Sequence[str] | None = None,
     example: Inputs | None = None,
     weight: Method = fullcam,
+    basis: Any = None,
     mask: Any = None,
     scale: Any = None,
     how: How = "affine",
@@ -111,6 +112,8 @@ def maps(
         As in `ifa.analyze`.
     layer, weight, rectify, size, placing, score, grid, output, grid_of
         As in `ifa.explain`; several layers may be named.
+    basis
+        As in `ifa.analyze`; `mask` is then of atoms.
     mask
         Channels to keep, see `ifa.keep`, such as ``ifa.select.largest(statistics["conv2"]
         ["importance"], ratio=0.1)``; of several layers a mapping by their names.
@@ -158,6 +161,7 @@ def maps(
     options = Mapped(
         layer=layer,
         weight=weight,
+        basis=basis,
         score=score,
         grid=grid,
         output=output,

@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import xarray as xr
 from ifa.reduce.extras import asked
 from ifa.reduce.extras import tokens as found_tokens
 from ifa.reduce.kept import Statistic
+from ifa.reduce.statistics import feature_of
 from ifa.store.datasets import Axes, joined, sample_tree, statistics_tree
 from ifa.store.files import build_atomically
 from ifa.store.markers import Arrays
@@ -90,7 +91,7 @@ def merge(
     clusters = parts[0].spec.get("cluster") is not None
     first = parts[0].measures
     axes = Axes(first.axes.targets, first.axes.target_names, groups, first.axes.quantiles)
-    measures = Measures(first.layers, first.channels, axes, first.extras, first.listed)
+    measures = replace(first, axes=axes)
     spec = {
         **parts[0].spec,
         "data": [part.spec["data"] for part in parts],
@@ -209,10 +210,12 @@ class _Part:
         axes = Axes(
             labels["target"] or (), labels["target_name"], labels["group"], labels["quantile"] or ()
         )
-        channels = tuple(tree[layer].sizes["channel"] for layer in layers)
+        feature = feature_of(one)
+        channels = tuple(tree[layer].sizes[feature] for layer in layers)
         extras = _extras(spec.get("reductions") or {}, reductions)
         listed = "target" in one["importance_overall"].dims
-        measures = Measures(layers, channels, axes, extras, listed)
+        kinds = listed, feature == "atom", spec["task"] == "classification"
+        measures = Measures(layers, channels, axes, extras, *kinds)
         table = tree.children.get("samples")
         origins = {layer: tree[layer].attrs["origin"] for layer in layers}
         return cls(run, spec, measures, one["importance"].attrs["units"], origins, table)
@@ -411,10 +414,10 @@ def _names(runs: Sequence[Any]) -> list[str]:
 
 
 def _aligned(name: str, datasets: Sequence[xr.Dataset]) -> xr.Dataset:
-    sizes = [dataset.sizes["channel"] for dataset in datasets]
+    sizes = [f"{dataset.sizes[feature_of(dataset)]} {feature_of(dataset)}s" for dataset in datasets]
     if sizes[0] != sizes[1]:
         raise ValueError(
-            f"ifa.compare: expected layer {name!r} with the same channels in both runs, got "
+            f"ifa.compare: expected layer {name!r} with the same features in both runs, got "
             f"{sizes[0]} and {sizes[1]}."
         )
     common = [

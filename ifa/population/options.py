@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 
+from ifa.basis.projections import check_basis, digests, heed_basis
 from ifa.chains import describe
 from ifa.checks import check_choice, check_count, check_text
 from ifa.declared import declared
@@ -88,6 +89,7 @@ class Options:
 
     layer: Annotated[Any, FREE]  # a spec has the layers that were found
     weight: Annotated[Method, check_method]
+    basis: Annotated[Any, FREE, check_basis]  # a spec has its digest
     score: Score
     grid: Grid | None
     output: Output
@@ -111,6 +113,7 @@ class Options:
                 "regression, got 'label': its labels are values, not outputs."
             )
         self._check_rows(where)
+        heed_basis(where, self.weight, self.basis)
         if self.task in FLAGS and declared(self.score, "exclusive", False):
             raise ValueError(
                 f"{where}: expected a score of each output by itself for task={self.task!r}, got "
@@ -139,6 +142,8 @@ class Options:
         if rows is not None:  # by itself, as the data are
             found["score"] = callable_token(without_rows(self.score), where)
             found["rows"] = callable_token(rows, where)
+        if self.basis is not None:
+            found["basis"] = digests(self.basis)
         return {**found, "threads": torch.get_num_threads()}
 
     def _marks(self) -> dict[str, tuple[Any, ...]]:
@@ -153,6 +158,7 @@ class Analysis(Options):
     keep_samples: Annotated[Keep, one_of("summary", "full", "none")]
     reduction: Annotated[Literal["sum", "mean"], one_of("sum", "mean")]
     reductions: Annotated[Any, FREE]
+    subsample_positions: Annotated[int | None, count_or_none]
     probability_weighted: bool
     quantiles: Annotated[Sequence[float], which_quantiles]
     target_names: Annotated[Sequence[str] | None, FREE]

@@ -4,9 +4,9 @@ import copy
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ifa.basis import Dictionary
+from ifa.basis.projections import by_layer, projections, weights_in
 from ifa.chains import describe
 from ifa.checks import check_device
 from ifa.declared import declared
@@ -66,6 +68,8 @@ class Engine:
         self.recipe, self.key = recipe, uuid.uuid4().hex
         self.device, options = device_of(model), recipe.options
         layers, example = options.layer, moved(recipe.example, self.device)
+        given = options.basis
+        basis = None if given is None else partial(projections, where=recipe.where, basis=given)
         self.made = Weighing(
             recipe.where,
             model,
@@ -77,12 +81,15 @@ class Engine:
             output=options.output,
             grid_of=options.grid_of,
             compile=options.compile,
+            basis=basis,
         )
         self.tap, self.layers = self.made.tap, self.made.layers
-        made_of = options.weight, options.score, options.grid, options.output
+        made_of = options.score, options.grid, options.output
         self.token = model_token(model, example)
+        weights = weights_in(options.weight, given, self.layers)
         self.origins = {
-            layer: origin_of(recipe.where, self.token, layer, *made_of) for layer in self.layers
+            layer: origin_of(recipe.where, self.token, layer, weight, *made_of)
+            for layer, weight in zip(self.layers, weights, strict=True)
         }
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -94,9 +101,24 @@ class Engine:
     def channels(self) -> tuple[int, ...]:
         """How many channels the weighting gives of each layer: a step's may be others."""
         if declared(self.recipe.options.weight, "kind", "kernel") == "kernel":
-            return tuple(shape[0] for shape in self.tap.shapes)
+            return self.features
         seen = self.observe(self.recipe.example, 0, _one_position)
         return tuple(each.shape[-1] for each in seen.result)
+
+    @cached_property
+    def bases(self) -> tuple[Dictionary | None, ...]:
+        """The dictionary of each layer, if there is one."""
+        basis = self.recipe.options.basis
+        if basis is None:
+            return (None,) * len(self.layers)
+        extents = tuple(shape[0] for shape in self.tap.shapes)
+        return tuple(by_layer(self.recipe.where, basis, self.layers, extents).values())
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """How many features of each layer are weighed: its channels, or the atoms."""
+        pairs = zip(self.tap.shapes, self.bases, strict=True)
+        return tuple(shape[0] if one is None else len(one.atoms) for shape, one in pairs)
 
     @property
     def outputs(self) -> int:
@@ -119,9 +141,18 @@ class Engine:
             )
         return (*shape, 1)[0]
 
-    def observe(self, inputs: Inputs, target: Tensor | int | None, step: Steps) -> Observation:
-        """Run one batch; the result is what `step` makes of each layer's `Weighted`."""
-        return self.made.observe(moved(inputs, self.device), target, step=step)
+    def observe(
+        self,
+        inputs: Inputs,
+        target: Tensor | int | None,
+        step: Steps,
+        beside: Sequence[Step | None] = (),
+    ) -> Observation:
+        """Run one batch; the result is what `step` makes of each layer's `Weighted`.
+
+        With a step `beside` it is a pair: also what that makes of the layer's `Features`.
+        """
+        return self.made.observe(moved(inputs, self.device), target, step=step, beside=beside)
 
     def outputs_of(self, inputs: Inputs) -> Tensor:
         """Run one batch for its outputs alone."""
@@ -263,12 +294,14 @@ class Question:
             return "output"
         return "logit" if reads(self.score) == "logits" else "probability"
 
-    def look(self, indices: range, batch: Batch, step: Steps) -> Looked:
+    def look(
+        self, indices: range, batch: Batch, step: Steps, beside: Sequence[Step | None] = ()
+    ) -> Looked:
         """Run a batch."""
         label = self.labels(indices, batch)
         every = torch.tensor(self.rows)[:, None].expand(-1, len(indices))
         target = every if self.many else label if self.targets == "label" else None
-        seen = self.engine.observe(batch.inputs, target, step)
+        seen = self.engine.observe(batch.inputs, target, step, beside)
         if self.task == "scored":
             label, prediction = self._found(label, seen)
         else:

@@ -204,7 +204,7 @@ def stability(
         either = (masks[1:] | masks[:1]).sum(2)
         found[seen] = np.where(either > 0, both / np.maximum(either, 1), 1.0).mean(0)
     attrs = {"long_name": f"Jaccard stability of a selection by {of}", "units": "1"}
-    result = like.isel(channel=0, drop=True).copy(data=found)
+    result = like.isel({like.dims[-1]: 0}, drop=True).copy(data=found)
     result.attrs = attrs
     return result.rename("stability")
 

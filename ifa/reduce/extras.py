@@ -11,6 +11,8 @@ from ifa.reduce.histograms import HISTOGRAM
 from ifa.reduce.kept import Observed, Shape, Statistic, Variable, as_it_is, in_cells
 from ifa.reduce.moments import weighted_moments
 from ifa.reduce.population import POPULATION, weighed
+from ifa.reduce.residuals import RESIDUAL
+from ifa.reduce.second_moments import SECOND_MOMENTS
 from ifa.reduce.tops import COOCCURRENCE, TOP_SAMPLES
 from ifa.types import Reduction
 
@@ -20,6 +22,7 @@ EXTRAS: dict[str, Statistic] = {
     "top_samples": TOP_SAMPLES,
     "covariance": COVARIANCE,
     "cooccurrence": COOCCURRENCE,
+    "second_moments": SECOND_MOMENTS,
 }
 
 
@@ -49,9 +52,10 @@ OVERALL_BY_TARGET = Statistic(
 )
 
 
-def always(listed: bool) -> dict[str, Statistic]:
-    """Return what is kept in any case, with a list of targets or without."""
-    return {"population": POPULATION, "overall": OVERALL_BY_TARGET if listed else OVERALL}
+def always(listed: bool, atoms: bool = False) -> dict[str, Statistic]:
+    """Return what is kept in any case, with a list of targets or without, of atoms or channels."""
+    found = {"population": POPULATION, "overall": OVERALL_BY_TARGET if listed else OVERALL}
+    return {**found, "residual": RESIDUAL} if atoms else found
 
 
 def asked(where: str, reductions: Any) -> dict[str, Statistic]:
@@ -87,18 +91,22 @@ def tokens(statistics: Mapping[str, Statistic]) -> dict[str, Any]:
 
 
 # Names in a layer's dataset that are not of a variable.
-_LABELS = ("group", "target", "target_name", "channel", "quantile", "run")
+_LABELS = ("group", "target", "target_name", "channel", "atom", "quantile", "run")
 
 
 def _check_free(where: str, name: Any, statistic: Statistic) -> None:
     """Raise where a name is no word, or that of something else in a layer's dataset."""
-    ours = (*always(False).values(), *EXTRAS.values())
+    ours = (*always(False, True).values(), *EXTRAS.values())
     taken = {*_LABELS, *(key for one in ours for key in (*(one.variables or ()), *one.coords))}
     found = [*(statistic.variables or ()), *statistic.coords]
     clash = taken & set(found)
     if statistic.variables is None:  # they begin with its name
         clash = {one for one in taken if f"{one}_".startswith(f"{name}_")}
-    if clash or name in ("population", "overall", *EXTRAS) or not str(name).isidentifier():
+    if (
+        clash
+        or name in ("population", "overall", "residual", *EXTRAS)
+        or not str(name).isidentifier()
+    ):
         raise ValueError(
             f"{where}: expected names of reductions, and of their variables, that are words and "
             f"none of the statistics', got {name!r}. {sorted(clash or taken)} are taken."

@@ -25,6 +25,7 @@ class Observed(NamedTuple):
     sample: Tensor  # (entry,), int64, index of the sample
     zero: Tensor  # (entry,), bool, whether the gradient is zero everywhere
     cancelled: Tensor  # (entry,), bool, whether what the map sums cancels everywhere
+    residual: Tensor  # (entry,), importance that no atom of a basis holds; 0 of channels
 
 
 class Shape(NamedTuple):

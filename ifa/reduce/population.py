@@ -114,8 +114,8 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     >>> reduction = population(targets=2, levels=[0.5])
     >>> one = torch.ones(1, dtype=torch.int64)
     >>> extremes = torch.ones(1), -torch.ones(1)
-    >>> taken = one.bool(), one.bool()
-    >>> entry = Observed(torch.ones(1, 3), *extremes, one, 0 * one, *taken, one, 0 * one, *taken)
+    >>> flags, no = (one.bool(), one.bool()), 0 * one
+    >>> entry = Observed(torch.ones(1, 3), *extremes, one, no, *flags, one, no, *flags, no)
     >>> reduction.finalize(ifa.reduce.fold(reduction, [entry])).count
     tensor([[0, 1]])
     """

@@ -22,6 +22,11 @@ def one_layer(statistics: Statistics, where: str) -> Any:
     )
 
 
+def feature_of(values: Any) -> str:
+    """Name the axis of a layer's features: its channels, or the atoms of a basis."""
+    return "atom" if "atom" in values.dims else "channel"
+
+
 def tells_apart(dataset: Any) -> bool:
     """Tell whether there is something that a target could differ from."""
     return dataset.sizes["target"] > 1 or "target" in dataset["importance_overall"].dims
@@ -85,9 +90,9 @@ def difference(statistics: Statistics) -> Any:
             "construction. Select from the importance: statistics['importance']."
         )
     # where both are means of the same samples they agree to the bit
-    alone = ((importance == overall) | importance.isnull()).all("channel") & importance.any(
-        "channel"
-    )
+    feature = feature_of(importance)
+    same = ((importance == overall) | importance.isnull()).all(feature)
+    alone = same & importance.any(feature)
     result = (importance - overall).where(~alone).transpose(*importance.dims)
     attrs = {"long_name": "importance less importance over all targets"}
     return result.rename("difference").assign_attrs({**dataset["importance"].attrs, **attrs})

@@ -123,6 +123,12 @@ def statistics_tree(
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **named})
 
 
+def of_atoms(dataset: xr.Dataset) -> xr.Dataset:
+    """Call the features of a layer atoms, not channels."""
+    names = {name: str(name).replace("channel", "atom") for name in dataset.dims}
+    return dataset.rename({old: new for old, new in names.items() if old != new})
+
+
 def renamed(tree: xr.DataTree, was: Sequence[str], now: Sequence[str]) -> xr.DataTree:
     """Give layers the names they are asked for by: those of a network in a wrapper are longer."""
     if list(was) == list(now):

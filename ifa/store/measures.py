@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from ifa.reduce.extras import EXTRAS, always
 from ifa.reduce.kept import Observed, Shape, Statistic
-from ifa.store.datasets import Axes, labeled, layer_coords, leaves
+from ifa.reduce.second_moments import Rows
+from ifa.store.datasets import Axes, labeled, layer_coords, leaves, of_atoms
 from ifa.store.markers import Arrays
 from ifa.types import Reduction
 
@@ -30,16 +31,22 @@ class Measures:
     axes: Axes
     extras: Mapping[str, Statistic] = field(default_factory=dict)
     listed: bool = False  # whether targets are a list, which each sample has all of
+    atoms: bool = False  # whether channels are atoms of a basis
+    exclusive: bool = False  # whether one of the targets is right
 
     @property
     def always(self) -> tuple[str, ...]:
         """What is kept in any case."""
-        return tuple(always(self.listed))
+        return tuple(always(self.listed, self.atoms))
 
     @property
     def statistics(self) -> dict[str, Statistic]:
         """All that is kept."""
-        return {**always(self.listed), **self.extras}
+        return {**always(self.listed, self.atoms), **self.extras}
+
+    def asked(self, over: Literal["entries", "positions"]) -> tuple[str, ...]:
+        """Names of the extras over such batches."""
+        return tuple(name for name, one in self.extras.items() if one.over == over)
 
     @cached_property
     def reductions(self) -> list[dict[str, Reduction]]:
@@ -47,7 +54,9 @@ class Measures:
         sizes = len(self.axes.targets), len(self.axes.groups or "1")
         return [
             {
-                name: statistic.reduction(Shape(*sizes, channels, self.axes.quantiles))
+                name: statistic.reduction(
+                    Shape(*sizes, channels, self.axes.quantiles, self.exclusive)
+                )
                 for name, statistic in self.statistics.items()
             }
             for channels in self.channels
@@ -57,7 +66,10 @@ class Measures:
     def empty(self) -> States:
         """States of no sample."""
         return [
-            {name: reduction.init(_nothing(channels)) for name, reduction in each.items()}
+            {
+                name: reduction.init(_nothing(channels, self.statistics[name].over))
+                for name, reduction in each.items()
+            }
             for each, channels in zip(self.reductions, self.channels, strict=True)
         ]
 
@@ -93,7 +105,7 @@ class Measures:
                     ) from error
 
     def update(
-        self, state: dict[str, Any], position: int, batch: Observed, names: Iterable[str]
+        self, state: dict[str, Any], position: int, batch: Observed | Rows, names: Iterable[str]
     ) -> None:
         """Add a batch to the states of one layer, which are replaced."""
         for name in names:
@@ -126,7 +138,8 @@ class Measures:
                 )
                 for name, statistic in self.statistics.items()
             ]
-            found[layer] = xr.merge(parts).assign_coords(layer_coords(self.axes))
+            whole = xr.merge(parts).assign_coords(layer_coords(self.axes))
+            found[layer] = of_atoms(whole) if self.atoms else whole
         return found
 
     def packed(self, states: States) -> Arrays:
@@ -182,11 +195,14 @@ def _moved(
     return type(state)(**fields)
 
 
-def _nothing(channels: int) -> Observed:
+def _nothing(channels: int, over: str) -> Observed | Rows:
     """Return a batch of no entry."""
+    if over == "positions":
+        return Rows(*[torch.empty(0, channels)] * 2)
     none, whole = torch.empty(0), torch.empty(0, dtype=torch.int64)
     importance = torch.empty(0, channels, dtype=torch.float64)
     cells = whole, whole, whole.bool(), whole.bool()
     return Observed(
-        importance, none, none, *cells, none.double(), whole, whole.bool(), whole.bool()
+        *(importance, none, none, *cells, none.double()),
+        *(whole, whole.bool(), whole.bool(), none.double()),
     )

@@ -56,6 +56,7 @@ class Observation(NamedTuple):
     target: Tensor  # the same, int64
     zero: tuple[Tensor, ...]  # of each layer the same, bool: the gradient is zero everywhere
     explained: Tensor  # the same, int64: the output that each target is about
+    activations: tuple[Tensor, ...]  # of each layer, (sample, channel, *space)
 
 
 class Prepared(NamedTuple):
@@ -264,7 +265,8 @@ class Tap:
             result = self._records(activations, result, explained)
         nothing = joined(zero) if self._gradients else tuple(map(torch.zeros_like, joined(zero)))
         scored = joined(scores)
-        return Observation(result, seen.output, scored, seen.target, nothing, explained)
+        whole = seen.output, scored, seen.target, nothing, explained
+        return Observation(result, *whole, tuple(activations))
 
     def output_of(
         self, inputs: Inputs, target: Tensor, params: Mapping[str, Tensor] | None, insert: Edit

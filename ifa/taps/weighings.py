@@ -1,12 +1,12 @@
 """A network, its layers and a method, made ready: what `weight=` means wherever it is taken."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from ifa.chains import batched, chain
+from ifa.chains import batched, chain, describe
 from ifa.declared import declared
 from ifa.network.gradients import joined, spans
 from ifa.network.probabilities import heed_shares
@@ -35,6 +35,9 @@ class Weighing:
         gradient is computed that it does not read.
     remember
         Keep for the network what was seen of it, see `ifa.taps.memory`.
+    basis
+        Names of the layers, and how many channels each has, to a step for each from `Features` to
+        those that are weighed, see `ifa.project`; None for none. Then `weight` is a kernel.
     """
 
     def __init__(
@@ -51,8 +54,10 @@ class Weighing:
         grid_of: str | int | None = None,
         compile: bool = False,
         remember: bool = False,
+        basis: Callable[[tuple[str, ...], tuple[int, ...]], Sequence[Step]] | None = None,
     ):
         check_method(where, "weight", weight)
+        _check_kernel(where, weight, basis)
         reads = declared(weight, "reads")
         if reads == "model":
             weight = weight(model)
@@ -64,7 +69,7 @@ class Weighing:
             prepared = prepare(model, layers, example, **picked, compile=compile)
         self._where, self._prepared, self._grid_of = where, prepared, grid_of
         self.finer = getattr(plain(model), "on_finer_grid", False)
-        self._step: Step | None = None
+        self._steps: tuple[Step, ...] = ()
         self._score = score
         self._built: tuple[Any, ...] = ()
         if reads == "inputs":
@@ -77,9 +82,13 @@ class Weighing:
             names = (site.layer for site in prepared.sites)
             self._built = tuple(weight(model, name, example, **options) for name in names)
         else:
-            self._step = weighing(weight, where)
-        gradients = self._step is not None and reads_gradients(self._step)
+            self._steps = (weighing(weight, where),) * len(prepared.sites)
+        gradients = any(map(reads_gradients, self._steps))
         self.tap = Tap(prepared, score, output, gradients=gradients)
+        if basis is not None:
+            extents = tuple(shape[0] for shape in self.tap.shapes)
+            turned = zip(basis(self.layers, extents), self._steps, strict=True)
+            self._steps = tuple(chain(*pair) for pair in turned)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -95,8 +104,8 @@ class Weighing:
 
         The weights are None where a builder makes them, which runs the network itself.
         """
-        if self._step is not None:
-            return self.tap.look(inputs, target, step=partial(_with_weights, self._step))
+        if self._steps:
+            return self.tap.look(inputs, target, step=partial(_with_weights, self._steps))
         seen = self.tap.look(inputs, target)
         every = (seen.result,) if isinstance(seen.result, Features) else seen.result
         return seen._replace(result=tuple((one, None) for one in every))
@@ -108,6 +117,7 @@ class Weighing:
         params: Mapping[str, Tensor] | None = None,
         *,
         step: Step | tuple[Step, ...],
+        beside: Sequence[Step | None] = (),
         warn: str | None = None,
     ) -> Observation:
         """Run a batch; the result is a tuple, what `step` makes of each layer's `Weighted`.
@@ -118,15 +128,21 @@ class Weighing:
             As a tap takes them.
         step
             From `Weighted` of one example; of several layers one for all or one for each.
+        beside
+            Of each layer a step from the `Features` of one example, or None; with one, the layer's
+            result is a pair of what the two make. Not of builders.
         warn
             The public function that warns of zero gradients and of cancellation; None for no
             warning, as where they are counted.
         """
         steps = step if isinstance(step, tuple) else (step,) * len(self.tap.sites)
-        if self._step is not None:
+        if self._steps:
             note = partial(noted, places=self.finer)
             last = steps if warn is None else tuple(partial(note, one) for one in steps)
-            each = partial(_each, tuple(chain(self._step, one) for one in last))
+            each = tuple(map(chain, self._steps, last))
+            if any(beside):
+                each = tuple(map(partial, (_both,) * len(each), each, beside))
+            each = partial(_each, each)
             seen = self.tap.look(inputs, target, params, each)
             cancelled: tuple[Tensor, ...] = ()
             if warn is not None:
@@ -144,16 +160,31 @@ class Weighing:
         return seen._replace(result=tuple(map(_applied, steps, made)))
 
 
+def _check_kernel(where: str, weight: Any, basis: Any) -> None:
+    """Raise where there is a basis for a weighting that cannot be in it."""
+    if basis is not None and declared(weight, "kind", "kernel") != "kernel":
+        raise TypeError(
+            f"{where}: expected weight to be a kernel with basis=, such as ifa.weight.fullcam, "
+            f"got {describe(weight)}. Put a step of your own behind the basis: "
+            "weight=ifa.chain(ifa.project(dictionary), step)."
+        )
+
+
+def _both(step: Step, beside: Step | None, features: Features) -> Any:
+    """Apply a step to the features of one example, and another beside it if there is one."""
+    return step(features) if beside is None else (step(features), beside(features))
+
+
 def _each(steps: tuple[Step, ...], features: Any) -> tuple[Any, ...]:
     """Apply steps to the features of one example, of one layer or several."""
     every = (features,) if isinstance(features, Features) else features
     return tuple(step(one) for step, one in zip(steps, every, strict=True))
 
 
-def _with_weights(step: Step, features: Any) -> tuple[tuple[Features, Tensor], ...]:
+def _with_weights(steps: tuple[Step, ...], features: Any) -> tuple[tuple[Features, Tensor], ...]:
     """Give the features of one example, of one layer or several, each with its weights."""
     every = (features,) if isinstance(features, Features) else features
-    return tuple((one, step(one).weights) for one in every)
+    return tuple((one, step(one).weights) for step, one in zip(steps, every, strict=True))
 
 
 def noted(step: Step, weighted: Weighted, *, places: bool = False) -> tuple[Any, Tensor, Tensor]:

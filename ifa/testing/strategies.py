@@ -148,7 +148,9 @@ def observations(draw: Draw, *, targets: int, groups: int = 1) -> Observed:
     weight = 0.25 + whole(3) / 4
     taken = whole(1).bool(), whole(1).bool()
     flags = whole(1).bool(), whole(1).bool()
-    return Observed(importance, high, low, *cells, *taken, weight, torch.arange(len(high)), *flags)
+    residual = draw(tensors((count,)))
+    entries = weight, torch.arange(len(high))
+    return Observed(importance, high, low, *cells, *taken, *entries, *flags, residual)
 
 
 @st.composite

@@ -4,7 +4,10 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from ifa.declared import declare
 
+
+@declare(linear=True)
 def gradcam(
     activations: Float[Tensor, "channel *space"], gradients: Float[Tensor, "channel *space"]
 ) -> Float[Tensor, " channel"]:

@@ -6,6 +6,7 @@ from torch import Tensor
 from ifa.declared import declare
 
 
+@declare(linear=True)
 def hirescam(
     activations: Float[Tensor, "channel *space"], gradients: Float[Tensor, "channel *space"]
 ) -> Float[Tensor, "channel *space"]:
@@ -46,7 +47,7 @@ def hirescam(
     return gradients
 
 
-@declare(same_as=hirescam)
+@declare(same_as=hirescam, linear=True)
 def fullcam(
     activations: Float[Tensor, "channel *space"], gradients: Float[Tensor, "channel *space"]
 ) -> Float[Tensor, "channel *space"]:
