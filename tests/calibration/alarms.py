@@ -20,7 +20,7 @@ def two(rng: Generator, of: Setting, other: Setting | None = None) -> tuple[obje
 
 def shift(of: Setting, rng: Generator) -> bool:
     found = diagnose.shift(*two(rng, of))
-    return any(bool(found[f"{prefix}alarm"].any()) for prefix in ("", "level_", "score_"))
+    return any(bool(found[f"{prefix}alarm"].any()) for prefix in ("", "level_", "score_", "right_"))
 
 
 def shift_found(of: Setting, rng: Generator) -> bool:
@@ -31,15 +31,15 @@ def shift_found(of: Setting, rng: Generator) -> bool:
     return bool(found["alarm"].values[:, :3].any())
 
 
-def correctness(of: Setting, other: Setting, rng: Generator) -> bool:
-    """Of runs whose classes are predicted equally well, .95 and .6, in another mix."""
+def correctness(of: Setting, other: Setting, rate: float, rng: Generator) -> bool:
+    """Of runs whose classes are predicted rightly in .95 and .6, or `rate` in the second run."""
     runs = []
-    for name, one in zip("ab", (of, other), strict=True):
-        target = target_of(one)
-        wrong = rng.random(one.n) > np.where(target == 0, 0.95, 0.6)
-        # the label is the other one, and what is explained stays
-        runs.append(run_of(rng, one, name=name, label=np.where(wrong, 1 - target, target)))
-    return bool(diagnose.shift(*runs)["right_p_adjusted"] <= 0.05)
+    for name, one, second in (("a", of, 0.6), ("b", other, rate)):
+        label = target_of(one)
+        wrong = rng.random(one.n) > np.where(label == 0, 0.95, second)
+        predicted = np.where(wrong, 1 - label, label)
+        runs.append(run_of(rng, one, name=name, label=label, target=predicted))
+    return bool(diagnose.shift(*runs)["right_alarm"])
 
 
 def agreement(of: Setting, rng: Generator) -> bool:
@@ -62,14 +62,14 @@ def agreement_paired(of: Setting, rng: Generator) -> bool:
     return bool(found["alarm"].any())
 
 
-def redundancy(of: Setting, within: float, rng: Generator) -> bool:
-    """Pairs that are correlated just as much as the threshold."""
-    law = LAWS[of.law][0]
+def redundancy(of: Setting, rng: Generator) -> bool:
+    """Pairs whose rank correlation is just the threshold, .95, in any law."""
+    common = numbers(rng, of, of.channels // 2).repeat(2, 1)
+    within = 2 * np.sin(np.pi * 0.95 / 6)  # of normal numbers of that rank correlation
+    z = np.sqrt(within) * common + np.sqrt(1 - within) * numbers(rng, of, of.channels)
     shape = (of.targets, of.n, of.channels) if of.listed else (of.n, of.channels)
-    common = law(numbers(rng, of, of.channels // 2)).repeat(2, 1)
-    own = law(numbers(rng, of, of.channels))
-    found = np.broadcast_to(np.sqrt(within) * common + np.sqrt(1 - within) * own, shape)
-    return bool(diagnose.redundancy(run_of(rng, of, found), threshold=0.95)["alarm"].any())
+    run = run_of(rng, of, np.broadcast_to(LAWS[of.law][0](z), shape))
+    return bool(diagnose.redundancy(run, threshold=0.95)["alarm"].any())
 
 
 def redundancy_found(of: Setting, rng: Generator) -> bool:
@@ -137,7 +137,8 @@ def _shift() -> list[Cell]:
         Setting(200, share=0.9),
         Setting(60, channels=1000),
     ]
-    names = tuple(prefix + name for prefix in ("", "level_", "score_") for name in TESTED)
+    prefixes = ("", "level_", "score_", "right_")
+    names = tuple(prefix + name for prefix in prefixes for name in TESTED)
     cells = [
         Cell(
             "diagnose.shift",
@@ -161,13 +162,18 @@ def _shift() -> list[Cell]:
             draws=1000,
         )
     )
-    names = ("right_p_value", "right_p_adjusted")
-    mix = Setting(200, channels=2, targets=2), Setting(200, channels=2, targets=2, share=0.9)
-    said = "right at .95 and .6"
-    for setting, pair in (("one mix", (mix[0], mix[0])), ("half and half, 9 to 1", mix)):
-        draw = partial(correctness, *pair)
-        core = pair is mix
-        cells.append(Cell("diagnose.shift", names, "alarm", f"{said}, {setting}", draw, core=core))
+    names = tuple(f"right_{name}" for name in TESTED)
+    even = Setting(200, channels=2, targets=2)
+    odd = even._replace(share=0.9)
+    said = "classes right at .95 and .6"
+    for setting, other, kind, rate in (
+        (said, even, "alarm", 0.6),
+        (f"{said}, half and half, then 9 to 1", odd, "alarm", 0.6),
+        (f"{said}, then .95 and .2", even, "power", 0.2),
+    ):
+        draw = partial(correctness, even, other, rate)
+        core = kind == "power" or other is odd
+        cells.append(Cell("diagnose.shift", names, kind, setting, draw, core=core))
     return cells
 
 
@@ -214,7 +220,7 @@ def _redundancy() -> list[Cell]:
             TESTED,
             "alarm",
             f"{of}, at the threshold",
-            partial(redundancy, of, 0.95),
+            partial(redundancy, of),
             core=of.law in ("normal", "t3") and of.given and of.targets != 2,
         )
         for of in settings

@@ -6,6 +6,7 @@ from functools import cache, partial
 import numpy as np
 import torch
 from numpy.random import Generator
+from scipy.special import ndtr
 
 import ifa
 from ifa import contest, diagnose, evaluate, population
@@ -88,6 +89,25 @@ def agreement(of: Setting, name: str, rng: Generator) -> bool | None:
     return holds(*found[f"{name}_interval"][0].values, truth)
 
 
+def shift(of: Setting, name: str, rng: Generator) -> bool | None:
+    """The second run is one standard deviation higher, and right as often: .9."""
+    label = np.zeros(of.n, np.int64)
+    runs = []
+    for letter, more in (("a", 0.0), ("b", 1.0)):
+        target = (ndtr(numbers(rng, of, 1)[:, 0]) > 0.9).astype(np.int64)
+        every = {"label": label, "target": target if name.startswith("right") else label}
+        runs.append(run_of(rng, of, values(rng, of) + more, name=letter, **every))
+    found = diagnose.shift(*runs)[name].values.reshape(-1, 2)[0]
+    return holds(*found, 0.9 if name.startswith("right") else 2 * ndtr(0.5) - 1)
+
+
+def redundancy(of: Setting, rng: Generator) -> bool | None:
+    """Of normal numbers, whose rank correlation is known."""
+    z = numbers(rng, of, 2) @ np.linalg.cholesky([[1, 0.99], [0.99, 1]]).T
+    found = diagnose.redundancy(run_of(rng, of, z))["correlation_interval"].values[0, 1]
+    return holds(*found, 6 / np.pi * np.arcsin(0.99 / 2))
+
+
 # ---- principal features of a linear network, whose performance is known
 
 NOISE = {"accuracy": 0.3, "auroc": 0.45, "r": 0.5, "several r": 0.5}
@@ -166,7 +186,7 @@ def loses(metric: str, n: int, rng: Generator) -> bool:
 
 def _single(of: Setting) -> str:
     """Name a setting of one channel, which goes without saying of an interval."""
-    return str(of).replace(", 1 channel", "")
+    return str(of).replace(", 1 channel", "").replace(", 2 channels", "")
 
 
 def _cells() -> list[Cell]:
@@ -242,6 +262,33 @@ def _cells() -> list[Cell]:
         for of in settings
         for name in ("bias", "lower", "upper")
         if name == "bias" or not of.blocks
+    ]
+    settings = [Setting(n, channels=2) for n in (30, 100)]
+    settings.append(Setting(100, channels=2, clusters=True))
+    cells += [
+        Cell(
+            "diagnose.shift",
+            (name, *others),
+            "interval",
+            f"{_single(of)}, {said}",
+            partial(shift, of, name),
+            draws=500,
+        )
+        for of in settings
+        for name, others, said in (
+            ("ks_interval", ("level_ks_interval", "score_ks_interval"), "D .383"),
+            ("right_a_interval", ("right_b_interval",), "right at .9"),
+        )
+    ]
+    cells += [
+        Cell(
+            "diagnose.redundancy",
+            ("correlation_interval",),
+            "interval",
+            f"{_single(of)}, r .99",
+            partial(redundancy, of),
+        )
+        for of in settings
     ]
     cells += [
         Cell(

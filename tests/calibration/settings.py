@@ -87,11 +87,15 @@ def run_of(
     *,
     name: str = "",
     score: np.ndarray | None = None,
+    target: np.ndarray | None = None,
     label: np.ndarray | None = None,
 ) -> xr.DataTree:
-    """Draw a run; `name` tells the samples of one run from those of another."""
+    """Draw a run; `name` tells the samples of one run from those of another.
+
+    `target` is what is predicted, and explained unless all targets are.
+    """
     importance = values(rng, of) if importance is None else importance
-    target = target_of(of)
+    target = target_of(of) if target is None else target
     if of.listed:
         importance = np.broadcast_to(importance, (of.targets, *importance.shape[-2:]))
     if score is None:

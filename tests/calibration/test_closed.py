@@ -15,7 +15,7 @@ from .table import CELLS
 ROOMS = ("contest", "diagnose", "evaluate", "population", "reduce")
 # a name that a docstring's Returns has in backticks, or a variable of what is returned
 PROMISE = re.compile(
-    r"(?:.*_)?(?:p_value|p_adjusted|alarm|low|high|interval|tied|significant|equivalent)"
+    r"(?:\w+_)?(?:p|p_value|p_adjusted|alarm|low|high|interval|tied|equivalent)|\w+_bound|p_\w+"
 )
 WORD = re.compile(r"\b(?:interval|intervals|p-value|alarm)\b")
 CLAIMED = {
@@ -70,7 +70,7 @@ def returned():
 
 def test_every_variable_that_promises_has_a_row():
     for name, found in returned():
-        named = {str(one) for one in found.variables if PROMISE.fullmatch(str(one))}
+        named = {str(one) for one in found.data_vars if PROMISE.fullmatch(str(one))}
         assert named <= CLAIMED[name], name
 
 
