@@ -1,5 +1,7 @@
 """Distances between two samples of many quantities: Kolmogorov and Smirnov's, and Wasserstein's."""
 
+from functools import lru_cache
+
 import numpy as np
 
 _EXACT = 800  # samples of both; of more, the law for many is as good
@@ -58,13 +60,15 @@ def _paths(levels: np.ndarray, ours: int, theirs: int) -> np.ndarray:
     left = np.zeros((len(levels), ours + 1))
     for both in range(1, ours + theirs + 1):
         other = both - first
-        below = np.pad(left[:, :-1], ((0, 0), (1, 0))) * (first / both)
-        left = below + left * (np.maximum(other, 0) / both)
+        below = left[:, :-1] * (first[1:] / both)
+        left = left * (np.maximum(other, 0) / both)
+        left[:, 1:] += below
         away = np.abs(first / ours - other / theirs) >= levels
         left = np.where(away, 1.0, left) * ((other >= 0) & (other <= theirs))
     return left[:, ours]
 
 
+@lru_cache(256)  # targets, and runs, often have as many samples as others
 def least(alpha: float, ours: int, theirs: int) -> float:
     """Find the smallest D, to 1 / 1000, whose chance is at most alpha; above 1 if there is none."""
     low, high = 0, 1001
