@@ -71,9 +71,7 @@ def _paths(levels: np.ndarray, ours: int, theirs: int) -> np.ndarray:
 @lru_cache(256)  # targets, and runs, often have as many samples as others
 def least(alpha: float, ours: int, theirs: int) -> float:
     """Find the smallest D, to 1 / 1000, whose chance is at most alpha; above 1 if there is none."""
-    low, high = 0, 1001
-    while high - low > 1:
-        middle = (low + high) // 2
-        rare = chance(np.array([middle / 1000]), ours, theirs)[0] <= alpha
-        low, high = (low, middle) if rare else (middle, high)
-    return high / 1000
+    coarse = np.arange(32, 1025, 32)
+    near = coarse[np.argmax(chance(coarse / 1000, ours, theirs) <= alpha)]
+    fine = np.arange(near - 31, near + 1)
+    return float(fine[np.argmax(chance(fine / 1000, ours, theirs) <= alpha)]) / 1000

@@ -3,11 +3,12 @@
 from functools import partial
 
 import numpy as np
+import xarray as xr
 from numpy.random import Generator
 
 from ifa import contest, diagnose
 
-from .cells import Cell
+from .cells import ANYTHING, Cell
 from .runs import simulated_table
 from .settings import LAWS, MEMBERS, Setting, numbers, run_of, target_of, values
 
@@ -110,19 +111,34 @@ def outliers_found(of: Setting, size: float, rng: Generator) -> bool:
     return bool(result["alarm"].values[result["position"].values == 0].any())
 
 
-def worse(methods: int, n: int, rng: Generator) -> bool:
+def contested(
+    methods: int, of: Setting, better: float, rng: Generator, control: str = ""
+) -> xr.Dataset:
+    """Methods that share what is hard in a sample; the first is better by standard deviations."""
+    table = values(rng, of._replace(channels=methods)) + numbers(rng, of, 1)
+    table[:, 0] += better
+    made = simulated_table(table.T[:, None])
+    if control:
+        made = made.assign_coords(method=[*made["method"].values[:-1], control])
+    whose = np.arange(of.n) // MEMBERS if of.clusters and of.given else None
+    return contest.summary(made, cluster=whose)
+
+
+def worse(methods: int, of: Setting, rng: Generator) -> bool:
     """Of equal methods one is said to be worse than the best."""
-    table = rng.standard_normal((methods, 1, n)) + rng.standard_normal(n)
-    found = contest.summary(simulated_table(table))
-    return bool((~(found["best"] | found["tied"])).any())
+    found = contested(methods, of, 0.0, rng)
+    return bool((~(found["best"] | found["tied"] | found["unknown"])).any())
 
 
-def worse_found(n: int, rng: Generator) -> bool:
-    """The last of five is worse by one standard deviation."""
-    table = rng.standard_normal((5, 1, n)) + rng.standard_normal(n)
-    table[-1] -= 1.0
-    found = contest.summary(simulated_table(table))
-    return not bool((found["best"] | found["tied"]).values[-1, 0])
+def worse_found(of: Setting, rng: Generator) -> bool:
+    """The last of five is said to be worse than the first, which is better."""
+    found = contested(5, of, 1.0, rng)
+    return not bool((found["best"] | found["tied"] | found["unknown"]).values[-1, 0])
+
+
+def beats_noise(of: Setting, better: float, rng: Generator) -> bool:
+    """A method is shown to beat noise."""
+    return bool(contested(5, of, better, rng, "noise")["p_noise"][0] <= 0.05)
 
 
 def _shift() -> list[Cell]:
@@ -146,6 +162,7 @@ def _shift() -> list[Cell]:
             "alarm",
             str(of),
             partial(shift, of),
+            asked=None if of.given else ANYTHING,
             core=of in (Setting(60), Setting(8, channels=1), Setting(100, clusters=True)),
             draws=300 if of.channels == 1000 else 1000,
         )
@@ -196,6 +213,7 @@ def _agreement() -> list[Cell]:
             "alarm",
             str(of),
             partial(agreement, of),
+            asked=None if of.given else ANYTHING,
             core=of in core,
         )
         for of in settings
@@ -221,6 +239,7 @@ def _redundancy() -> list[Cell]:
             "alarm",
             f"{of}, at the threshold",
             partial(redundancy, of),
+            asked=None if of.given else ANYTHING,
             core=of.law in ("normal", "t3") and of.given and of.targets != 2,
         )
         for of in settings
@@ -254,6 +273,7 @@ def _confounders() -> list[Cell]:
                     "alarm",
                     str(of),
                     draw,
+                    asked=None if of.given else ANYTHING,
                     core=of in core,
                     draws=300 if of.channels == 1000 else 1000,
                 )
@@ -308,22 +328,32 @@ def _outliers() -> list[Cell]:
 
 
 def _contest() -> list[Cell]:
+    words, settings = ("best", "tied", "p"), [(count, Setting(30)) for count in (2, 5, 10, 15)]
+    settings += [(2, Setting(1)), (2, Setting(3)), (5, Setting(10)), (5, Setting(100))]
+    settings += [(5, Setting(30, law)) for law in LAWS if law != "normal"]
+    settings += [(5, Setting(100, clusters=True)), (5, Setting(100, clusters=True, given=False))]
     cells = [
         Cell(
             "contest.summary",
-            ("best", "tied"),
+            words,
             "alarm",
-            f"{count} equal methods, n {n}",
-            partial(worse, count, n),
-            core=n == 30 and count > 2,
+            f"{of}, {count} equal methods",
+            partial(worse, count, of),
+            core=(of == Setting(30) and count in (5, 15)) or of == Setting(100, clusters=True),
+            asked=None if of.given else ANYTHING,
+            draws=1000,
         )
-        for count in (2, 5, 10, 15)
-        for n in (1, 3, 30)
-        if n == 30 or count == 2
+        for count, of in settings
     ]
-    said = "5 methods, one worse by 1 sd, n 30"
-    planted = partial(worse_found, 30)
-    return [*cells, Cell("contest.summary", ("best", "tied"), "power", said, planted, core=True)]
+    of = Setting(30)
+    for better, kind in ((0.0, "alarm"), (1.0, "power")):
+        said = f"{of}, no better method" if kind == "alarm" else f"{of}, one better by 1 sd"
+        draw = partial(beats_noise, of, better)
+        cells.append(Cell("contest.summary", ("p_noise",), kind, said, draw, core=True, draws=1000))
+    said = f"{of}, 5 methods, one better by 1 sd"
+    draw = partial(worse_found, of)
+    cells.append(Cell("contest.summary", words, "power", said, draw, core=True, draws=1000))
+    return cells
 
 
 CELLS = [

@@ -16,7 +16,4 @@ MISSES: dict[str, str] = {
     "diagnose.confounders alarm, alarm: normal, n 100, clusters": "F-S1",
     "diagnose.confounders probe_alarm, alarm: normal, n 100, clusters": "F-S1",
     "diagnose.outliers alarm, power: ReLU-like, n 200, blocks, one at 8 sd": "F-S12",
-    "contest.summary best, alarm: 5 equal methods, n 30": "F-S3",
-    "contest.summary best, alarm: 10 equal methods, n 30": "F-S3",
-    "contest.summary best, alarm: 15 equal methods, n 30": "F-S3",
 }
