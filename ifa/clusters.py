@@ -88,6 +88,19 @@ def codes_of(where: str, cluster: Any, samples: int) -> np.ndarray:
     return names_of(where, "cluster", cluster, samples)[1]
 
 
+def table_codes(where: str, table: Any, cluster: Any, *, column: str | None = None) -> np.ndarray:
+    """Number the clusters of a table's samples: those given, its own, or each sample's own.
+
+    A warning says where ids, by labels, look as if samples belonged together and nothing says so.
+    """
+    if cluster is None and "cluster" in table:
+        cluster = table["cluster"].values
+    if cluster is None and "id" in table:
+        labels = table["label"].values if "label" in table else None
+        heed_dependence(where, table["id"].values.tolist(), labels, column=column)
+    return codes_of(where, cluster, table.sizes["sample"])
+
+
 def cluster_sizes(codes: np.ndarray) -> np.ndarray:
     """Count the samples of each cluster, in the order of codes: (cluster,), int64."""
     return np.unique(codes, return_counts=True)[1]

@@ -199,7 +199,8 @@ def _levels(maps: ifa.Map, step: Callable[[Any], Any]) -> Tensor:
 
 def _consistency(level: Tensor, logits: Tensor) -> list[tuple[float, float, float]]:
     pearson = evaluate.consistency(level, logits).pearson.tolist()
-    return [(r, *evaluate.correlation_interval(r, level.shape[1])) for r in pearson]
+    low, high = evaluate.correlation_interval(level, logits)
+    return list(zip(pearson, low.tolist(), high.tolist(), strict=True))
 
 
 def _accuracy(

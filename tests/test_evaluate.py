@@ -7,7 +7,13 @@ from scipy import stats
 
 import ifa
 from ifa import evaluate
-from ifa.evaluate import consistency, correlation_interval, feature_perturbation
+from ifa.evaluate import (
+    auroc,
+    auroc_interval,
+    consistency,
+    correlation_interval,
+    feature_perturbation,
+)
 
 
 def pairs(shape, seed=0):
@@ -65,24 +71,71 @@ def test_wrong_shapes_are_refused(shapes):
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
-@pytest.mark.parametrize("samples", [4, 25, 900])
-def test_the_interval_equals_scipy(samples, confidence):
-    level, score = pairs((samples,), seed=samples)
-    oracle = stats.pearsonr(level.numpy(), score.numpy())
-    want = oracle.confidence_interval(confidence)
-    found = correlation_interval(float(oracle.statistic), samples, level=confidence)
-    np.testing.assert_allclose(found, want, rtol=1e-9)
-    assert found[0] < oracle.statistic < found[1]
+def test_the_interval_of_normal_pairs_is_about_scipys_and_no_narrower(confidence):
+    level, score = pairs((2, 900), seed=3)
+    found = correlation_interval(level, score, level=confidence)
+    for row in range(2):
+        want = stats.pearsonr(level[row], score[row]).confidence_interval(confidence)
+        np.testing.assert_allclose([part[row] for part in found], want, atol=0.02)
+        assert found.low[row] <= want[0] + 1e-12
+        assert want[1] - 1e-12 <= found.high[row]
 
 
-@pytest.mark.parametrize("r", [-1.0, 1.0])
-def test_the_interval_of_a_perfect_correlation_is_a_point(r):
-    assert correlation_interval(r, 10) == (r, r)
+def test_a_skewed_pair_has_a_wider_interval_than_fishers():
+    """His covers .65 to .78 of lognormal pairs (F-S9)."""
+    level = pairs((200,), seed=1)[0].exp()
+    score = level * pairs((200,), seed=2)[0].exp()
+    low, high = correlation_interval(level, score)
+    want = stats.pearsonr(level, score).confidence_interval()
+    assert high - low > 1.3 * (want.high - want.low)
 
 
-def test_too_few_samples_have_no_interval():
-    with pytest.raises(ValueError, match=r"ifa\.evaluate\.correlation_interval: expected at least"):
-        correlation_interval(0.5, 3)
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_the_interval_of_a_perfect_correlation_is_a_point(sign):
+    level = pairs((10,), seed=0)[0]
+    low, high = correlation_interval(level, sign * level)
+    assert float(low) == float(high) == pytest.approx(sign)
+
+
+def test_what_has_no_interval():
+    level, score = pairs((2, 3), seed=0)
+    assert all(end.isnan().all() for end in correlation_interval(level, score))
+    rising = torch.arange(9.0)
+    assert all(end.isnan().all() for end in auroc_interval(rising, rising > 9))
+    assert all(end.isnan().all() for end in auroc_interval(rising.log() * torch.nan, rising > 3))
+    for interval in (correlation_interval, auroc_interval):
+        with pytest.raises(ValueError, match=r"_interval: expected a level between 0 and 1"):
+            interval(rising, rising > 3, level=95)
+    with pytest.raises(ValueError, match="correlation_interval: expected two tensors of one shape"):
+        correlation_interval(rising, rising[1:])
+    with pytest.raises(TypeError, match="auroc_interval: expected positive to be boolean"):
+        auroc_interval(rising, rising)
+    with pytest.raises(ValueError, match="expected one cluster label for each of 9 samples"):
+        auroc_interval(rising, rising > 3, cluster=["a"])
+
+
+def test_the_interval_of_an_area_holds_it_and_has_a_width():
+    """One positive sample gave NaN, an area of 1 no width (F-S10)."""
+    values, rest = pairs((3, 40), seed=5)
+    positive = torch.stack([rest[0] > 0, values[1] > 1, values[2] == values[2].max()])
+    area = auroc(values, positive)
+    low, high = auroc_interval(values, positive)
+    assert ((low <= area) & (area <= high)).all()
+    assert (high - low > 0.05).all()
+    assert area.tolist()[1:] == high.tolist()[1:] == [1, 1]
+
+
+def test_patients_make_intervals_wider():
+    level, score = pairs((2, 20), seed=6)
+    five = level.repeat_interleave(5, -1), score.repeat_interleave(5, -1)
+    patient = np.arange(20).repeat(5)
+    for one in (correlation_interval, lambda a, b, **more: auroc_interval(a, b > 0, **more)):
+        low, high = one(*five, cluster=patient)
+        alone = one(*five)
+        assert (high - low > 1.6 * (alone.high - alone.low)).all()
+        np.testing.assert_allclose(
+            high - low, one(level, score).high - one(level, score).low, rtol=0.2
+        )
 
 
 # Only some channels of a layer

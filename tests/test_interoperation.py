@@ -309,14 +309,18 @@ def test_the_consistency_of_a_run_is_that_of_its_maps(targets):
             one = found.sel(layer=layer)
             one = one.sel(target=targets[place]) if "target" in found.dims else one
             assert float(one["pearson"]) == pytest.approx(oracle.statistic, rel=1e-4)
-            np.testing.assert_allclose([one["low"], one["high"]], ends, rtol=1e-3)
+            assert float(one["low"]) <= ends.low + 1e-3
+            assert float(one["high"]) >= ends.high - 1e-3
             assert float(one["spearman"]) == pytest.approx(stats.spearmanr(*pair)[0])
             assert int(one["count"]) == 29
             if targets == "predicted":
                 assert set(found.data_vars) == {"pearson", "low", "high", "spearman", "count"}
+                own = evaluate.consistency_report(tree, level=0.9, cluster=np.arange(30) // 3)
+                assert not np.allclose(own["low"], found["low"])
             elif 0 < (positive := (prediction == target).numpy()).sum() < 29:
                 area = sklearn_metrics.roc_auc_score(positive, pair[0])
                 assert float(one["auroc"]) == pytest.approx(area)
+                assert one["auroc_low"] < area < one["auroc_high"]
             else:
                 assert np.isnan(one["auroc"])
 

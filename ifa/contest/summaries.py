@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ifa.checks import check_level
-from ifa.clusters import codes_of, heed_dependence
+from ifa.clusters import table_codes
 from ifa.contest.comparisons import beaten, compared, fewest, pairs_of
 from ifa.intervals import mean_error, mean_interval, share_interval
 
@@ -96,7 +96,7 @@ def summary(table: Any, *, level: float = 0.95, cluster: Any = None) -> xr.Datas
     """
     check_level(_WHERE, level)
     value = table["value"].transpose("method", "metric", "sample").values
-    codes = clusters_of(_WHERE, table, cluster)
+    codes = table_codes(_WHERE, table, cluster)
     parts = {name: np.stack(each, 1) for name, each in _columns(table, value, codes, level).items()}
     p_noise = parts.pop("p_noise")[0]
     variables: dict[str, Any] = {
@@ -124,16 +124,6 @@ _NAMES = {
     "p": "p of no method being better",
     "detectable": "smallest difference to the best that would be told apart",
 }
-
-
-def clusters_of(where: str, table: Any, cluster: Any) -> np.ndarray:
-    """Number the clusters of a table's samples: those given, its own, or each sample's own."""
-    if cluster is None and "cluster" in table:
-        cluster = table["cluster"].values
-    if cluster is None and "id" in table:
-        labels = table["label"].values if "label" in table else None
-        heed_dependence(where, [str(name) for name in table["id"].values], labels)
-    return codes_of(where, cluster, table.sizes["sample"])
 
 
 def _columns(

@@ -12,9 +12,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ifa import select
 from ifa.diagnose.rows import statistics_of
-from ifa.evaluate import correlation_interval
-from ifa.evaluate.coefficients import share_interval
 from ifa.evaluate.feature_curves import Channels
+from ifa.intervals import correlation_interval, share_interval
 from ifa.network.inputs import split, take
 from ifa.network.probabilities import are_chances
 from ifa.progress import Progress, reporting
@@ -96,7 +95,7 @@ def principal_features(
     -------
     xarray.Dataset
         `performance`, `low`, `high` (rule, ratio), what `ifa.plot.kept` draws: the interval is 95 %
-        (Wilson's for an accuracy, Fisher's for r, over 200 bootstrap resamples of the samples for
+        (Wilson's for an accuracy, the jackknife's for r, over 200 resamples of the samples for
         AUROC and the accuracy of several labels; over the seeds, Student's). `chosen` (channel,) or
         (target, channel). Attributes `reference` (with every channel), `performance` and `ratio` of
         the chosen set, `channels_chosen`.
@@ -286,9 +285,11 @@ _PERFORMANCE: dict[str, Callable[..., float]] = {"accuracy": _accuracy, "auroc":
 
 def _interval(metric: str, outputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     if metric == "accuracy" and labels.size == len(labels):
-        return share_interval(int(_right(outputs, labels).sum()), len(labels))
+        low, high = share_interval(_right(outputs, labels))
+        return float(low), float(high)
     if metric == "r":
-        return correlation_interval(_r(outputs, labels=labels), len(labels))
+        low, high = correlation_interval(outputs, labels.reshape(outputs.shape))
+        return float(low), float(high)
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(labels), size=len(labels)) for _ in range(200)]
     found = [_PERFORMANCE[metric](outputs[draw], labels=labels[draw]) for draw in draws]

@@ -3,6 +3,7 @@
 from ifa.evaluate.agreement import Consistency as Consistency
 from ifa.evaluate.agreement import consistency as consistency
 from ifa.evaluate.agreement import correlation_interval as correlation_interval
+from ifa.evaluate.coefficients import Interval as Interval
 from ifa.evaluate.complexity import complexity as complexity
 from ifa.evaluate.confidence import Confidence as Confidence
 from ifa.evaluate.confidence import confidence as confidence
@@ -12,6 +13,7 @@ from ifa.evaluate.curves import Curve as Curve
 from ifa.evaluate.decisions import decisions as decisions
 from ifa.evaluate.deletion import deletion as deletion
 from ifa.evaluate.discrimination import auroc as auroc
+from ifa.evaluate.discrimination import auroc_interval as auroc_interval
 from ifa.evaluate.faithfulness_correlation import (
     faithfulness_correlation as faithfulness_correlation,
 )
@@ -50,11 +52,13 @@ __all__ = [
     "Coverage",
     "Curve",
     "FeatureCurve",
+    "Interval",
     "Randomization",
     "Road",
     "Sensitivity",
     "Similarity",
     "auroc",
+    "auroc_interval",
     "classification_report",
     "complexity",
     "confidence",

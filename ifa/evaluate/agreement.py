@@ -1,11 +1,13 @@
 """Does the level of a map follow the score? Correlation over a population, with intervals."""
 
-from math import atanh, sqrt, tanh
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ifa.evaluate.coefficients import correlation, ranks
+from ifa import intervals
+from ifa.checks import check_level
+from ifa.evaluate.coefficients import Interval, correlation, ranks, rowwise
 
 
 class Consistency(NamedTuple):
@@ -33,7 +35,8 @@ def consistency(level: Tensor, score: Tensor) -> Consistency:
     Returns
     -------
     Consistency
-        Pearson's and Spearman's coefficient, (...), float64. NaN where either is constant.
+        Pearson's and Spearman's coefficient, (...), float64. NaN where either is constant. How sure
+        the former is says `correlation_interval`.
 
     Raises
     ------
@@ -59,44 +62,57 @@ def consistency(level: Tensor, score: Tensor) -> Consistency:
 
 
 def correlation_interval(
-    correlation: float, samples: int, *, level: float = 0.95
-) -> tuple[float, float]:
-    r"""Give the level interval of a Pearson correlation, by Fisher's transform.
+    a: Tensor, b: Tensor, *, cluster: Any = None, level: float = 0.95
+) -> Interval:
+    r"""Give the interval of Pearson's correlation of two quantities over a population.
 
-    .. math:: \tanh\left(\operatorname{artanh} r \pm z \, / \sqrt{n - 3}\right)
+    Fisher's :math:`\operatorname{artanh} r \pm z / \sqrt{n - 3}`, which holds for normal values
+    only, or, if it is wider, Student's t times the standard error of artanh r when samples are left
+    out in turn (the jackknife). It holds `level` for each row by itself, over draws of independent
+    samples, or of whole clusters.
 
     Parameters
     ----------
-    correlation
-        r in [−1, 1].
-    samples
-        n, at least 4.
+    a, b : (..., sample)
+        Finite.
+    cluster : (sample,), optional
+        Labels of samples that belong together, such as their patients; whole clusters are left out.
     level
-        Of the two-sided interval.
+        Of the two-sided interval, in (0, 1).
 
     Returns
     -------
-    (low, high)
-        NaN for a NaN correlation.
+    Interval
+        `low` and `high`, (...), float64. A point where |r| is 1; NaN below four samples, below two
+        clusters, or where either is constant.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, the level is not between 0 and 1, or there is not a cluster for each
+        sample.
+
+    Notes
+    -----
+    Nominal .95 covers .96 to .98 of normal, .92 to .97 of t3 and .92 to .99 of lognormal pairs, of
+    10 to 300 samples (2 000 draws each), where Fisher's alone covers .58 to .85 of the latter two.
 
     References
     ----------
     Fisher 1921, "On the probable error of a coefficient of correlation deduced from a small
     sample". Metron 1:3–32
 
+    Hinkley 1978, "Improving the jackknife with special reference to correlation estimation".
+    doi:10.1093/biomet/65.1.13
+
     Examples
     --------
-    >>> low, high = correlation_interval(0.5, 103)
-    >>> round(low, 3), round(high, 3)
-    (0.339, 0.632)
+    >>> import torch
+    >>> a = torch.arange(12.0)
+    >>> low, high = correlation_interval(a, a.square())
+    >>> bool(low < 0.96 < high)
+    True
     """
-    from scipy.stats import norm
-
-    if samples < 4:
-        raise ValueError(
-            f"ifa.evaluate.correlation_interval: expected at least 4 samples, got {samples}."
-        )
-    if abs(correlation) >= 1:
-        return correlation, correlation
-    spread = float(norm.ppf(0.5 + level / 2)) / sqrt(samples - 3)
-    return tanh(atanh(correlation) - spread), tanh(atanh(correlation) + spread)
+    where = "ifa.evaluate.correlation_interval"
+    check_level(where, level)
+    return rowwise(where, partial(intervals.correlation_interval, level=level), a, b, cluster)

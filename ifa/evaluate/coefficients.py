@@ -1,7 +1,12 @@
-"""Correlation over the last axis, ranks in which ties share their places, shares' intervals."""
+"""Correlation over the last axis, ranks in which ties share their places, intervals by row."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ifa.clusters import codes_of
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -23,9 +28,26 @@ def ranks(values: Tensor) -> Tensor:
     return torch.where(unknown, torch.nan, (below + up_to + 1).double() / 2)
 
 
-def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's interval of a share, such as an accuracy: `count` of `of`."""
-    from scipy.stats import binomtest
+class Interval(NamedTuple):
+    """Two limits; NaN where nothing can be said."""
 
-    interval = binomtest(count, of).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
+    low: Tensor  # (...), float64
+    high: Tensor  # the same
+
+
+def rowwise(
+    where: str, interval: Callable[..., tuple[Any, Any]], a: Tensor, b: Tensor, cluster: Any
+) -> Interval:
+    """Give the interval of each row of two tensors (..., sample)."""
+    if a.shape != b.shape or a.ndim == 0:
+        raise ValueError(
+            f"{where}: expected two tensors of one shape (..., sample), got {tuple(a.shape)} and "
+            f"{tuple(b.shape)}."
+        )
+    samples = a.shape[-1]
+    codes = None if cluster is None else codes_of(where, cluster, samples)
+    rows = zip(*(x.detach().cpu().reshape(-1, samples).numpy() for x in (a, b)), strict=True)
+    ends = [[float(end) for end in interval(*row, codes=codes)] for row in rows]
+    ends = torch.tensor(ends, dtype=torch.float64)
+    low, high = ends.reshape(*a.shape[:-1], 2).unbind(-1)
+    return Interval(low, high)

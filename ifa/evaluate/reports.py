@@ -8,14 +8,19 @@ import numpy as np
 import torch
 import xarray as xr
 
-from ifa.evaluate.agreement import consistency, correlation_interval
+from ifa.checks import check_level
+from ifa.clusters import table_codes
+from ifa.evaluate.agreement import consistency
 from ifa.evaluate.discrimination import auroc
+from ifa.intervals import auroc_interval, correlation_interval, share_interval
 from ifa.types import Statistics
 
 _WHERE = "ifa.evaluate.classification_report"
 
 
-def classification_report(statistics: Statistics) -> xr.Dataset:
+def classification_report(
+    statistics: Statistics, *, level: float = 0.95, cluster: Any = None
+) -> xr.Dataset:
     r"""Report accuracy, precision, recall and F1 of the network that a run is of.
 
     .. math:: P_c = \frac{n_{cc}}{\sum_l n_{lc}}, \quad R_c = \frac{n_{cc}}{\sum_p n_{cp}}, \quad
@@ -29,11 +34,17 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
     statistics
         A run of a classification or a binary task, from `ifa.analyze` or `ifa.open`, with its
         samples.
+    level
+        Of the two-sided interval of the accuracy.
+    cluster : (sample,), optional
+        Labels of samples that belong together, such as their patients; None for those that the run
+        has kept, or else for samples that are independent.
 
     Returns
     -------
     xarray.Dataset
-        `accuracy`; `precision`, `recall`, `f1` (average) with the averages ``"macro"`` and
+        `accuracy`, with its `low` and `high`, Wilson's, over draws of samples or whole clusters;
+        `precision`, `recall`, `f1` (average) with the averages ``"macro"`` and
         ``"weighted"``; the same of each target, `precision_of`, `recall_of`, `f1_of` and `count`
         (target); `confusion` (target, predicted). All in [0, 1], but for counts. Targets are the
         labels and predictions that occur, of a binary task 0 and 1; one that is never predicted has
@@ -42,7 +53,13 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If the run kept no samples, or is of a regression or several labels.
+        If the run kept no samples, or is of a regression or several labels; if the level is not
+        between 0 and 1, or there is not a cluster for each sample.
+
+    Warns
+    -----
+    DependentSamples
+        If ids look like samples that belong together, and no cluster is given.
 
     References
     ----------
@@ -50,6 +67,7 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
     """
     from sklearn import metrics
 
+    check_level(_WHERE, level)
     table = _samples(_WHERE, statistics)
     task = json.loads(statistics.attrs["spec"])["task"]
     if task not in ("classification", "binary"):
@@ -64,6 +82,8 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
         )
     label, prediction = (table[name].values for name in ("label", "prediction"))
     targets = np.union1d(label, prediction)
+    codes = table_codes(_WHERE, table, cluster, column=statistics.attrs.get("shared"))
+    low, high = share_interval(label == prediction, codes=codes, level=level)
     confusion = metrics.confusion_matrix(label, prediction, labels=targets)
     names, averages = ("precision", "recall", "f1"), ("macro", "weighted")
     options: dict[str, Any] = {"labels": targets, "zero_division": 0.0}
@@ -71,6 +91,8 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
     averaged, each = [scores(average=average) for average in averages], scores()
     variables: dict[str, Any] = {
         "accuracy": ((), np.trace(confusion) / len(label), {"units": "1"}),
+        "low": ((), low, {"long_name": f"lower limit of the accuracy, {level:.6g}"}),
+        "high": ((), high, {"long_name": f"upper limit of the accuracy, {level:.6g}"}),
         "count": ("target", confusion.sum(1), {"long_name": "labels"}),
         "confusion": (("target", "predicted"), confusion, {"long_name": "samples"}),
     }
@@ -81,7 +103,9 @@ def classification_report(statistics: Statistics) -> xr.Dataset:
     return xr.Dataset(variables, coords, {"samples": len(label)})
 
 
-def consistency_report(statistics: Statistics, *, level: float = 0.95) -> xr.Dataset:
+def consistency_report(
+    statistics: Statistics, *, level: float = 0.95, cluster: Any = None
+) -> xr.Dataset:
     r"""Report whether the levels of a run's maps follow the scores that they explain.
 
     `consistency` and `auroc` of the sum of each map and the score of its target, over the samples
@@ -92,45 +116,60 @@ def consistency_report(statistics: Statistics, *, level: float = 0.95) -> xr.Dat
     statistics
         A run, from `ifa.analyze` or `ifa.open`, with its samples.
     level
-        Of the two-sided intervals of `pearson`, see `correlation_interval`.
+        Of the two-sided intervals of `pearson` and `auroc`, see `correlation_interval` and
+        `auroc_interval`: each for itself, not for all layers and targets at once.
+    cluster : (sample,), optional
+        Labels of samples that belong together, such as their patients; None for those that the run
+        has kept, or else for samples that are independent.
 
     Returns
     -------
     xarray.Dataset
         `pearson`, its `low` and `high`, `spearman` and `count`, of each layer; where all samples
         were explained for the same targets, (layer, target), and then, but for a regression,
-        `auroc`: how well the level tells samples that are predicted as the target from others. NaN
-        where there are too few samples, or one of the two is constant.
+        `auroc`: how well the level tells samples that are predicted as the target from others, with
+        `auroc_low` and `auroc_high`. NaN where there are too few samples, or one of the two is
+        constant.
 
     Raises
     ------
     ValueError
-        If the run kept no samples.
+        If the run kept no samples, the level is not between 0 and 1, or there is not a cluster for
+        each sample.
+
+    Warns
+    -----
+    DependentSamples
+        If ids look like samples that belong together, and no cluster is given.
 
     References
     ----------
     Li et al. 2024, "Integrated feature analysis". arXiv:2407.01142
     """
     where = "ifa.evaluate.consistency_report"
+    check_level(where, level)
     table, layers = _samples(where, statistics), statistics.attrs["layers"]
     listed = "target" in table["score"].dims
     scores = table["score"].values if listed else table["score"].values[None]
     positive = _positive(table, json.loads(statistics.attrs["spec"])["task"]) if listed else None
+    codes = table_codes(where, table, cluster, column=statistics.attrs.get("shared"))
     rows = []
     for layer in layers:
         maps = statistics[f"samples/{layer}"].to_dataset()
         sums, finite = (maps[name].values.reshape(scores.shape) for name in ("map_sum", "finite"))
         for place, known in enumerate(finite & np.isfinite(scores)):
             yes = np.zeros_like(known) if positive is None else positive[place]
-            rows.append(_consistent(sums[place, known], scores[place, known], yes[known], level))
+            parts = sums[place, known], scores[place, known], yes[known], codes[known]
+            rows.append(_consistent(*parts, level))
     coords = {"layer": list(layers)} | ({"target": table["target"].values} if listed else {})
     shape = tuple(map(len, coords.values()))
-    names = ["pearson", "low", "high", "spearman", "auroc", "count"]
+    areas = ["auroc", "auroc_low", "auroc_high"]
+    names = ["pearson", "low", "high", "spearman", *areas, "count"]
     values = np.array(rows, dtype=float).T.reshape(len(names), *shape)
     variables = {name: (tuple(coords), part) for name, part in zip(names, values, strict=True)}
     variables["count"] = (tuple(coords), values[-1].astype(np.int64))
     if positive is None:
-        del variables["auroc"]
+        variables = {name: part for name, part in variables.items() if name not in areas}
     return xr.Dataset(variables, coords, {"level": level})
 
 
@@ -145,18 +184,19 @@ def _positive(table: xr.Dataset, task: str) -> np.ndarray | None:
 
 
 def _consistent(
-    sums: np.ndarray, scores: np.ndarray, positive: np.ndarray, level: float
+    sums: np.ndarray, scores: np.ndarray, positive: np.ndarray, codes: np.ndarray, level: float
 ) -> tuple[float, ...]:
-    """Return Pearson's coefficient with its interval, Spearman's, the AUROC and the count."""
+    """Return Pearson's r and its interval, Spearman's, the AUROC and its interval, the count."""
     count, nothing = len(sums), float("nan")
     if count < 2:
-        return (*(nothing,) * 5, count)
+        return (*(nothing,) * 7, count)
     sizes, given = torch.from_numpy(sums).double(), torch.from_numpy(scores).double()
     found = consistency(sizes, given)
-    r = float(found.pearson)
-    ends = correlation_interval(r, count, level=level) if count > 3 else (nothing, nothing)
-    area = auroc(sizes, torch.from_numpy(positive))
-    return (r, *ends, float(found.spearman), float(area), count)
+    low, high = correlation_interval(sums, scores, codes=codes, level=level)
+    area = float(auroc(sizes, torch.from_numpy(positive)))
+    ends = auroc_interval(sums, positive, codes=codes, level=level)
+    spearman = float(found.spearman)
+    return (float(found.pearson), float(low), float(high), spearman, area, *map(float, ends), count)
 
 
 def _samples(where: str, statistics: Statistics) -> xr.Dataset:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ifa.evaluate.coefficients import share_interval
+from ifa.intervals import share_interval
 from ifa.reduce.statistics import difference, over_groups, tells_apart
 from ifa.reduce.verdicts import FLAGS
 from ifa.scaling import scale_from
@@ -140,7 +140,7 @@ def _part(right: np.ndarray) -> str:
 
 def _share(right: np.ndarray) -> str:
     count, of = int(right.sum()), len(right)
-    low, high = share_interval(count, of)
+    low, high = share_interval(right)
     return f"{count / of:.3f} (95 % interval {low:.3f} … {high:.3f}), {count} of {of}"
 
 
