@@ -107,9 +107,9 @@ def test_overexposed_samples_are_the_strangest(net, held, method):
     found = ifa.diagnose.outliers(analyze(net, data), method=method)
     bad = planted[found["position"].values]
     assert bad[:6].mean() >= 5 / 6
-    assert float(found["p_adjusted"][0]) < 0.01
+    assert float(found["p_adjusted"][0]) <= ALPHA
     assert bad[found["alarm"].values].all()
-    assert found["alarm"].sum() >= 3
+    assert found["alarm"].sum() >= 10
     positions = found["position"].values
     assert found["id"].values.tolist() == [data[n][2] for n in positions]
 

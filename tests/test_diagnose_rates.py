@@ -5,6 +5,7 @@ A few draws each, enough to tell the rate from what it was; `tests/calibration` 
 
 import numpy as np
 import pytest
+import xarray as xr
 from drawn_runs import drawn_run
 from scipy.stats import binom, ks_2samp, spearmanr
 
@@ -170,3 +171,50 @@ def test_redundancy_says_when_it_cannot_alarm_and_counts_clusters():
     assert few.attrs["detectable"] > 1
     assert not few["alarm"].any()
     assert "cannot" in ifa.diagnose.summary(few)
+
+
+def rectified(rng, samples, channels=20):
+    """Draw channels of a network: none below 0, and correlated by .8 in blocks of five."""
+    blocks = rng.standard_normal((samples, channels // 5)).repeat(5, axis=1)
+    values = np.sqrt(0.8) * blocks + np.sqrt(0.2) * rng.standard_normal((samples, channels))
+    return np.maximum(values, 0)
+
+
+def test_outliers_on_correlated_rectified_channels_are_found():
+    # nothing alarmed, at 128 standard deviations either
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(10):
+        values = rectified(rng, 200)
+        values[0] += 8 * values.std(0)
+        result = ifa.diagnose.outliers(drawn_run(values, np.zeros(200, dtype=int)))
+        assert int(result["position"][0]) == 0
+        found += bool(result["alarm"][0])
+        assert float(result["distance_detectable"][0]) > 0
+    assert found >= 4
+
+
+@pytest.mark.parametrize("law", ["rectified", "t3", "level"])
+def test_long_tails_are_no_outliers(law):
+    # .09 to .18 of the runs alarmed; .47 by a level of long tails
+    rng, alarms = np.random.default_rng(1), 0
+    for _ in range(25):
+        values = {
+            "rectified": lambda: rectified(rng, 60),
+            "t3": lambda: rng.standard_t(3, (60, 20)),
+            "level": lambda: rng.standard_normal((60, 20)) / 9 + rng.standard_t(2, (60, 1)),
+        }[law]()
+        found = ifa.diagnose.outliers(drawn_run(values, np.zeros(60, dtype=int)))
+        alarms += int(found["alarm"].any())
+    assert at_most(ALPHA, alarms, 25)
+
+
+def test_constant_and_copied_channels_raise_no_warning():
+    values = np.zeros((60, 6))
+    values[:30, 0] = values[:30, 1] = np.arange(30)
+    label = np.arange(60) // 30
+    found = ifa.diagnose.outliers(drawn_run(values, label))
+    assert not found["alarm"].any()
+    clustered = ifa.diagnose.outliers(drawn_run(values, label), cluster=np.arange(60), minimum=30)
+    xr.testing.assert_identical(found, clustered)
+    with pytest.raises(ValueError, match="at least 20 samples or clusters, got"):
+        ifa.diagnose.outliers(drawn_run(values, label), cluster=np.arange(60) // 5)
