@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy.stats import t
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
 import ifa
@@ -264,8 +265,9 @@ def test_bland_and_altman_by_hand():
     assert float(found["upper"][0]) == pytest.approx(0.25 + 1.959964 * d.std(ddof=1))
     low, high = found["bias_interval"].values[0]
     assert (low + high) / 2 == pytest.approx(0.25)
-    # two means with variance 1 / 4 each, at most
-    assert float(found["p_value"][0]) == pytest.approx(0.7236736)
+    # two means with variance 1 / 4 each, at most; Welch's t of 6 degrees of freedom
+    assert float(found["bias_p_value"][0]) == pytest.approx(2 * t.sf(0.25 / 0.5**0.5, 6))
+    assert (high - low) / 2 == pytest.approx(t.ppf(0.975, 6) * 0.5**0.5)
     swapped = ifa.diagnose.agreement(*runs[::-1])
     np.testing.assert_allclose(swapped["lower"], -found["upper"])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from drawn_runs import drawn_run
-from scipy.stats import binom, ks_2samp, spearmanr
+from scipy.stats import binom, ks_2samp, spearmanr, ttest_ind, ttest_rel
 
 import ifa
 from ifa.diagnose import concordance, smirnov, strata
@@ -218,3 +218,90 @@ def test_constant_and_copied_channels_raise_no_warning():
     xr.testing.assert_identical(found, clustered)
     with pytest.raises(ValueError, match="at least 20 samples or clusters, got"):
         ifa.diagnose.outliers(drawn_run(values, label), cluster=np.arange(60) // 5)
+
+
+def two_runs(rng, samples=30, targets=1, channels=20, shift=0.0, pairs=None):
+    """Draw two runs of one truth, or the second of them shifted by some."""
+    label = np.arange(samples * targets) % targets
+    first = rng.standard_normal((len(label), channels))
+    second = rng.standard_normal(first.shape) if pairs is None else first + pairs
+    names = [f"a{n}" for n in range(len(label))], [f"b{n}" for n in range(len(label))]
+    runs = drawn_run(first, label, ids=names[0]), drawn_run(second + shift, label, ids=names[1])
+    return runs if pairs is None else (runs[0], drawn_run(second + shift, label, ids=names[0]))
+
+
+def test_halves_of_the_channels_that_differ_either_way_are_found():
+    # the bias alone had p = .995
+    found = ifa.diagnose.agreement(
+        *two_runs(np.random.default_rng(0), shift=np.where(np.arange(20) % 2, 2.0, -2.0))
+    )
+    assert found["alarm"].all()
+    assert found["channel_alarm"].all()
+    assert float(found["bias_p_value"][0]) > ALPHA
+    assert found["answer"].values.tolist() == ["differ"]
+    assert "channels that differ: 0, 1" in ifa.diagnose.summary(found)
+
+
+def test_the_same_samples_through_two_checkpoints_are_pairs():
+    # silent at .3 sd, where pairs tell a difference of .05
+    rng = np.random.default_rng(0)
+    runs = two_runs(rng, 60, shift=0.05, pairs=0.1 * rng.standard_normal((60, 20)))
+    found = ifa.diagnose.agreement(*runs)
+    assert float(found["p_adjusted"][0]) < 1e-3
+    assert int(found["count_both"][0]) == 60
+    expected = ttest_rel(*(run["samples/layer"]["importance"].values for run in runs[::-1]))
+    np.testing.assert_allclose(found["channel_p_value"][0], expected.pvalue)
+    other = ifa.diagnose.agreement(*two_runs(np.random.default_rng(0)))
+    importance = [run["samples/layer"]["importance"] for run in two_runs(np.random.default_rng(0))]
+    welch = ttest_ind(*importance, equal_var=False)
+    np.testing.assert_allclose(other["channel_p_value"][0], welch.pvalue)
+    assert int(other["count_both"][0]) == 0
+
+
+@pytest.mark.parametrize("samples", [3, 30])
+def test_two_runs_of_one_truth_do_not_differ(samples):
+    # .40 of the runs alarmed with 3 samples in each of 10 classes
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(25):
+        alarms += bool(ifa.diagnose.agreement(*two_runs(rng, samples, 10))["alarm"].any())
+    assert at_most(ALPHA, alarms, 25)
+
+
+def test_the_interval_of_the_bias_is_that_of_samples():
+    # channels taken for draws, it covered .38 in blocks of channels and .09 in one
+    rng, covers = np.random.default_rng(0), 0
+    for _ in range(40):
+        shared = [rng.standard_normal((40, 1)) + rng.standard_normal((40, 20)) / 2 for _ in "ab"]
+        runs = [
+            drawn_run(values, np.zeros(40, dtype=int), ids=[f"{name}{n}" for n in range(40)])
+            for name, values in zip("ab", shared, strict=True)
+        ]
+        low, high = ifa.diagnose.agreement(*runs)["bias_interval"].values[0]
+        covers += low <= 0 <= high
+    assert at_most(0.05, 40 - covers, 40)
+
+
+def test_patients_are_what_agreement_counts():
+    # .20 of the runs alarmed
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(25):
+        (first, patient), (second, _) = clusters_of(rng), clusters_of(rng)
+        label = np.zeros(100, dtype=int)
+        runs = drawn_run(first, label), drawn_run(second, label)
+        found = ifa.diagnose.agreement(*runs, cluster=(patient, patient + 100))
+        alarms += bool(found["alarm"].any())
+    assert at_most(ALPHA, alarms, 25)
+
+
+def test_runs_that_agree_are_shown_to_and_few_samples_say_nothing():
+    rng = np.random.default_rng(0)
+    level = np.arange(20.0)
+    many = [drawn_run(level + rng.standard_normal((400, 20)), [0] * 400) for _ in "ab"]
+    found = ifa.diagnose.agreement(*many, cluster=(range(400), range(400, 800)))
+    assert found["answer"].values.tolist() == ["agree"]
+    few = [run.copy() for run in two_runs(rng, 4)]
+    assert ifa.diagnose.agreement(*few)["answer"].values.tolist() == ["cannot be said"]
+    alone = ifa.diagnose.agreement(*(run["layer"].to_dataset() for run in few))
+    assert alone["answer"].values.tolist() == ["cannot be said"]
+    with pytest.raises(ValueError, match="the importance of every sample for cluster="):
+        ifa.diagnose.agreement(*(run["layer"].to_dataset() for run in few), cluster=([], []))

@@ -65,7 +65,13 @@ def run():
     ]
     trees = [
         ifa.analyze(
-            net.eval(), some, layer="0", keep_samples="full", target_names=NAMES, progress=False
+            net.eval(),
+            some,
+            layer="0",
+            keep_samples="full",
+            target_names=NAMES,
+            cluster=[name for *_, name in some],
+            progress=False,
         )
         for some in (data, [(one + 0.3, *rest) for one, *rest in data])
     ]

@@ -105,7 +105,7 @@ def shift(
             f"{b.importance.shape[1]} channels."
         )
     both = _both(a, b)
-    clustered = a.cluster is not None or b.cluster is not None
+    clustered = len(np.unique(both.codes)) < len(np.unique(both.sample))
     second = _drawn(both, draws, seed) if clustered or _repeated(both) else both.second[None]
     tested = _tested(both, minimum, clustered)
     found = (_clusters if clustered else _samples)(both, second, tested, adjust, alpha)

@@ -25,6 +25,7 @@ class Table(NamedTuple):
     right: np.ndarray | None  # (row,): whether the prediction is right; None for regression
     samples: int  # of the run
     label: np.ndarray | None = None  # (row,): what is right, of several labels each its own two
+    accepted: np.ndarray | None = None  # (row,): whether it counts for the target's importance
     cluster: np.ndarray | None = None  # (row,): place in `clusters`, int64; None if none are known
     clusters: tuple[str, ...] = ()  # their labels, of the whole run
 
@@ -43,6 +44,14 @@ def statistics_of(statistics: Statistics, layer: str | None, where: str) -> Any:
     if layer is None:
         return one_layer(statistics, where)
     return statistics[_known(statistics, layer, where)].to_dataset()
+
+
+def keeps_samples(statistics: Any, layer: str | None) -> bool:
+    """Tell whether a run kept the importance of every sample of a layer."""
+    children = getattr(statistics, "children", {})
+    names = [layer] if layer is not None else [name for name in children if name != "samples"]
+    table = children["samples"].children if "samples" in children else {}
+    return len(names) == 1 and names[0] in table and "importance" in table[names[0]]
 
 
 def table_of(
@@ -76,13 +85,16 @@ def table_of(
     else:
         target = label if spec["targets"] == "label" else prediction
         sample = np.arange(count)
-    right, truth, task = None, None, spec["task"]
+    right, truth, accepted, task = None, None, np.ones(len(sample), dtype=bool), spec["task"]
     if task in FLAGS:
-        right = verdict(task, label, prediction, rows["target"].values).correct.reshape(-1)
+        accepted, right = (
+            part.reshape(-1) for part in verdict(task, label, prediction, rows["target"].values)
+        )
         label = label.reshape(count, -1).T[rows["target"].values]
         truth = (2 * rows["target"].values[:, None] + label).reshape(-1)
     elif task in ("classification", "scored"):
-        right, truth = (prediction == label)[sample], label[sample]
+        truth = label[sample]
+        accepted, right = verdict(task, truth, prediction[sample], target)
     good = finite.reshape(-1)
     if cluster is None and "cluster" in samples:
         cluster = samples["cluster"].values
@@ -102,6 +114,7 @@ def table_of(
         score=score.reshape(-1)[good],
         right=None if right is None else right[good],
         label=None if truth is None else truth[good],
+        accepted=accepted[good],
         samples=count,
         cluster=None if codes is None else codes[sample][good],
         clusters=names,

@@ -96,13 +96,19 @@ def _shift(found: Any, most: int) -> Iterator[str]:
 
 
 def _agreement(found: Any, most: int) -> Iterator[str]:
-    yield f"{int(found['alarm'].sum())} of {found.sizes['target']} targets biased, {_alpha(found)}"
+    answers = found["answer"].values.tolist()
+    said = ", ".join(f"{answers.count(one)} {one}" for one in ("agree", "differ"))
+    unsaid = answers.count("cannot be said")
+    yield f"of {len(answers)} targets {said}, of {unsaid} it cannot be said, at {_alpha(found)}"
     for target in found["target"].values[:most]:
-        row = {name: float(found[name].sel(target=target)) for name in _BLAND}
+        part = found.sel(target=target)
+        row = {name: float(part[name]) for name in _BLAND}
+        channels = np.flatnonzero(part["channel_alarm"].values)
+        differ = f"; channels that differ: {_listed(channels)}" if len(channels) else ""
         limits = f"{row['lower']:.3g} … {row['upper']:.3g}"
         yield (
-            f"target {target}: bias {row['bias']:.3g} (limits {limits}), concordance "
-            f"{row['concordance']:.3f}, p = {row['p_adjusted']:.2g}"
+            f"target {target}: {part['answer'].item()}, bias {row['bias']:.3g} (limits {limits}), "
+            f"concordance {row['concordance']:.3f}, p = {row['p_adjusted']:.2g}{differ}"
         )
 
 

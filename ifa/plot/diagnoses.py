@@ -139,20 +139,30 @@ def agreement(statistics: Statistics, target: int, *, axes: "Axes | None" = None
 
 def _agreement(statistics: Statistics, target: int, axes: "Axes") -> None:
     row = statistics.sel(target=target)
-    axes.scatter(row["mean"], row["difference"], s=14, color=BLUE, linewidths=0, label="channel")
+    alarm = row["channel_alarm"].values
+    for chosen, colour, label in (
+        (~alarm, BLUE, "channel"),
+        (alarm, ORANGE, f"differs ({alarm.sum()})"),
+    ):
+        if chosen.any():
+            values = row["mean"][chosen], row["difference"][chosen]
+            axes.scatter(*values, s=14, color=colour, linewidths=0, label=label)
     axes.axhline(0, color=GREY, linewidth=0.8)
+    low, high = row["bias_interval"].values
+    axes.axhspan(low, high, color=ORANGE, alpha=0.15, linewidth=0)
     for name, style in (("bias", "-"), ("lower", "--"), ("upper", "--")):
         value = float(row[name])
-        low, high = row[f"{name}_interval"].values
-        axes.axhspan(low, high, color=ORANGE, alpha=0.15, linewidth=0)
         axes.axhline(value, color=ORANGE, linestyle=style, label=f"{name} {value:.3g}")
     unit = row["mean"].attrs.get("units", "1")
     axes.set_xlabel(f"mean importance of the two runs ({unit})")
     axes.set_ylabel(f"second run less first ({unit})")
     axes.set_title(
         f"target {target}: concordance {float(row['concordance']):.3f}, "
-        f"p of the bias {float(row['p_adjusted']):.2g}"
+        f"p = {float(row['p_adjusted']):.2g}: {_ANSWERS[str(row['answer'].item())]}"
     )
+
+
+_ANSWERS = {"agree": "they agree", "differ": "they differ", "cannot be said": "cannot be said"}
 
 
 def distributions(
