@@ -473,6 +473,15 @@ def test_many_targets_params_and_folds(pair):
         torch.testing.assert_close(mapped.gradients[number], wanted.gradients)
 
 
+def test_layers_that_are_tapped_together_have_the_networks_own_bits():
+    body = nn.Conv1d(4, 4, 1, 3), nn.Conv1d(4, 4, 3, 2, 1), nn.Conv1d(4, 4, 3, 1, 1)
+    net = nn.Sequential(*body, nn.Flatten()).double().eval().requires_grad_(False)
+    fine = ifa.dense.densify(net)
+    for inputs in torch.randn(20, 2, 4, 5, dtype=torch.float64):  # the second has one position
+        found = ifa.tap(fine, ["net.1", "net.2"], inputs)(inputs, 0)
+        assert torch.equal(found[1].activations[..., :1], net[:3](inputs))
+
+
 def test_mapped_over_inputs(pair):
     _, fine, inputs = pair
     tapped = ifa.tap(fine, "net.deep", inputs)

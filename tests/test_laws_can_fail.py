@@ -620,6 +620,7 @@ RED = [
     (laws.a_finer_grid_is_exact, right_but_for_the_last_bits),
     (laws.a_finer_grid_lies_where_the_network_does, as_it_was),
     (laws.a_finer_grid_has_the_networks_own_gradients, with_a_dense_mean),
+    (laws.a_finer_grid_has_the_networks_own_gradcam, with_a_dense_mean),
     (laws.a_finer_grid_is_made_of_shifts, without_dilation),
     (laws.a_dense_mean_makes_maps_complete, with_an_exact_mean),
     (laws.permuting_channels_permutes_weights, by_position_in_the_layer),

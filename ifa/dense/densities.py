@@ -87,8 +87,11 @@ def taken_in(new: Tensor, tensor: Tensor) -> Tensor:
     density = density_of(tensor)
     if density is None or density.finer is None or new.shape != density.finer.shape:
         return new
-    # a copy, so that what writes to both does not write twice
-    return note(new[_own(density)].clone(), new, density.factors, density.kept)
+    # a copy, so that what writes to both does not write twice, that lies as the network's own does:
+    # kernels choose by it, also along a dimension of one position
+    dense = torch.contiguous_format if tensor.is_contiguous() else torch.preserve_format
+    own = new[_own(density)].clone(memory_format=dense)
+    return note(own, new, density.factors, density.kept)
 
 
 def cleared(tensor: Tensor) -> Tensor:

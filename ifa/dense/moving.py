@@ -126,7 +126,7 @@ def _stitched(
     maps = [moved([-by for by in offset]) for offset in offsets]
     axes = len(space)
     grid = tuple(maps[0].shape[maps[0].ndim - axes :])
-    if grid == space and max(strides) > 1:
+    if known is None and grid == space and max(strides) > 1:
         raise ValueError(
             f"ifa.dense.stitched: expected maps on the layer's own grid, got {grid}, that "
             "of the input. Explain with size=None; of maps at the input's size take "

@@ -73,6 +73,9 @@ from ifa.testing.dense_laws import (
     a_dense_mean_makes_maps_complete as a_dense_mean_makes_maps_complete,
 )
 from ifa.testing.dense_laws import (
+    a_finer_grid_has_the_networks_own_gradcam as a_finer_grid_has_the_networks_own_gradcam,
+)
+from ifa.testing.dense_laws import (
     a_finer_grid_has_the_networks_own_gradients as a_finer_grid_has_the_networks_own_gradients,
 )
 from ifa.testing.dense_laws import a_finer_grid_is_exact as a_finer_grid_is_exact
