@@ -55,6 +55,15 @@ def agreement_found(of: Setting, rng: Generator) -> bool:
     return bool(found["alarm"].any())
 
 
+def agree(of: Setting, apart: float, rng: Generator) -> bool:
+    """Said to agree, where one channel is apart by so much of the channels' spread."""
+    means = np.linspace(-1, 1, of.channels)
+    first, second = (means + 0.1 * values(rng, of) for _ in range(2))
+    second[:, 0] -= apart * means.std(ddof=1)
+    found = diagnose.agreement(run_of(rng, of, first, name="a"), run_of(rng, of, second, name="b"))
+    return bool(found["answer"][0] == "agree")
+
+
 def agreement_paired(of: Setting, rng: Generator) -> bool:
     """The same samples through two checkpoints, .3 standard deviations apart."""
     first = values(rng, of)
@@ -216,10 +225,11 @@ def _agreement() -> list[Cell]:
     ]
     core = {Setting(30), Setting(30, targets=10), Setting(30, blocks=True)}
     core |= {Setting(100, clusters=True), Setting(30, "lognormal")}
+    names = (*TESTED, "bias_p_value", *(f"channel_{name}" for name in TESTED))
     cells = [
         Cell(
             "diagnose.agreement",
-            TESTED,
+            names,
             "alarm",
             str(of),
             partial(agreement, of),
@@ -233,7 +243,15 @@ def _agreement() -> list[Cell]:
         (f"{Setting(60)}, the same samples .3 sd apart", partial(agreement_paired, Setting(60))),
     ]
     cells += [
-        Cell("diagnose.agreement", TESTED, "power", said, draw, core=True) for said, draw in planted
+        Cell("diagnose.agreement", names, "power", said, draw, core=True) for said, draw in planted
+    ]
+    names = ("equivalence_p_value", "equivalence_p_adjusted")
+    cells += [
+        Cell("diagnose.agreement", names, kind, f"{of}, {said}", partial(agree, of, apart), core)
+        for of, apart, kind, said, core in (
+            (Setting(30), 0.205, "alarm", "said to agree, one channel beyond the margin", True),
+            (Setting(100), 0.0, "power", "said to agree, the same truth", True),
+        )
     ]
     return cells
 

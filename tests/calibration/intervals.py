@@ -5,15 +5,16 @@ from functools import cache, partial
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.random import Generator
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 import ifa
 from ifa import contest, diagnose, evaluate, population
 
 from .cells import Cell
-from .runs import simulated_run, simulated_table
-from .settings import ICC, LAWS, MEMBERS, Setting, mean_of, numbers, run_of, values
+from .runs import simulated_table
+from .settings import LAWS, MEMBERS, Setting, mean_of, numbers, run_of, target_of, values
 
 Bounds = tuple[float, float]
 # laws and sizes of the mean of one channel; skewness at small n is what no interval mends
@@ -50,8 +51,40 @@ def pairs(rng: Generator, of: Setting, r: float) -> tuple[np.ndarray, float]:
 
 def correlation(of: Setting, r: float, rng: Generator) -> bool | None:
     both, truth = pairs(rng, of, r)
-    low, high = evaluate.correlation_interval(*torch.from_numpy(both.T.copy()))
-    return holds(float(low), float(high), truth)
+    whose = np.arange(of.n) // MEMBERS if of.clusters else None
+    found = evaluate.correlation_interval(*torch.from_numpy(both.T.copy()), cluster=whose)
+    return holds(*map(float, found), truth)
+
+
+def scores(rng: Generator, of: Setting, area: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values whose area under the curve is known, and which samples are positive."""
+    positive = target_of(of) == 1
+    return values(rng, of)[:, 0] + np.sqrt(2) * ndtri(area) * positive, positive
+
+
+def auroc(of: Setting, area: float, rng: Generator) -> bool | None:
+    found, positive = scores(rng, of, area)
+    whose = np.arange(of.n) // MEMBERS if of.clusters else None
+    ends = evaluate.auroc_interval(*map(torch.from_numpy, (found, positive)), cluster=whose)
+    return holds(*map(float, ends), area)
+
+
+def auroc_said(of: Setting, area: float, rng: Generator) -> bool | None:
+    found, _ = scores(rng, of, area)
+    run = run_of(rng, of._replace(listed=True), np.stack([-found, found])[..., None])
+    report = evaluate.consistency_report(run)
+    return holds(*(float(report[f"auroc_{end}"][0, 1]) for end in ("low", "high")), area)
+
+
+def right_of(of: Setting, rng: Generator) -> xr.DataTree:
+    """A run that is right in .9."""
+    wrong = ndtr(numbers(rng, of, 1)[:, 0]) > 0.9
+    return run_of(rng, of, label=wrong.astype(np.int64))
+
+
+def accuracy(of: Setting, rng: Generator) -> bool | None:
+    found = evaluate.classification_report(right_of(of, rng))
+    return holds(float(found["low"]), float(found["high"]), 0.9)
 
 
 def consistency(of: Setting, r: float, rng: Generator) -> bool | None:
@@ -70,23 +103,17 @@ def contest_mean(of: Setting, rng: Generator) -> bool | None:
     return holds(*(float(summary[name][0, 0]) for name in ("low", "high")), truth)
 
 
-def accuracy_said(n: int, truth: float, rng: Generator) -> bool | None:
+def accuracy_said(of: Setting, rng: Generator) -> bool | None:
     """Read Wilson's interval from the words of a run's summary."""
-    right = rng.random(n) < truth
-    label = np.zeros(n, np.int64)
-    rows = simulated_run(np.ones((n, 2)), np.arange(2), label, 1 - right.astype(int), np.ones(n))
-    said = re.search(r"95 % interval ([\d.]+) … ([\d.]+)", population.summary(rows))
+    said = re.search(r"95 % interval ([\d.]+) … ([\d.]+)", population.summary(right_of(of, rng)))
     assert said
-    return holds(float(said[1]) - 5e-4, float(said[2]) + 5e-4, truth)
+    return holds(float(said[1]) - 5e-4, float(said[2]) + 5e-4, 0.9)
 
 
 def agreement(of: Setting, name: str, rng: Generator) -> bool | None:
-    one, other = (run_of(rng, of, name=letter) for letter in "ab")
-    found = diagnose.agreement(one, other)
-    side = {"bias": 0.0, "lower": -1.959964, "upper": 1.959964}[name]
-    effective = of.n / (1 + (MEMBERS - 1) * ICC) if of.clusters else of.n
-    truth = side * np.sqrt(2 / effective)  # of differences of means of numbers of variance 1
-    return holds(*found[f"{name}_interval"][0].values, truth)
+    """Of the mean of all channels, or of the first."""
+    found = diagnose.agreement(*(run_of(rng, of, name=letter) for letter in "ab"))
+    return holds(*found[name].values.reshape(-1, 2)[0], 0.0)
 
 
 def shift(of: Setting, name: str, rng: Generator) -> bool | None:
@@ -237,31 +264,55 @@ def _cells() -> list[Cell]:
         )
         for of in means
     ]
+    settings = [Setting(n, channels=2) for n in (10, 30, 100)]
+    settings.append(Setting(100, channels=2, clusters=True))
     cells += [
         Cell(
-            "population.summary",
-            ("intervals",),
+            of,
+            words,
             "interval",
-            f"accuracy {truth:g}, n {n}",
-            partial(accuracy_said, n, truth),
-            core=n == 30,
+            f"accuracy .9, {_single(setting)}",
+            partial(draw, setting),
+            core=setting.n == 30,
         )
-        for n in (10, 30, 100)
-        for truth in (0.5, 0.9)
+        for setting in settings
+        for of, words, draw in (
+            ("population.summary", ("intervals",), accuracy_said),
+            ("evaluate.classification_report", ("low", "high"), accuracy),
+        )
     ]
-    settings = [Setting(30), Setting(30, blocks=True), Setting(100, clusters=True)]
+    settings = [Setting(n, channels=1, targets=2) for n in (10, 30, 100)]
+    settings += [Setting(100, channels=1, targets=2, share=0.9)]
+    settings += [Setting(100, channels=1, targets=2, clusters=True)]
+    cells += [
+        Cell(
+            of,
+            words,
+            "interval",
+            f"{_single(setting)}, area {area:g}",
+            partial(draw, setting, area),
+            core=setting.n == 30 and area == 0.95,
+        )
+        for setting in settings
+        for area in (0.5, 0.8, 0.95)
+        for of, words, draw in (
+            ("evaluate.auroc_interval", ("low", "high"), auroc),
+            ("evaluate.consistency_report", ("auroc_low", "auroc_high"), auroc_said),
+        )
+    ]
+    settings = [Setting(10), Setting(30), Setting(30, blocks=True), Setting(100, clusters=True)]
+    settings += [Setting(30, law) for law in LAWS if law != "normal"]
     cells += [
         Cell(
             "diagnose.agreement",
-            (name, f"{name}_interval"),
+            (name,),
             "interval",
             str(of),
             partial(agreement, of, name),
-            core=name == "bias",
+            core=name == "bias_interval" and of.n >= 30 and of.law == "normal",
         )
         for of in settings
-        for name in ("bias", "lower", "upper")
-        if name == "bias" or not of.blocks
+        for name in ("bias_interval", "difference_interval")
     ]
     settings = [Setting(n, channels=2) for n in (30, 100)]
     settings.append(Setting(100, channels=2, clusters=True))
