@@ -78,8 +78,8 @@ def auroc_said(of: Setting, area: float, rng: Generator) -> bool | None:
 
 def right_of(of: Setting, rng: Generator) -> xr.DataTree:
     """A run that is right in .9."""
-    wrong = ndtr(numbers(rng, of, 1)[:, 0]) > 0.9
-    return run_of(rng, of, label=wrong.astype(np.int64))
+    wrong, target = ndtr(numbers(rng, of, 1)[:, 0]) > 0.9, target_of(of)
+    return run_of(rng, of, label=np.where(wrong, 1 - target, target))
 
 
 def accuracy(of: Setting, rng: Generator) -> bool | None:
@@ -212,8 +212,8 @@ def loses(metric: str, n: int, rng: Generator) -> bool:
 
 
 def _single(of: Setting) -> str:
-    """Name a setting of one channel, which goes without saying of an interval."""
-    return str(of).replace(", 1 channel", "").replace(", 2 channels", "")
+    """Name a setting of one channel or two, which goes without saying of an interval."""
+    return str(of).replace(", 1 channel", "").replace(", 2 channels", "").replace(", 2 targets", "")
 
 
 def _cells() -> list[Cell]:
@@ -264,14 +264,14 @@ def _cells() -> list[Cell]:
         )
         for of in means
     ]
-    settings = [Setting(n, channels=2) for n in (10, 30, 100)]
-    settings.append(Setting(100, channels=2, clusters=True))
+    settings = [Setting(n, channels=2, targets=2) for n in (10, 30, 100)]
+    settings.append(Setting(100, channels=2, targets=2, clusters=True))
     cells += [
         Cell(
             of,
             words,
             "interval",
-            f"accuracy .9, {_single(setting)}",
+            f"{_single(setting)}, accuracy .9",
             partial(draw, setting),
             core=setting.n == 30,
         )
