@@ -22,7 +22,8 @@ from ifa.store.trees import write_tree
 LAYER = "conv3"
 RATIOS = (0.05, 0.10, 0.25, 0.50)
 RANDOM_SEEDS = range(10)
-SETTINGS = {"demo": "ifa digits", "schema": 1, "seed": 0, "layer": LAYER}
+FILLS = {"zero": "zero", "mean": "their mean"}
+SETTINGS = {"demo": "ifa digits", "schema": 2, "seed": 0, "layer": LAYER}
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -82,11 +83,11 @@ def analyze_digits(
         "accepted": tree[LAYER].to_dataset()["count"].values.tolist(),
         "consistency": {name: _consistency(level, logits) for name, level in levels.items()},
         "kept": {
-            str(rule): {
-                f"{ratio:g}": [float(curves[name].sel(rule=rule, ratio=ratio)) for name in _CURVE]
-                for ratio in RATIOS
+            str(fill): {
+                str(rule): _cells(curves.sel(fill=fill, rule=rule))
+                for rule in curves["rule"].values
             }
-            for rule in curves["rule"].values
+            for fill in curves["fill"].values
         },
         "smallest": smallest,
         "channels": tree[LAYER].sizes["channel"],
@@ -116,16 +117,10 @@ def report(findings: dict[str, Any], directory: str | os.PathLike[str]) -> str:
         "(What lies above this layer is linear, so that a fullcam map sums to the logit less its",
         "bias: 1.000 is what the formula promises. The other column is what scaling takes away.)",
         "",
-        f"Accuracy with only some channels of {LAYER} kept [95 % interval]",
-        f"{'kept':<6}" + "".join(f"{rule:>24}" for rule in findings["kept"]),
     ]
-    for ratio in RATIOS:
-        cells = (_interval(*rows[f"{ratio:g}"]) for rows in findings["kept"].values())
-        lines.append(f"{ratio:<6.0%}" + "".join(f"{cell:>24}" for cell in cells))
-    channels = findings["channels"]
-    smallest = (f"{count} of {channels} ({kind})" for kind, count in findings["smallest"].items())
+    for fill in FILLS:
+        lines += _kept(findings, fill)
     lines += [
-        f"Smallest set within one point of every channel: {', '.join(smallest)}",
         "(own: each target's score with its own channels; common: one set for all targets.",
         "difference: largest absolute difference of importance; random: mean over 10 seeds.)",
         "",
@@ -144,6 +139,28 @@ def report(findings: dict[str, Any], directory: str | os.PathLike[str]) -> str:
 
 
 _CURVE = ("performance", "low", "high")
+
+
+def _cells(curve: xr.Dataset) -> dict[str, list[float]]:
+    """Performance and limits of every ratio."""
+    return {
+        f"{ratio:g}": [float(curve[name].sel(ratio=ratio)) for name in _CURVE] for ratio in RATIOS
+    }
+
+
+def _kept(findings: dict[str, Any], fill: str) -> list[str]:
+    """Write the table of kept channels, of one fill."""
+    kept, channels = findings["kept"][fill], findings["channels"]
+    lines = [
+        f"Accuracy with only some channels of {LAYER} kept, others {FILLS[fill]} [95 % interval]",
+        f"{'kept':<6}" + "".join(f"{rule:>24}" for rule in kept),
+    ]
+    for ratio in RATIOS:
+        cells = (_interval(*rows[f"{ratio:g}"]) for rows in kept.values())
+        lines.append(f"{ratio:<6.0%}" + "".join(f"{cell:>24}" for cell in cells))
+    smallest = findings["smallest"][fill].items()
+    named = ", ".join(f"{count} of {channels} ({kind})" for kind, count in smallest)
+    return [*lines, f"Smallest set shown to be within one point of every channel: {named}", ""]
 
 
 def _claim(home: Path) -> None:
@@ -205,7 +222,7 @@ def _consistency(level: Tensor, logits: Tensor) -> list[tuple[float, float, floa
 
 def _accuracy(
     model: nn.Module, data: Any, tree: xr.DataTree, progress: Progress
-) -> tuple[xr.Dataset, dict[str, int]]:
+) -> tuple[xr.Dataset, dict[str, dict[str, int]]]:
     """Accuracy over kept channels, and how many keep it within one point; own and common sets."""
     found = {
         kind: diagnose.principal_features(
@@ -214,8 +231,10 @@ def _accuracy(
             data,
             tree,
             per_target=kind == "own",
+            fill=list(FILLS),
             ratio=RATIOS,
             seeds=RANDOM_SEEDS,
+            batch_size=256,
             progress=progress,
         )
         for kind in ("own", "common")
@@ -223,7 +242,10 @@ def _accuracy(
     rules = [f"{kind}, {by}" for by in ("difference", "random") for kind in found]
     curves = xr.concat([part[list(_CURVE)] for part in found.values()], "rule").sel(rule=rules)
     attrs = {"reference": found["own"].attrs["reference"], "layer": LAYER}
-    smallest = {kind: part.attrs["channels_chosen"] for kind, part in found.items()}
+    smallest = {
+        fill: {kind: int(part["channels_chosen"].sel(fill=fill)) for kind, part in found.items()}
+        for fill in FILLS
+    }
     return curves.drop_attrs(deep=False).assign_attrs(attrs), smallest
 
 

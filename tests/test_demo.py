@@ -51,8 +51,8 @@ def test_the_run_is_committed_and_says_where_it_is_from(demo):
 
 def test_each_table_of_kept_channels_has_intervals_around_its_values(demo):
     _, findings = demo
-    assert len(findings["kept"]) == 4
-    for rows in findings["kept"].values():
+    assert {fill: len(rules) for fill, rules in findings["kept"].items()} == {"zero": 4, "mean": 4}
+    for rows in (rows for rules in findings["kept"].values() for rows in rules.values()):
         assert list(rows) == ["0.05", "0.1", "0.25", "0.5"]
         assert all(low <= value <= high for value, low, high in rows.values())
 
@@ -69,7 +69,7 @@ def test_masked_accuracy_is_what_the_network_says_without_those_channels(demo):
         pooled = net.conv3(net.conv2(net.conv1(images))).mean((2, 3))
         logits = pooled @ (net.head.weight * torch.tensor(mask.values)).T + net.head.bias
     accuracy = (logits.argmax(1) == labels).double().mean()
-    assert findings["kept"]["own, difference"]["0.25"][0] == pytest.approx(float(accuracy))
+    assert findings["kept"]["zero"]["own, difference"]["0.25"][0] == pytest.approx(float(accuracy))
 
 
 def test_pictures_are_there(demo):
@@ -83,7 +83,7 @@ def test_running_again_changes_nothing(demo):
     before = contents(home)
     assert analyze_digits(home, progress=False) == json.loads(json.dumps(findings))
     assert contents(home) == before
-    assert report(findings, home).count("25%") == 2
+    assert report(findings, home).count("25%") == 3
 
 
 def test_a_directory_with_other_files_is_refused_and_left_alone(tmp_path):

@@ -9,6 +9,7 @@ import typer
 
 from ifa.cli.arguments import (
     Config,
+    Device,
     Limit,
     Prepare,
     Weights,
@@ -40,6 +41,7 @@ def diagnose(
     config: Config = None,
     prepare: Prepare = None,
     limit: Limit = None,
+    device: Device = None,
     other: Annotated[
         Path | None, typer.Option("--other", help="Another run, to compare with this one")
     ] = None,
@@ -77,7 +79,7 @@ def diagnose(
     values = None if nuisance is None else _nuisance(tree, nuisance)
     measured = None
     if model is not None and data is not None:
-        measured = _measured(run, tree, model, data, weights, config, prepare, limit)
+        measured = *_measured(run, tree, model, data, weights, config, prepare, limit), device
     for name in chosen:
         for kind, found in _all(tree, name, second, values, measured):
             typer.echo(found if isinstance(found, str) else ifa.diagnose.summary(found))
@@ -120,11 +122,20 @@ def _all(
     elif measured is not None and measured[2] is None:
         yield "", f"principal features of layer {layer}: {_SCORED}"
     elif measured is not None:
-        network, data, metric = measured
-        yield (
-            "principal-features",
-            room.principal_features(network, layer, data, tree[layer].to_dataset(), metric=metric),
-        )
+        try:
+            yield "principal-features", _principal(tree, layer, *measured)
+        except ValueError as error:  # such as no accepted sample of any target
+            yield "", f"principal features of layer {layer}: none. {error}"
+
+
+def _principal(tree: Any, layer: str, network: Any, data: Any, metric: str, device: Any) -> Any:
+    """Find the principal features; of one real output nothing tells it from others."""
+    from ifa.diagnose import principal_features
+
+    statistics = tree[layer].to_dataset()
+    single = metric == "r" and statistics.sizes["target"] == 1
+    by = "importance" if single else "difference"
+    return principal_features(network, layer, data, statistics, by=by, metric=metric, device=device)
 
 
 def _other(other: Path, layers: list[str]) -> Any:

@@ -1,6 +1,7 @@
 """Principal features: the smallest set of channels that keeps the network's performance."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -8,58 +9,78 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ifa import select
+from ifa.checks import check_choice, check_count
+from ifa.clusters import codes_of, heed_dependence
+from ifa.diagnose.kept_sets import Sets, found_of, measured_of, reference_of
+from ifa.diagnose.performances import METRICS, Metric, outcome_of
+from ifa.diagnose.rankings import By, greedily, greedy_samples, ranked_by
 from ifa.diagnose.rows import statistics_of
-from ifa.evaluate.feature_curves import Channels
-from ifa.intervals import correlation_interval, share_interval
-from ifa.network.inputs import split, take
-from ifa.network.probabilities import are_chances
-from ifa.progress import Progress, reporting
-from ifa.reduce.statistics import difference
-from ifa.store.items import (
-    Batch,
-    class_labels,
-    collate,
-    data_set,
-    flag_labels,
-    numbers_of,
-    real_labels,
+from ifa.diagnose.sufficiency import candidates
+from ifa.evaluate.masked_outputs import (
+    CutNetwork,
+    Fill,
+    Pass,
+    Plan,
+    cut_network,
+    evenly,
+    masked_outputs,
+    mean_activations,
 )
-from ifa.taps import cut
-from ifa.types import Inputs, Statistics
+from ifa.population.driver import Versions
+from ifa.progress import Progress
+from ifa.store.references import ModelRef
+from ifa.types import Output, Statistics
 
 _WHERE = "ifa.diagnose.principal_features"
-Metric = Literal["accuracy", "auroc", "r"]
+_FILLS = ("zero", "mean")
 
 
 def principal_features(
-    model: nn.Module,
+    model: nn.Module | ModelRef,
     layer: str,
     data: Any,
     statistics: Statistics,
     *,
-    by: Literal["importance", "difference", "greedy"] = "difference",
+    by: By = "difference",
     metric: Metric = "accuracy",
     per_target: bool = False,
+    fill: Literal["zero", "mean"] | Sequence[str] = _FILLS,
     tolerance: float = 0.01,
+    alpha: float = 0.05,
     ratio: Sequence[float] = (0.05, 0.10, 0.25, 0.50),
     seeds: Sequence[int] = range(10),
-    batch_size: int = 256,
+    folds: int = 5,
+    cluster: Any = None,
+    output: Output = None,
+    store: str | os.PathLike[str] | None = None,
+    data_version: str | None = None,
+    versions: Versions = "same",
+    shard: int = 512,
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    map: Any = None,
     progress: Progress = False,
 ) -> xr.Dataset:
-    """Find the smallest set of channels that keeps the network's performance within a tolerance.
+    """Find the smallest set of channels that is shown to keep the network's performance.
 
-    The other channels are set to zero in the forward pass. Channels are ranked, and the curve over
-    ratios is measured for the first of the ranking and for random sets of the same size. The chosen
-    set is the shortest part of the ranking, found by bisection between the ratios, that is within
-    the tolerance while the next shorter one is not.
+    The other channels are set to zero, or to their mean. Channels are ranked, and measured are the
+    first of the ranking, in about 32 sizes, and random sets. The data are streamed: what lies below
+    the layer runs once for each batch, and memory holds a shard and a number for each sample and
+    set (an accuracy), or each sample, set and output (`metric` of another kind).
+
+    The chosen set is the smallest that is shown to lose at most the tolerance: sizes are tested
+    from every channel downwards, by an upper confidence bound on the paired loss, until one is not
+    shown to be enough. Of sets so chosen at most a share `alpha` loses more than the tolerance in
+    the population that the samples (or clusters) were drawn from, whatever the number of sizes, for
+    each fill by itself; in no other population. This holds where the ranking is of other samples.
+    What the choice is worth is measured by samples that had no part in it: they are cut into
+    `folds`, and each fold is measured with the set that the others choose.
 
     Parameters
     ----------
     model
-        The network, in evaluation mode.
+        The network, in evaluation mode, or an `ifa.ModelRef`.
     layer
         Name of a layer, as `ifa.trace` lists it.
     data
@@ -72,131 +93,122 @@ def principal_features(
         ``"importance"`` or ``"difference"``: by absolute value, largest over targets;
         ``"greedy"``: one channel after another, the one that lifts the mean log-probability of the
         label most (of one logit or several labels that of each; regression: lowers the squared
-        error most). Greedy looks at the labels of `data`, so that its curve is too good for them;
-        and it is slow for many channels.
+        error most). Greedy looks at up to 256 samples, at most half of `data`, evenly spaced, whose
+        activations it holds; these measure nothing. It is slow for many channels.
     metric
         ``"accuracy"``, of one logit and of several labels that of each label; ``"auroc"``, the mean
         over targets of one against the rest, or of each label; or ``"r"``, Pearson's for
         regression, the mean over outputs.
     per_target
         Each target's score from its own channels; otherwise one set for all.
+    fill
+        What other channels are set to: ``"zero"``, or ``"mean"``, each channel's over positions and
+        up to 512 samples of `data`, evenly spaced, which run once more for it.
     tolerance
         How much performance may be lost, in the metric's unit.
+    alpha
+        Share of choices that may lose more.
     ratio
         Shares of the channels, in (0, 1].
     seeds
         Of the random sets.
+    folds
+        Into how many parts the samples, or their clusters, are cut.
+    cluster
+        One label for each sample of `data`, of those that belong together: see `ifa.analyze`.
+    output
+        Picks the output out of what the model returns, as in `ifa.tap`.
+    store
+        Directory of a run that keeps what every set makes of every sample; it is continued, and
+        refused if it is another's, as in `ifa.analyze`. Another tolerance, alpha, folds or cluster
+        reads it again.
+    data_version, versions, shard, device, map, progress
+        As in `ifa.analyze`.
     batch_size
         How many samples go through the network at once.
-    progress
-        As in `ifa.analyze`.
 
     Returns
     -------
     xarray.Dataset
-        `performance`, `low`, `high` (rule, ratio), what `ifa.plot.kept` draws: the interval is 95 %
-        (Wilson's for an accuracy, the jackknife's for r, over 200 resamples of the samples for
-        AUROC and the accuracy of several labels; over the seeds, Student's). `chosen` (channel,) or
-        (target, channel). Attributes `reference` (with every channel), `performance` and `ratio` of
-        the chosen set, `channels_chosen`.
+        `performance`, `low`, `high` (fill, rule, ratio), what `ifa.plot.kept` draws: intervals are
+        95 %, of samples (Wilson's for an accuracy), and of random sets of samples and sets, both
+        drawn anew. `chosen` (fill, channel) or (fill, target, channel), the set that all samples
+        choose, with `channels_chosen` (fill); `channels_chosen_fold` (fill, fold), of which the
+        smallest and largest say how sure the size is. `chosen_performance`, `chosen_low`,
+        `chosen_high`, `loss` and `loss_bound` (fill): each sample with the set that the other folds
+        chose. `candidate_loss` and `candidate_bound` (fill, candidate): all sizes, by all samples.
+        Attributes: `reference`, the performance with every channel, of `samples`; and
+        `least_tolerance`, the loss that so many samples cannot exclude though none is lost: with a
+        smaller tolerance every channel is kept.
 
     Raises
     ------
     ValueError
-        If an option is unknown or out of range, or greedy is asked for each target.
+        If an option is unknown or out of range, greedy is asked for each target, or a target has
+        no importance.
+
+    Warns
+    -----
+    DependentSamples
+        If samples seem to belong together and no cluster is given.
 
     References
     ----------
     Li et al. 2024, "Integrated feature analysis". arXiv:2407.01142
+
+    Maurer, Hothorn & Lehmacher 1995, "Multiple comparisons in drug clinical trials and preclinical
+    assays: a-priori ordered hypotheses"
     """
-    _check(by, metric, per_target, tolerance, ratio)
-    data = data_set(_WHERE, data)
-    batch = collate(_WHERE, data, range(len(data)))
+    fills = (fill,) if isinstance(fill, str) else tuple(fill)
+    _check(by, metric, per_target, fills, tolerance, alpha, ratio, folds)
+    network = cut_network(_WHERE, model, layer, data, device, output)
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
-
-    perturbed = Channels(_WHERE, model, layer, take(batch.inputs, slice(1)))
-
-    def run(mask: Any) -> np.ndarray:
-        outputs = [perturbed(part, mask) for part in split(batch.inputs, batch_size)]
-        return torch.cat(outputs).double().cpu().numpy()
-
-    channels = table.sizes["channel"]
-    every = run(torch.ones(channels, dtype=torch.bool))
-    every = every.reshape(len(every), -1)
-    labels = _labels(metric, batch, every)
-    measure = partial(_PERFORMANCE[metric], labels=labels)
-    with reporting(progress, "principal features", len(ratio) * (1 + len(seeds))) as advance:
-        if by == "greedy":
-            longest = max(_count(one, channels) for one in ratio)
-            order = _greedy(model, layer, batch.inputs, labels, metric, longest)
-            ranked = xr.DataArray(order, dims="channel")
-        else:
-            values = table["importance"] if by == "importance" else difference(table)
-            ranked = abs(values) if per_target else abs(values).max("target")
-        rows = []
-        for one in ratio:
-            outputs = run(select.largest(ranked, ratio=one))
-            rows.append((measure(outputs), *_interval(metric, outputs, labels)))
-            advance(1)
-        for one in ratio:
-            found = []
-            for seed in seeds:
-                found.append(measure(run(select.random(ranked, ratio=one, seed=seed))))
-                advance(1)
-            rows.append(_over_seeds(found))
-    reference = measure(every)
-    points = {_count(r, channels): row[0] for r, row in zip(ratio, rows, strict=False)}
-    first = partial(_first, ranked)
-    count = _shortest(points, channels, reference - tolerance, lambda k: measure(run(first(k))))
-    chosen = first(count)
-    kind = "own" if per_target else "common"
-    what = ({"accuracy": "accuracy", "auroc": "AUROC", "r": "Pearson's r"}[metric],)
-    what = (*what, "lower limit, 95 %", "upper limit, 95 %")
-    cells = np.array(rows).reshape(2, len(ratio), 3)
-    return xr.Dataset(
-        {
-            **{
-                name: (("rule", "ratio"), cells[..., i], {"long_name": what[i], "units": "1"})
-                for i, name in enumerate(("performance", "low", "high"))
-            },
-            "chosen": chosen.assign_attrs(
-                long_name=f"smallest set within {tolerance:g} of every channel"
-            ),
-        },
-        {
-            "rule": np.array([f"{kind}, {by}", f"{kind}, random"], dtype=object),
-            "ratio": list(ratio),
-        },
-        {
-            "diagnosis": "principal features",
-            "layer": layer,
-            "metric": metric,
-            "reference": reference,
-            "tolerance": tolerance,
-            "performance": measure(run(chosen)),
-            "ratio": count / channels,
-            "channels_chosen": count,
-        },
-    )
-
-
-def _labels(metric: Metric, batch: Batch, outputs: np.ndarray) -> np.ndarray:
-    """Read labels: (sample,) of classes, (sample, output) of 0 or 1 where there are several labels.
-
-    One output, and a label for each of several outputs, are logits of labels of 0 or 1.
-    """
-    numbers, width = len(numbers_of(batch.labels[0])), outputs.shape[1]
-    if metric == "r":
-        return real_labels(_WHERE, batch, 0, numbers or 1).numpy()
-    if width > 1 and numbers < 2:
-        return class_labels(_WHERE, batch, 0, width).numpy()
-    if are_chances(torch.from_numpy(outputs)):
-        raise ValueError(
-            f"{_WHERE}: expected logits, above 0 of which a label is predicted, got outputs that "
-            "all lie between 0 and 1, as of a network that ends in a sigmoid. Give the network "
-            "without it, such as net[:-1]."
+    (seen,) = network.look(evenly(len(network.data), 16), 16)
+    outcome = outcome_of(_WHERE, metric, seen.batch.labels[0], seen.outputs)
+    values = {name: _value(network, name, batch_size) for name in fills}
+    ranked = ranked_by(_WHERE, "importance" if by == "greedy" else by, table, per_target)
+    counts = [_count(one, ranked.shape[-1]) for one in ratio]
+    sizes = candidates(ranked.shape[-1], counts)
+    greedy = partial(greedily, network, outcome, metric, ranked, max(counts))
+    sets = {
+        name: Sets(greedy(value) if by == "greedy" else ranked, sizes, counts, list(seeds))
+        for name, value in values.items()
+    }
+    plan = Plan(network, {n: Fill(sets[n].masks(), values[n]) for n in fills}, outcome)
+    asked = Pass(store, data_version, versions, shard, batch_size, map, progress)
+    found = masked_outputs(plan, asked)
+    if cluster is None:
+        heed_dependence(_WHERE, found["id"].values.tolist(), found["label"].values)
+    codes = codes_of(_WHERE, cluster, len(found["id"]))
+    looked = greedy_samples(len(codes)) if by == "greedy" else []
+    measured = [
+        measured_of(
+            found.sel(fill=name), metric, codes, np.setdiff1d(np.arange(len(codes)), looked)
         )
-    return flag_labels(_WHERE, batch, 0, width).reshape(-1, width).numpy()
+        for name in fills
+    ]
+    parts = [
+        found_of(one, sets[name], tolerance, alpha, folds)
+        for name, one in zip(fills, measured, strict=True)
+    ]
+    rules = [f"{'own' if per_target else 'common'}, {kind}" for kind in (by, "random")]
+    coords = {"fill": list(fills), "rule": np.array(rules, dtype=object), "ratio": list(ratio)}
+    every = measured[0]
+    attrs = {
+        "diagnosis": "principal features",
+        "layer": layer,
+        "metric": metric,
+        "tolerance": tolerance,
+        "alpha": alpha,
+        "samples": len(every.codes),
+        **reference_of(every, alpha),
+    }
+    joined = xr.concat(parts, "fill", combine_attrs="override").assign_coords(coords)
+    return joined.assign_attrs(attrs)
+
+
+def _value(network: CutNetwork, fill: str, batch_size: int) -> float | Tensor:
+    return 0.0 if fill == "zero" else mean_activations(network, batch_size)
 
 
 def _count(ratio: float, channels: int) -> int:
@@ -204,118 +216,21 @@ def _count(ratio: float, channels: int) -> int:
     return max(1, round(ratio * channels))
 
 
-def _first(ranked: Any, count: int) -> Any:
-    return select.largest(ranked, ratio=count / ranked.shape[-1])
-
-
-def _shortest(
-    points: dict[int, float], channels: int, enough: float, measure: Callable[[int], float]
-) -> int:
-    """Bisect between the last count that is too small and the next that is enough."""
-    good = min((k for k, value in points.items() if value >= enough), default=channels)
-    bad = max((k for k in points if k < good), default=0)
-    while good - bad > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if measure(middle) >= enough else (good, middle)
-    return good
-
-
-def _greedy(
-    model: nn.Module, layer: str, inputs: Inputs, labels: np.ndarray, metric: str, longest: int
-) -> np.ndarray:
-    """Rank channels by adding the best next one; those that are not reached rank last, equally."""
-    with torch.no_grad():
-        activations, head = cut(model, layer, take(inputs, slice(1)))(inputs)
-        channels, space = activations.shape[1], (1,) * (activations.ndim - 2)
-        kept, ranked = torch.zeros(channels, dtype=torch.bool), np.zeros(channels)
-        target = torch.from_numpy(labels)
-        for step in range(longest):
-            gains = {}
-            for channel in (~kept).nonzero()[:, 0].tolist():
-                mask = kept.clone()
-                mask[channel] = True
-                mask = mask.to(activations.device).reshape(1, -1, *space)
-                gains[channel] = _gain(head(activations * mask).double().cpu(), target, metric)
-            best = max(gains, key=lambda channel: gains[channel])
-            kept[best], ranked[best] = True, longest - step
-    return ranked
-
-
-def _gain(outputs: Tensor, labels: Tensor, metric: str) -> float:
-    if metric == "r":
-        return -float((outputs.reshape(labels.shape) - labels).square().mean())
-    if labels.ndim == 2:
-        outputs = outputs.reshape(labels.shape)
-        return -float(binary_cross_entropy_with_logits(outputs, labels.double()))
-    return float(outputs.log_softmax(1).gather(1, labels.long()[:, None]).mean())
-
-
-def _right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Tell what is predicted rightly: (sample,), or each label of each sample."""
-    if labels.ndim == 2:
-        return (outputs.reshape(labels.shape) > 0) == labels
-    return outputs.argmax(1) == labels
-
-
-def _accuracy(outputs: np.ndarray, *, labels: np.ndarray) -> float:
-    return float(_right(outputs, labels).mean())
-
-
-def _auroc(outputs: np.ndarray, *, labels: np.ndarray) -> float:
-    from scipy.special import softmax
-    from sklearn.metrics import roc_auc_score
-
-    own = labels.ndim == 2
-    shares: Any = outputs.reshape(labels.shape) if own else softmax(outputs, axis=1)
-    flags: Any = labels == 1 if own else labels[:, None] == np.arange(shares.shape[1])
-    present = [t for t in range(shares.shape[1]) if 0 < flags[:, t].sum() < len(labels)]
-    return float(np.mean([roc_auc_score(flags[:, t], shares[:, t]) for t in present]))
-
-
-def _r(outputs: np.ndarray, *, labels: np.ndarray) -> float:
-    outputs, labels = (x.reshape(len(labels), -1) for x in (outputs, labels))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        pairs = zip(outputs.T, labels.T, strict=True)
-        # an output that is constant follows nothing
-        return float(np.mean([np.nan_to_num(np.corrcoef(a, b)[0, 1]) for a, b in pairs]))
-
-
-_PERFORMANCE: dict[str, Callable[..., float]] = {"accuracy": _accuracy, "auroc": _auroc, "r": _r}
-
-
-def _interval(metric: str, outputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    if metric == "accuracy" and labels.size == len(labels):
-        low, high = share_interval(_right(outputs, labels))
-        return float(low), float(high)
-    if metric == "r":
-        low, high = correlation_interval(outputs, labels.reshape(outputs.shape))
-        return float(low), float(high)
-    rng = np.random.default_rng(0)
-    draws = [rng.integers(len(labels), size=len(labels)) for _ in range(200)]
-    found = [_PERFORMANCE[metric](outputs[draw], labels=labels[draw]) for draw in draws]
-    low, high = np.quantile(found, (0.025, 0.975))
-    return float(low), float(high)
-
-
-def _over_seeds(found: Sequence[float]) -> tuple[float, float, float]:
-    from scipy.stats import t
-
-    mean = float(np.mean(found))
-    if len(found) < 2:
-        return mean, mean, mean
-    half = float(t.ppf(0.975, len(found) - 1) * np.std(found, ddof=1) / len(found) ** 0.5)
-    return mean, mean - half, mean + half
-
-
 def _check(
-    by: str, metric: str, per_target: bool, tolerance: float, ratio: Sequence[float]
+    by: str,
+    metric: str,
+    per_target: bool,
+    fills: Sequence[str],
+    tolerance: float,
+    alpha: float,
+    ratio: Sequence[float],
+    folds: int,
 ) -> None:
-    for name, value, allowed in (
-        ("by", by, ("importance", "difference", "greedy")),
-        ("metric", metric, tuple(_PERFORMANCE)),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{_WHERE}: expected {name} to be one of {allowed}, got {value!r}.")
+    check_choice(_WHERE, "by", by, ("importance", "difference", "greedy"))
+    check_choice(_WHERE, "metric", metric, tuple(METRICS))
+    check_count(_WHERE, "folds", folds)
+    for one in fills:
+        check_choice(_WHERE, "fill", one, _FILLS)
     if by == "greedy" and per_target:
         raise ValueError(
             f"{_WHERE}: expected one set for all targets with by='greedy', got per_target=True."
@@ -324,4 +239,9 @@ def _check(
         raise ValueError(
             f"{_WHERE}: expected a tolerance of at least 0 and ratio in (0, 1], got "
             f"{tolerance!r} and {list(ratio)}."
+        )
+    if not 0 < alpha < 1 or not fills or folds < 2:
+        raise ValueError(
+            f"{_WHERE}: expected alpha in (0, 1), at least one fill and two folds, got {alpha!r}, "
+            f"{list(fills)} and {folds}."
         )

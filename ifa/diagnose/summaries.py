@@ -130,20 +130,38 @@ def _confounders(found: Any, most: int) -> Iterator[str]:
 
 
 def _principal(found: Any, most: int) -> Iterator[str]:
-    known = found.attrs
+    known, channels = found.attrs, found.sizes["channel"]
+    counts = " or ".join(str(int(count)) for count in found["channels_chosen"])
     yield (
-        f"{known['channels_chosen']} of {found.sizes['channel']} channels keep the "
-        f"{known['metric']} within {known['tolerance']:g}: {known['performance']:.3f}, of "
-        f"{known['reference']:.3f} with all"
+        f"{counts} of {channels} channels keep the {known['metric']} within "
+        f"{known['tolerance']:g} of {known['reference']:.3f} with all, sure at {_alpha(found)}"
     )
-    chosen, rest = found["performance"].values
-    ratios = zip(found["ratio"].values, chosen, rest, strict=True)
+    if known["least_tolerance"] > known["tolerance"]:
+        yield (
+            f"{known['samples']} samples cannot exclude a loss of {known['least_tolerance']:.2g}: "
+            "give more samples, or a larger tolerance"
+        )
+    for fill in found["fill"].values:
+        yield from _of_fill(found.sel(fill=fill), {"zero": "zero", "mean": "their mean"}[fill])
+
+
+def _of_fill(found: Any, fill: str) -> Iterator[str]:
+    """Say what one fill gives."""
+    folds = found["channels_chosen_fold"].values
+    chosen = " … ".join(f"{float(found[f'chosen_{name}']):.3f}" for name in ("low", "high"))
+    yield (
+        f"others at {fill}: {int(found['channels_chosen'])} channels ({folds.min()} to "
+        f"{folds.max()} in {len(folds)} folds), {float(found['chosen_performance']):.3f} ({chosen}) "
+        "of samples that did not choose them"
+    )
+    ranked, rest = found["performance"].values
+    ratios = zip(found["ratio"].values, ranked, rest, strict=True)
     parts = [f"{100 * ratio:g} %: {ours:.3f} ({random:.3f})" for ratio, ours, random in ratios]
-    yield f"first of the ranking (as many at random): {', '.join(parts)}"
-    beaten = found["ratio"].values[chosen <= rest]
+    yield f"  first of the ranking (as many at random): {', '.join(parts)}"
+    beaten = found["ratio"].values[ranked <= rest]
     if len(beaten):
         named = ", ".join(f"{100 * ratio:g} %" for ratio in beaten)
-        yield f"the ranking is no better than chance at {named}"
+        yield f"  the ranking is no better than chance at {named}"
 
 
 _KINDS = {

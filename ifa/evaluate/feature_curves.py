@@ -8,13 +8,10 @@ from torch import Tensor, nn
 
 from ifa import select
 from ifa.checks import check_choice
+from ifa.evaluate.channels import Channels, Hidden
 from ifa.network.inputs import take
-from ifa.stages import as_tensor, by_output
-from ifa.taps import cut
-from ifa.taps.heads import Head
 from ifa.types import Inputs, Output
 
-Hidden = float | Tensor | Literal["mean"]
 _CURVE = "ifa.evaluate.feature_curve"
 
 
@@ -23,102 +20,6 @@ class FeatureCurve(NamedTuple):
 
     ratio: Tensor  # (ratio,), float64
     outputs: Tensor  # (ratio, sample, output)
-
-
-class Channels:
-    """A network cut at a layer once, to be run with many masks of the layer's channels."""
-
-    def __init__(
-        self,
-        where: str,
-        model: nn.Module,
-        layer: str | None,
-        example: Inputs,
-        output: Output = None,
-    ):
-        self._where, self._cut = where, cut(model, layer, example, output=output)
-
-    def __call__(
-        self,
-        inputs: Inputs,
-        mask: Any,
-        target: Tensor | None = None,
-        *,
-        keep: bool = True,
-        baseline: Hidden = 0.0,
-    ) -> Tensor:
-        """Run a batch as `feature_perturbation` does."""
-        return self.masked(*self.below(inputs), mask, target, keep=keep, baseline=baseline)
-
-    def below(self, inputs: Inputs) -> tuple[Tensor, Head]:
-        """Run what lies below the layer, once for all masks."""
-        return self._cut(inputs)
-
-    def masked(
-        self,
-        activations: Tensor,
-        head: Head,
-        mask: Any,
-        target: Tensor | None = None,
-        *,
-        keep: bool = True,
-        baseline: Hidden = 0.0,
-    ) -> Tensor:
-        """Run what lies above the layer with some of its channels."""
-        space = (1,) * (activations.ndim - 2)
-        table = self._rows(mask, activations.shape[1], target).to(activations.device)
-        chosen = table if keep else ~table
-        hidden = self._hidden(activations, baseline)
-
-        def run(rows: Tensor) -> Tensor:
-            with torch.no_grad():
-                return head(torch.where(rows.reshape(*rows.shape, *space), activations, hidden))
-
-        if chosen.ndim == 1:
-            return run(chosen[None])
-        if target is not None:
-            return run(chosen[target.to(chosen.device)])
-        outputs = [run(row[None]) for row in chosen]
-        if outputs[0].ndim != 2 or outputs[0].shape[1] != len(chosen):
-            raise ValueError(
-                f"{self._where}: expected one row of the mask for each output, got {len(chosen)} "
-                f"rows for outputs {tuple(outputs[0].shape)}. Give target=, or one mask."
-            )
-        return torch.stack([output[:, index] for index, output in enumerate(outputs)], dim=1)
-
-    def _rows(self, mask: Any, channels: int, target: Tensor | None) -> Tensor:
-        """Return a mask as a boolean tensor whose rows, if it has them, are the outputs."""
-        plain = as_tensor(self._where, "a mask", mask)
-        if plain.dtype != torch.bool or plain.ndim not in (1, 2) or plain.shape[-1] != channels:
-            raise ValueError(
-                f"{self._where}: expected a boolean mask ({channels},) or (output, {channels}), "
-                f"got {plain.dtype} {tuple(plain.shape)}. Make one with ifa.select."
-            )
-        if plain.ndim == 1:
-            return plain
-        table = by_output(self._where, "a mask", mask)  # NaN where no row is given
-        known = (~table.isnan().any(1)).tolist()
-        wanted = range(len(known)) if target is None else target.unique().tolist()
-        missing = [index for index in wanted if not (0 <= index < len(known) and known[index])]
-        if missing:
-            raise ValueError(
-                f"{self._where}: expected a row of the mask for each output that is asked for, got "
-                f"none for {missing}. Analyze these targets too, or give one mask for all."
-            )
-        return table.nan_to_num().bool()
-
-    def _hidden(self, activations: Tensor, baseline: Hidden) -> Tensor:
-        """What stands for a channel that is not there: a scalar, or (channel, *space)."""
-        if isinstance(baseline, str):
-            check_choice(self._where, "baseline", baseline, ("mean",))
-            baseline = activations.transpose(0, 1).flatten(1).mean(1, dtype=torch.float64)
-        values = torch.as_tensor(baseline, device=activations.device).to(activations.dtype)
-        if values.ndim and values.shape != activations.shape[1:2]:
-            raise ValueError(
-                f"{self._where}: expected baseline to be 'mean', a number or one for each of "
-                f"{activations.shape[1]} channels, got {tuple(values.shape)}."
-            )
-        return values.reshape(values.shape + (1,) * (activations.ndim - 2) * values.ndim)
 
 
 def feature_perturbation(

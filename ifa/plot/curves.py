@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (GREY, "D"))
+_LINES = ("-", "--", ":")
 
 
 def kept(curves: Any, *, axes: "Axes | None" = None) -> "Axes":
@@ -20,7 +21,9 @@ def kept(curves: Any, *, axes: "Axes | None" = None) -> "Axes":
     ----------
     curves
         Dataset with ``performance(rule, ratio)``, its interval ``low`` and ``high`` of the same
-        shape, and an attribute ``reference``: the performance with every channel.
+        shape, and an attribute ``reference``: the performance with every channel. With an axis
+        ``fill`` before these, as `ifa.diagnose.principal_features` returns it, others are dashed,
+        and the chosen sets are stars: their performance on samples that did not choose them.
     axes
         Where to draw; the current axes if None.
 
@@ -29,19 +32,23 @@ def kept(curves: Any, *, axes: "Axes | None" = None) -> "Axes":
     matplotlib.axes.Axes
     """
     axes = axes_or_current(axes)
-    percent = curves["ratio"].values * 100
-    for index, rule in enumerate(curves["rule"].values):
-        colour, marker = _STYLES[index % len(_STYLES)]
-        row = curves.sel(rule=rule)
-        centre = row["performance"].values
-        spread = np.abs(np.stack([centre - row["low"].values, row["high"].values - centre]))
+    filled = curves if "fill" in curves.dims else curves.expand_dims("fill")
+    cells = [
+        (fill, rule) for fill in range(filled.sizes["fill"]) for rule in range(len(curves.rule))
+    ]
+    for place, (fill, rule) in enumerate(cells):
+        row = filled.isel(fill=fill, rule=rule)
+        words = [str(row["rule"].values), *(_others(row) if "fill" in curves.dims else ())]
+        colour, marker = _STYLES[rule % len(_STYLES)]
+        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": _LINES[fill % 3]}
         # beside each other, so that intervals do not hide each other
-        shifted = percent * 1.03 ** (index - (len(curves["rule"]) - 1) / 2)
-        axes.errorbar(
-            shifted, centre, spread, color=colour, marker=marker, capsize=3, label=str(rule)
-        )
+        aside = 1.03 ** (place - (len(cells) - 1) / 2)
+        _with_limits(axes, row["ratio"] * 100 * aside, row, label=", ".join(words), **style)
+    if "chosen_performance" in filled:
+        _stars(axes, filled)
     reference = curves.attrs["reference"]
     axes.axhline(reference, color=GREY, linestyle="--", label=f"every channel: {reference:.3f}")
+    percent = curves["ratio"].values * 100
     axes.set_xscale("log")
     name_ticks(axes.xaxis, [f"{value:g}" for value in percent], percent, turned=False)
     axes.set_ylim(0, 1.03)
@@ -49,6 +56,30 @@ def kept(curves: Any, *, axes: "Axes | None" = None) -> "Axes":
     axes.set_ylabel(curves["performance"].attrs.get("long_name", "performance"))
     fit(axes, legend=True)
     return axes
+
+
+def _others(row: Any) -> list[str]:
+    """Say what stands for the channels that are not kept."""
+    fill = str(row["fill"].values)
+    return [{"zero": "others zero", "mean": "others their mean"}.get(fill, fill)]
+
+
+def _with_limits(axes: "Axes", places: Any, row: Any, **style: Any) -> None:
+    centre, low, high = (np.atleast_1d(row[name]) for name in ("performance", "low", "high"))
+    spread = np.abs(np.stack([centre - low, high - centre]))
+    axes.errorbar(np.atleast_1d(places), centre, spread, capsize=3, **style)
+
+
+def _stars(axes: "Axes", filled: Any) -> None:
+    """Draw the chosen set of every fill."""
+    names = {"chosen_performance": "performance", "chosen_low": "low", "chosen_high": "high"}
+    for place in range(filled.sizes["fill"]):
+        row = filled[[*names, "channels_chosen"]].isel(fill=place).rename(names)
+        count, total = int(row["channels_chosen"]), filled.sizes["channel"]
+        label = ", ".join([f"chosen: {count} of {total}", *_others(row)])
+        style: dict[str, Any] = {"color": GREEN, "marker": "*", "markersize": 11}
+        style["markerfacecolor"] = (GREEN, "white", "none")[place % 3]
+        _with_limits(axes, 100 * count / total, row, label=label, linestyle="none", **style)
 
 
 def level(

@@ -1,0 +1,296 @@
+"""A network with many masks of a layer's channels, over a data set: what lies below runs once."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from ifa.checks import check_count
+from ifa.evaluate.channels import Channels
+from ifa.network.behaviour import Sketch, behaviour_of
+from ifa.network.identity import model_token
+from ifa.network.inputs import Shapes, moved, shapes_of, take
+from ifa.network.replicas import device_of
+from ifa.network.tokens import callable_token, short
+from ifa.population.driver import Advance, Cuts, Job, Versions, drive
+from ifa.population.passes import loaded, probed
+from ifa.progress import Progress
+from ifa.stages import by_output
+from ifa.store.datasets import SCHEMA, array_of, joined, statistics_tree
+from ifa.store.items import Batch, collate, data_set
+from ifa.store.markers import Arrays
+from ifa.store.references import ModelRef
+from ifa.store.specs import Spaced, data_token
+from ifa.store.specs import versions as versions_now
+from ifa.store.tables import Column, Rows, Schema
+from ifa.taps.heads import Head
+from ifa.types import Inputs, Output
+
+_TITLE = "ifa: a network with some channels of a layer"
+# The mean that stands for a channel is over at most so many samples, evenly spaced.
+LOOKED = 512
+
+
+class Outcome(NamedTuple):
+    """What is kept of outputs."""
+
+    labels: Callable[[Batch, int], Tensor]  # (batch, its first sample) -> (sample, ...)
+    of: Callable[[Tensor, Tensor], Tensor]  # (outputs (sample, output), labels) -> (sample, ...)
+    name: str  # for the spec
+
+
+class Pass(NamedTuple):
+    """How a pass is made, as `ifa.analyze` says."""
+
+    store: str | os.PathLike[str] | None
+    data_version: str | None
+    versions: Versions
+    shard: int
+    batch_size: int
+    map: Any
+    progress: Progress
+
+
+class Fill(NamedTuple):
+    """Masks, and what stands for the channels that they do not keep."""
+
+    masks: tuple[Any, ...]  # each (channel,) or (output, channel), as `feature_perturbation` takes
+    value: float | Tensor
+
+
+class Seen(NamedTuple):
+    """A batch at the layer."""
+
+    batch: Batch
+    activations: Tensor
+    head: Head
+    outputs: Tensor  # (sample, output), of the untouched network
+
+
+@dataclass(frozen=True)
+class CutNetwork:
+    """A network that is cut at a layer, and its data. Other processes cut it anew."""
+
+    where: str  # the public function, which errors name
+    model: nn.Module
+    layer: str | None
+    output: Output
+    data: Any
+    example: Inputs  # of one sample
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "channels"}
+
+    @cached_property
+    def channels(self) -> Channels:
+        return Channels(self.where, self.model, self.layer, self.example, self.output)
+
+    @property
+    def name(self) -> str:
+        """The layer's."""
+        return self.channels.layer
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.model)
+
+    @property
+    def shape(self) -> Shapes:
+        return shapes_of(self.example)
+
+    def see(self, batch: Batch) -> Seen:
+        """Run a batch."""
+        with torch.no_grad():
+            activations, head = self.channels.below(moved(batch.inputs, self.device))
+            outputs = head(activations)
+        if not isinstance(outputs, Tensor) or outputs.ndim > 2:
+            raise ValueError(
+                f"{self.where}: expected a model with outputs (sample, output), got "
+                f"{getattr(outputs, 'shape', type(outputs).__name__)}. Pick the tensor with "
+                "output=."
+            )
+        return Seen(batch, activations, head, outputs.reshape(len(batch.ids), -1))
+
+    def look(self, places: Sequence[int], batch_size: int) -> Iterator[Seen]:
+        """Run some samples of the data, so many at once."""
+        some = Subset(self.data, list(places))
+        for start in range(0, len(some), batch_size):
+            span = range(start, min(len(some), start + batch_size))
+            yield self.see(collate(self.where, some, span, self.shape))
+
+
+def cut_network(
+    where: str,
+    model: nn.Module | ModelRef,
+    layer: str | None,
+    data: Any,
+    device: str | torch.device | None,
+    output: Output = None,
+) -> CutNetwork:
+    """Load a network and cut it at a layer."""
+    data = data_set(where, data)
+    network = loaded(where, model, device)
+    first = collate(where, data, range(1))
+    example = moved(take(first.inputs, slice(1)), device_of(network))
+    return CutNetwork(where, network, layer, output, data, example)
+
+
+def evenly(total: int, most: int) -> list[int]:
+    """Return the places of samples, evenly spaced."""
+    return np.linspace(0, total - 1, min(total, most)).round().astype(int).tolist()
+
+
+def mean_activations(network: CutNetwork, batch_size: int) -> Tensor:
+    """Mean of every channel over samples and positions, (channel,) float64."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for seen in network.look(evenly(len(network.data), LOOKED), batch_size):
+        values = seen.activations.transpose(0, 1).flatten(1)
+        total = total + values.sum(1, dtype=torch.float64).cpu()
+        count += values.shape[1]
+    return total / count
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of every batch; pickles when the network does."""
+
+    network: CutNetwork
+    fills: Mapping[str, Fill]  # of all the same number of masks
+    outcome: Outcome
+
+    def rows(self, span: range, batch: Batch) -> Rows:
+        """Return what every mask makes of a batch."""
+        seen, labels = self.network.see(batch), self.outcome.labels(batch, span.start)
+        kept = [
+            torch.stack([self._masked(seen, labels, mask, value) for mask in masks], 1)
+            for masks, value in self.fills.values()
+        ]
+        full = self.outcome.of(seen.outputs, labels.to(seen.outputs.device))
+        return {
+            "": {
+                "id": np.array(batch.ids, dtype=object),
+                "label": labels.numpy(),
+                "full": array_of(full),
+                "kept": array_of(torch.stack(kept, 1)),
+            }
+        }
+
+    def _masked(self, seen: Seen, labels: Tensor, mask: Any, value: float | Tensor) -> Tensor:
+        run = self.network.channels
+        outputs = run.masked(seen.activations, seen.head, mask, baseline=value)
+        outputs = outputs.reshape(len(labels), -1)
+        return self.outcome.of(outputs, labels.to(outputs.device))
+
+
+def masked_outputs(plan: Plan, asked: Pass) -> xr.Dataset:
+    """Run a data set with every mask: ``kept(sample, fill, mask, ...)``, ``full(sample, ...)``.
+
+    Also `id` and `label`. What lies below the layer runs once for each batch. Of a store they are
+    read when they are used.
+    """
+    network = plan.network
+    where, data = network.where, network.data
+    check_count(where, "shard", asked.shard)
+    check_count(where, "batch_size", asked.batch_size)
+    items = Spaced(where, data, network.shape)
+    first = collate(where, data, range(min(2, len(data))), network.shape)
+    schema = _schema(plan, plan.rows(range(len(first.ids)), first))
+    spec = _spec(plan, asked, items)
+    job = Job(
+        where=where,
+        label="mask channels",
+        cuts=Cuts(data, network.shape, asked.shard, asked.batch_size, None),
+        spec=spec,
+        schema=schema,
+        coords={},
+        work=partial(_one_shard, plan, schema),
+        finish=partial(_finished, spec=spec),
+        check=lambda span, batch: plan.outcome.labels(batch, span.start),
+        probe=partial(_behaviour, network, items, asked.batch_size),
+    )
+    tree = drive(
+        job, store=asked.store, map=asked.map, progress=asked.progress, versions=asked.versions
+    )
+    return tree["samples"].to_dataset().assign_coords(fill=list(plan.fills))
+
+
+def _spec(plan: Plan, asked: Pass, items: Spaced) -> dict[str, Any]:
+    network = plan.network
+    return {
+        "schema": SCHEMA,
+        "masked": 1,
+        "versions": versions_now(),
+        "model": model_token(network.model, network.example),
+        "data": data_token(network.where, network.data, asked.data_version, items),
+        "layers": [network.name],
+        "fills": {name: short([*map(_token, fill)]) for name, fill in plan.fills.items()},
+        "outcome": plan.outcome.name,
+        "output": callable_token(network.output),
+        "shard": asked.shard,
+        "batch_size": asked.batch_size,
+        "device": network.device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _token(part: Any) -> Any:
+    """Identify masks or a value, of whatever kind of array."""
+    parts = part if isinstance(part, tuple) else (part,)
+    return [callable_token(by_output("ifa", "a mask", one).double()) for one in parts]
+
+
+def _schema(plan: Plan, rows: Rows) -> Schema:
+    """Lay out the table as some rows of it are."""
+    samples, said = (
+        len(plan.network.data),
+        {
+            "id": ("identity of the sample", ()),
+            "label": ("ground truth", ("label_output",)),
+            "full": ("with every channel", ("output",)),
+            "kept": ("with some channels", ("fill", "mask", "output")),
+        },
+    )
+    columns = {}
+    for name, values in rows[""].items():
+        text, dims = said[name]
+        kind = "str" if values.dtype == object else values.dtype.str
+        dims = ("sample", *dims)[: values.ndim]
+        columns[name] = Column(dims, (samples, *values.shape[1:]), kind, text)
+    return {"": columns}
+
+
+def _one_shard(
+    plan: Plan, schema: Schema, batches: Iterable[tuple[range, Batch]], advance: Advance
+) -> tuple[Arrays, Rows]:
+    tables: list[Rows] = []
+    for span, batch in batches:
+        tables.append(plan.rows(span, batch))
+        advance(len(span))
+    rows = joined(tables, schema)
+    return {"samples": np.array(len(rows[""]["id"]))}, rows
+
+
+def _finished(shards: Iterable[Arrays], *, spec: Any) -> xr.DataTree:
+    for _ in shards:  # every marker must be readable
+        pass
+    return statistics_tree({}, spec, {}, _TITLE)
+
+
+def _behaviour(network: CutNetwork, items: Spaced, size: int) -> dict[str, Any]:
+    """Sketch the activations and outputs of the network on some samples."""
+    output, layer, samples, dtype = Sketch(), Sketch(), 0, torch.float32
+    for inputs in probed(items, size):
+        with torch.no_grad():
+            activations, head = network.channels.below(moved(inputs, network.device))
+            found = head(activations)
+        samples, dtype = samples + len(activations), activations.dtype
+        output.add(found)
+        layer.add(activations)
+    return behaviour_of(samples, dtype, output, {network.name: {"activations": layer.numbers()}})
