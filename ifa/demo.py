@@ -234,6 +234,7 @@ def _accuracy(
             fill=list(FILLS),
             ratio=RATIOS,
             seeds=RANDOM_SEEDS,
+            sizes=32,
             batch_size=256,
             progress=progress,
         )

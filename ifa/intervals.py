@@ -120,6 +120,100 @@ def joint_quantile(
     return float(np.quantile(largest, level, method="higher"))
 
 
+def loss_bound(
+    loss: np.ndarray,
+    *,
+    codes: np.ndarray | None = None,
+    most: float | None = None,
+    alpha: float = 0.05,
+) -> float:
+    r"""Upper confidence bound on the mean of paired losses, each at most `most`.
+
+    .. math:: \bar d + \frac1n \left(t \sqrt{V + m^2} + \tfrac m2
+        + \frac{2t^2 + 1}{6} \max\left(0, \frac{T + m^3}{V + m^2}\right)\right)
+
+    V and T are sums over clusters of the second and third powers of their sums of
+    :math:`d - \bar d`, t is Student's quantile with one degree of freedom less than clusters, m is
+    `most` times the mean size of a sample's cluster. So one more loss is counted that was not seen,
+    as are the skewness of rare losses and that they are discrete: otherwise what lost nothing in
+    ten samples would be sure to lose nothing.
+
+    At most a share `alpha` of bounds lies below the mean of the population that samples, or
+    clusters, are drawn from: for losses of -1, 0 and 1 that was at most .0505 of .05, from 30 to
+    3 000 samples.
+
+    Parameters
+    ----------
+    loss : (sample,)
+        Such as 1 where only the network with every channel is right, -1 where only that with some.
+    codes : (sample,), optional
+        As in `mean_interval`.
+    most
+        None takes the largest absolute one that there is, which has no such guarantee.
+    alpha
+        Share of bounds that may be too low.
+
+    Returns
+    -------
+    float
+        NaN below two samples or clusters.
+
+    References
+    ----------
+    Johnson 1978, "Modified t tests and confidence intervals for asymmetrical populations".
+    doi:10.1080/01621459.1978.10480051
+    """
+    from scipy.stats import t
+
+    loss = np.asarray(loss, dtype=np.float64)
+    codes = np.arange(len(loss)) if codes is None else codes
+    sizes = np.unique(codes, return_counts=True)[1]
+    if len(sizes) < 2 or not np.isfinite(loss).all():
+        return float("nan")
+    sums = _sums(loss - loss.mean(), codes)
+    m = (np.abs(loss).max() if most is None else most) * float((sizes**2).sum() / len(loss))
+    quantile = float(t.ppf(1 - alpha, len(sizes) - 1))
+    square = (sums**2).sum() * len(sizes) / (len(sizes) - 1) + m**2
+    skew = max(0.0, ((sums**3).sum() + m**3) / square) if square > 0 else 0.0
+    above = quantile * square**0.5 + m / 2 + (2 * quantile**2 + 1) / 6 * skew
+    return float(loss.mean() + above / len(loss))
+
+
+def crossed_interval(
+    values: ArrayLike, *, codes: np.ndarray | None = None, level: float = 0.95
+) -> Interval:
+    r"""Interval of a mean over draws and samples, both of which could have been others.
+
+    The variance is that of the draws' means over draws plus that of the samples' means over samples
+    (or their clusters), with t of Satterthwaite's degrees of freedom; what is of a draw and a
+    sample together counts in both, so that it is rather too wide.
+
+    Parameters
+    ----------
+    values : (draw, sample)
+        Such as whether a random set of channels is right.
+    codes : (sample,), optional
+        As in `mean_interval`.
+    level
+        As in `mean_interval`.
+
+    Returns
+    -------
+    Interval
+        Without axes; of a single draw that of its samples.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    parts = [mean_error(values.mean(0), codes=codes)]
+    if len(values) > 1:
+        parts.append(mean_error(values.mean(1)))
+    squares = np.array([part.error**2 for part in parts])
+    freedom = np.array([part.freedom for part in parts])
+    total = squares.sum()
+    joint = total**2 / max((squares**2 / freedom).sum(), np.finfo(float).tiny)
+    half = _t(level, joint) * total**0.5
+    return Interval(values.mean() - half, values.mean() + half)
+
+
 def share_interval(
     right: ArrayLike, *, codes: np.ndarray | None = None, level: float = 0.95
 ) -> Interval:

@@ -43,6 +43,17 @@ def elsewhere():
 
 def ages():
     return [(one, [float(one.mean()), 0.0]) for one in values()]
+
+
+def single():
+    return [(one, float(one.mean())) for one in values()]
+
+
+def wrong():
+    kinds = pathlib.Path("labels.txt").read_text().split()
+    other = {"rest": "sleep", "sleep": "task", "task": "rest"}
+    right = [place for place in range(40) if place % 5]
+    return ifa.data.signals(values()[right], [other[kinds[place]] for place in right])
 """
 
 
@@ -68,7 +79,8 @@ def home(tmp_path, monkeypatch):
         names = [["rest", "sleep", "task"][(t + (i % 5 == 0)) % 3] for i, t in enumerate(found)]
         (tmp_path / "labels.txt").write_text("\n".join(names))
         save_file(net.state_dict(), tmp_path / "w.safetensors")
-        save_file(ours.network(2).state_dict(), tmp_path / "w2.safetensors")
+        for outputs in (2, 1):
+            save_file(ours.network(outputs).state_dict(), tmp_path / f"w{outputs}.safetensors")
     return tmp_path
 
 
@@ -292,6 +304,22 @@ def test_a_diagnosis_of_groups_and_of_regression(full, run):
     words = ("ours:network", "ours:ages", "--weights", "w2.safetensors", "--config", "outputs=2")
     assert run("analyze", *words, *kept, "--task", "regression", "--out", "r")[0] == 0
     code, out, err = run("diagnose", "r", *words, "--pictures", "pictures")
+    assert (code, err) == (0, "")
+    assert "channels keep the r within 0.01" in out
+
+
+def test_a_diagnosis_where_nothing_can_be_ranked(home, run):
+    words = ("ours:network", "ours:wrong", "--weights", "w.safetensors")
+    assert run("analyze", *words, "--layer", "1", "--quiet", "--out", "w")[0] == 0
+    code, out, err = run("diagnose", "w", *words)
+    assert (code, err) == (0, "")
+    assert (
+        "principal features of layer 1: none. ifa.diagnose.principal_features: expected im" in out
+    )
+    words = ("ours:network", "ours:single", "--config", "outputs=1", "--weights", "w1.safetensors")
+    options = ("--layer", "1", "--task", "regression", "--quiet", "--out", "one")
+    assert run("analyze", *words, *options)[0] == 0
+    code, out, err = run("diagnose", "one", *words, "--device", "cpu")
     assert (code, err) == (0, "")
     assert "channels keep the r within 0.01" in out
 

@@ -4,7 +4,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from scipy.stats import t
 from sklearn.metrics import mutual_info_score, roc_auc_score
@@ -270,57 +269,6 @@ def test_bland_and_altman_by_hand():
     assert (high - low) / 2 == pytest.approx(t.ppf(0.975, 6) * 0.5**0.5)
     swapped = ifa.diagnose.agreement(*runs[::-1])
     np.testing.assert_allclose(swapped["lower"], -found["upper"])
-
-
-@pytest.mark.parametrize("by", ["difference", "importance"])
-def test_the_principal_set_is_enough_and_one_less_is_not(net, held, clean, by):
-    few = held[::4]
-    options = {"by": by, "tolerance": 0.05, "ratio": (0.1, 0.5, 0.75), "seeds": range(3)}
-    found = ifa.diagnose.principal_features(net, "conv3", few, clean, **options)
-    count = int(found["chosen"].sum())
-    assert count == found.attrs["channels_chosen"]
-    assert found.attrs["performance"] >= found.attrs["reference"] - 0.05
-    importance = clean["conv3"]["importance"] if by == "importance" else ifa.difference(clean)
-    ranked = np.abs(importance).max("target")
-    shorter = ifa.select.largest(ranked, ratio=(count - 1) / 64)
-    images = torch.stack([image for image, *_ in few])
-    outputs = ifa.evaluate.feature_perturbation(net, "conv3", images, shorter)
-    labels = torch.tensor([label for _, label, _ in few])
-    assert (outputs.argmax(1) == labels).double().mean() < found.attrs["reference"] - 0.05
-    assert (found["low"] <= found["performance"]).all()
-    assert (found["performance"] <= found["high"]).all()
-
-
-def test_greedy_beats_the_ranking_and_a_linear_network_keeps_what_it_reads():
-    net, data, tree = simulated(1)
-    options = {"ratio": (0.25, 0.5), "seeds": range(3), "metric": "auroc"}
-    greedy, ranked = (
-        ifa.diagnose.principal_features(
-            net, "conv2", data[::3] + data[1::3], tree, by=by, **options
-        )
-        for by in ("greedy", "difference")
-    )
-    row = {"ratio": 0.5}
-    assert greedy["performance"].sel(row)[0] >= ranked["performance"].sel(row)[0] - 0.05
-    assert greedy["rule"].values.tolist() == ["common, greedy", "common, random"]
-
-
-def test_the_one_channel_that_a_regression_reads_is_found():
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Conv1d(1, 6, 3), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten()
-    ).eval()
-    net.append(torch.nn.Linear(6, 1))
-    with torch.no_grad():
-        net[3].weight.zero_()
-        net[3].weight[0, 4] = 2.0
-        inputs = torch.randn(40, 1, 9)
-        data = list(zip(inputs, net(inputs)[:, 0].tolist(), strict=True))
-    tree = ifa.analyze(net, data, layer="0", task="regression", keep_samples="full", progress=False)
-    for by in ("importance", "greedy"):
-        found = ifa.diagnose.principal_features(net, "0", data, tree, by=by, metric="r")
-        assert found["chosen"].values.tolist() == [False] * 4 + [True, False]
-        assert found.attrs["reference"] == pytest.approx(1.0)
 
 
 def test_results_are_labelled_and_repeat(clean, tmp_path, net, held):

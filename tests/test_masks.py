@@ -143,7 +143,7 @@ def test_principal_features_find_rows_by_target(case):
         )
         for targets in EVERY
     ]
-    assert found[0]["performance"][0].equals(found[1]["performance"][0])
+    assert found[0]["performance"][:, 0].equals(found[1]["performance"][:, 0])
     assert found[0]["chosen"].equals(found[1]["chosen"].sortby("target"))
 
 

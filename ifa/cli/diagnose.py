@@ -128,7 +128,7 @@ def _all(
             yield "", f"principal features of layer {layer}: none. {error}"
 
 
-def _principal(tree: Any, layer: str, network: Any, data: Any, metric: str, device: Any) -> Any:
+def _principal(tree: Any, layer: str, network: Any, data: Any, metric: Any, device: Any) -> Any:
     """Find the principal features; of one real output nothing tells it from others."""
     from ifa.diagnose import principal_features
 

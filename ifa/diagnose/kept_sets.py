@@ -56,12 +56,13 @@ def measured_of(found: xr.Dataset, metric: Metric, codes: np.ndarray, samples: A
     return Measured(metric, label, codes[samples], full, kept)
 
 
-def reference_of(measured: Measured, alpha: float) -> dict[str, float]:
+def reference_of(measured: Measured, alpha: float) -> dict[str, Any]:
     """Return the performance with every channel, and which loss cannot be excluded."""
     every = values_of(measured.metric, measured.full, measured.labels)
     low, high = interval_of(measured.metric, measured.full, measured.labels, measured.codes)
     nothing = np.zeros(len(measured.codes))
     return {
+        "samples": len(measured.codes),
         "reference": float(every.each.mean()),
         "reference_low": low,
         "reference_high": high,

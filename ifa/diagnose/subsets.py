@@ -50,6 +50,7 @@ def principal_features(
     alpha: float = 0.05,
     ratio: Sequence[float] = (0.05, 0.10, 0.25, 0.50),
     seeds: Sequence[int] = range(10),
+    sizes: int = 64,
     folds: int = 5,
     cluster: Any = None,
     output: Output = None,
@@ -65,7 +66,7 @@ def principal_features(
     """Find the smallest set of channels that is shown to keep the network's performance.
 
     The other channels are set to zero, or to their mean. Channels are ranked, and measured are the
-    first of the ranking, in about 32 sizes, and random sets. The data are streamed: what lies below
+    first of the ranking, in several sizes, and random sets. The data are streamed: what lies below
     the layer runs once for each batch, and memory holds a shard and a number for each sample and
     set (an accuracy), or each sample, set and output (`metric` of another kind).
 
@@ -112,6 +113,9 @@ def principal_features(
         Shares of the channels, in (0, 1].
     seeds
         Of the random sets.
+    sizes
+        How many sizes are tested: every one of so many channels, otherwise about evenly spaced in
+        ratio. More make the chosen set smaller, and take longer.
     folds
         Into how many parts the samples, or their clusters, are cut.
     cluster
@@ -160,18 +164,18 @@ def principal_features(
     assays: a-priori ordered hypotheses"
     """
     fills = (fill,) if isinstance(fill, str) else tuple(fill)
-    _check(by, metric, per_target, fills, tolerance, alpha, ratio, folds)
+    _check(by, metric, per_target, fills, tolerance, alpha, ratio, folds, sizes)
     network = cut_network(_WHERE, model, layer, data, device, output)
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
     (seen,) = network.look(evenly(len(network.data), 16), 16)
     outcome = outcome_of(_WHERE, metric, seen.batch.labels[0], seen.outputs)
-    values = {name: _value(network, name, batch_size) for name in fills}
     ranked = ranked_by(_WHERE, "importance" if by == "greedy" else by, table, per_target)
     counts = [_count(one, ranked.shape[-1]) for one in ratio]
-    sizes = candidates(ranked.shape[-1], counts)
+    tested = candidates(ranked.shape[-1], counts, sizes)
+    values = {name: _value(network, name, batch_size) for name in fills}
     greedy = partial(greedily, network, outcome, metric, ranked, max(counts))
     sets = {
-        name: Sets(greedy(value) if by == "greedy" else ranked, sizes, counts, list(seeds))
+        name: Sets(greedy(value) if by == "greedy" else ranked, tested, counts, list(seeds))
         for name, value in values.items()
     }
     plan = Plan(network, {n: Fill(sets[n].masks(), values[n]) for n in fills}, outcome)
@@ -181,30 +185,15 @@ def principal_features(
         heed_dependence(_WHERE, found["id"].values.tolist(), found["label"].values)
     codes = codes_of(_WHERE, cluster, len(found["id"]))
     looked = greedy_samples(len(codes)) if by == "greedy" else []
-    measured = [
-        measured_of(
-            found.sel(fill=name), metric, codes, np.setdiff1d(np.arange(len(codes)), looked)
-        )
-        for name in fills
-    ]
-    parts = [
-        found_of(one, sets[name], tolerance, alpha, folds)
-        for name, one in zip(fills, measured, strict=True)
-    ]
+    samples = np.setdiff1d(np.arange(len(codes)), looked)
+    every = {name: measured_of(found.sel(fill=name), metric, codes, samples) for name in fills}
+    parts = [found_of(every[name], sets[name], tolerance, alpha, folds) for name in fills]
     rules = [f"{'own' if per_target else 'common'}, {kind}" for kind in (by, "random")]
     coords = {"fill": list(fills), "rule": np.array(rules, dtype=object), "ratio": list(ratio)}
-    every = measured[0]
-    attrs = {
-        "diagnosis": "principal features",
-        "layer": layer,
-        "metric": metric,
-        "tolerance": tolerance,
-        "alpha": alpha,
-        "samples": len(every.codes),
-        **reference_of(every, alpha),
-    }
+    said = {"layer": network.name, "metric": metric, "tolerance": tolerance, "alpha": alpha}
     joined = xr.concat(parts, "fill", combine_attrs="override").assign_coords(coords)
-    return joined.assign_attrs(attrs)
+    first = reference_of(every[fills[0]], alpha)
+    return joined.assign_attrs({"diagnosis": "principal features", **said, **first})
 
 
 def _value(network: CutNetwork, fill: str, batch_size: int) -> float | Tensor:
@@ -225,10 +214,12 @@ def _check(
     alpha: float,
     ratio: Sequence[float],
     folds: int,
+    sizes: int,
 ) -> None:
     check_choice(_WHERE, "by", by, ("importance", "difference", "greedy"))
     check_choice(_WHERE, "metric", metric, tuple(METRICS))
     check_count(_WHERE, "folds", folds)
+    check_count(_WHERE, "sizes", sizes)
     for one in fills:
         check_choice(_WHERE, "fill", one, _FILLS)
     if by == "greedy" and per_target:

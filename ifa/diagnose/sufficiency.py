@@ -40,7 +40,7 @@ def folds_of(
         yield np.flatnonzero(~measured), np.flatnonzero(measured)
 
 
-def candidates(channels: int, counts: Sequence[int], most: int = 32) -> np.ndarray:
+def candidates(channels: int, counts: Sequence[int], most: int) -> np.ndarray:
     """Return the sizes that are looked at: about evenly spaced in ratio, and those asked for."""
     spaced = np.geomspace(1, channels, most).round().astype(int)
     sizes = np.arange(1, channels + 1) if channels <= most else spaced

@@ -149,10 +149,11 @@ def _of_fill(found: Any, fill: str) -> Iterator[str]:
     """Say what one fill gives."""
     folds = found["channels_chosen_fold"].values
     chosen = " … ".join(f"{float(found[f'chosen_{name}']):.3f}" for name in ("low", "high"))
+    performance = float(found["chosen_performance"])
     yield (
         f"others at {fill}: {int(found['channels_chosen'])} channels ({folds.min()} to "
-        f"{folds.max()} in {len(folds)} folds), {float(found['chosen_performance']):.3f} ({chosen}) "
-        "of samples that did not choose them"
+        f"{folds.max()} in {len(folds)} folds), {performance:.3f} ({chosen}) of samples that did "
+        "not choose them"
     )
     ranked, rest = found["performance"].values
     ratios = zip(found["ratio"].values, ranked, rest, strict=True)
