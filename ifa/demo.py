@@ -244,7 +244,7 @@ def _accuracy(
     curves = xr.concat([part[list(_CURVE)] for part in found.values()], "rule").sel(rule=rules)
     attrs = {"reference": found["own"].attrs["reference"], "layer": LAYER}
     smallest = {
-        fill: {kind: int(part["channels_chosen"].sel(fill=fill)) for kind, part in found.items()}
+        fill: {kind: int(part["chosen_count"].sel(fill=fill)) for kind, part in found.items()}
         for fill in FILLS
     }
     return curves.drop_attrs(deep=False).assign_attrs(attrs), smallest

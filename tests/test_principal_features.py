@@ -144,7 +144,7 @@ def test_another_tolerance_reads_the_run_and_another_ratio_is_refused(tmp_path):
     before = contents(tmp_path / "run")
     loose = principal(net, "1", data, ranked(), tolerance=0.3, folds=3, alpha=0.2, **options)
     assert contents(tmp_path / "run") == before
-    assert loose["channels_chosen"] < strict["channels_chosen"]
+    assert loose["chosen_count"] < strict["chosen_count"]
     with pytest.raises(ValueError, match=r"got another: fills\.zero"):
         principal(net, "1", data, ranked(), **{**options, "ratio": (0.3,)})
 
@@ -207,7 +207,7 @@ def test_the_choice_on_a_network_keeps_its_promise_on_new_samples(metric):
     true = truth["candidate_loss"].sel(fill="zero").values
     found = [
         principal(net, "1", drawn(net, 200, seed=seed), ranked(), **options)
-        .sel(fill="zero")["channels_chosen"]
+        .sel(fill="zero")["chosen_count"]
         .item()
         for seed in range(100)
     ]
@@ -222,17 +222,17 @@ def test_what_is_measured_had_no_part_in_the_choice():
         assert not {*codes[choosing]} & {*codes[held]}
     assert len(list(folds_of(np.zeros(3, int), 5))) == 1
     found = principal(planted(), "1", drawn(planted(), 400), ranked(), tolerance=0.05, **FEW)
-    assert found["channels_chosen_fold"].shape == (2, 5)
+    assert found["chosen_count_fold"].shape == (2, 5)
     assert (found["chosen_low"] <= found["chosen_performance"]).all()
     # a set that too few samples choose is larger
-    assert (found["channels_chosen_fold"].max("fold") >= found["channels_chosen"]).all()
+    assert (found["chosen_count_fold"].max("fold") >= found["chosen_count"]).all()
 
 
 def test_too_few_samples_keep_every_channel_and_say_so():
     net = planted()
     found = principal(net, "1", drawn(net, 50), ranked(), **FEW)
     assert found.attrs["least_tolerance"] > 0.05
-    assert (found["channels_chosen"] == CHANNELS).all()
+    assert (found["chosen_count"] == CHANNELS).all()
     assert "50 samples cannot exclude a loss of" in ifa.diagnose.summary(found)
 
 
@@ -317,7 +317,7 @@ def test_the_principal_set_is_enough_and_the_next_is_not_shown_to_be(trained, by
     found = ifa.diagnose.principal_features(net, "conv3", few, clean, fill="mean", **options)
     found = found.sel(fill="mean")
     count = int(found["chosen"].sum())
-    assert count == found["channels_chosen"] < 64
+    assert count == found["chosen_count"] < 64
     assert float(found["candidate_bound"].sel(candidate=count)) <= 0.05
     assert float(found["candidate_bound"].sel(candidate=count - 1)) > 0.05
     importance = clean["conv3"]["importance"] if by == "importance" else ifa.difference(clean)

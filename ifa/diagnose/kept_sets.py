@@ -14,23 +14,30 @@ from ifa.intervals import crossed_interval, loss_bound
 class Sets(NamedTuple):
     """The sets that are measured, for one fill."""
 
-    ranked: Any  # (channel,) or (target, channel)
-    sizes: np.ndarray  # of those of the ranking, the last with every channel
+    ranked: Any  # (channel,) or (target, channel), or of atoms
+    sizes: np.ndarray  # of those of the ranking
     counts: list[int]  # those of the ratios
     seeds: list[int]
+    spans: bool  # whether all of them are the untouched network
+    rotations: int = 0  # how many are measured for each ratio
+
+    @property
+    def tested(self) -> int:
+        """How many sizes there is something to test of."""
+        return len(self.sizes) - self.spans
 
     def first(self, count: int) -> Any:
         return select.largest(self.ranked, ratio=count / self.ranked.shape[-1])
 
     def masks(self) -> tuple[Any, ...]:
-        """Those of the ranking but for the last, and random ones: (ratio, seed)."""
-        channels = self.ranked.shape[-1]
+        """Those of the ranking, and random ones: (ratio, seed)."""
+        features = self.ranked.shape[-1]
         random = [
-            select.random(self.ranked, ratio=count / channels, seed=seed)
+            select.random(self.ranked, ratio=count / features, seed=seed)
             for count in self.counts
             for seed in self.seeds
         ]
-        return (*[self.first(int(count)) for count in self.sizes[:-1]], *random)
+        return (*[self.first(int(count)) for count in self.sizes[: self.tested]], *random)
 
 
 class Measured(NamedTuple):
@@ -74,7 +81,12 @@ def found_of(
     measured: Measured, sets: Sets, tolerance: float, alpha: float, folds: int
 ) -> xr.Dataset:
     """Return the curves of one fill, and the set that is chosen."""
-    cells = np.stack([_ranked(measured, sets), _random(measured, sets)])
+    start, draws = sets.tested, len(sets.seeds)
+    cells = [_ranked(measured, sets), _random(measured, start, len(sets.counts), draws)]
+    if sets.rotations:
+        start += draws * len(sets.counts)
+        cells.append(_random(measured, start, len(sets.counts), sets.rotations))
+    cells = np.stack(cells)
     name = METRICS[measured.metric]
     long = (name, "lower limit, 95 %", "upper limit, 95 %")
     curves = {
@@ -83,13 +95,18 @@ def found_of(
     }
     every = np.arange(len(measured.codes))
     chosen = _smallest(measured, sets, every, tolerance, alpha)
-    count = int(sets.sizes[chosen])
+    count = int(sets.sizes[min(chosen, len(sets.sizes) - 1)])
     attrs = {"long_name": f"smallest set shown to be within {tolerance:g} of every channel"}
     return xr.Dataset(
         {
             **curves,
             "chosen": sets.first(count).assign_attrs(attrs),
-            "channels_chosen": ((), count, {"long_name": "channels of the chosen set"}),
+            "chosen_count": ((), count, {"long_name": "features of the chosen set"}),
+            "enough": (
+                (),
+                sets.spans or chosen < sets.tested,
+                {"long_name": "whether the chosen set is shown to be enough"},
+            ),
             **_elsewhere(measured, sets, tolerance, alpha, folds),
             **_sizes(measured, sets, alpha),
         },
@@ -98,8 +115,8 @@ def found_of(
 
 
 def _outcomes(measured: Measured, sets: Sets, place: int) -> np.ndarray:
-    """Return what a size of the ranking makes of the samples; the last is every channel."""
-    return measured.full if place == len(sets.sizes) - 1 else measured.kept[:, place]
+    """Return what a size of the ranking makes of the samples; after the tested, the network."""
+    return measured.full if place == sets.tested else measured.kept[:, place]
 
 
 def _ranked(measured: Measured, sets: Sets) -> np.ndarray:
@@ -113,11 +130,11 @@ def _ranked(measured: Measured, sets: Sets) -> np.ndarray:
     return np.array(cells)
 
 
-def _random(measured: Measured, sets: Sets) -> np.ndarray:
+def _random(measured: Measured, place: int, ratios: int, draws: int) -> np.ndarray:
     """Performance and interval of random sets, over samples and sets, (ratio, 3)."""
-    cells, place = [], len(sets.sizes) - 1
-    for _ in sets.counts:
-        drawn = range(place, place := place + len(sets.seeds))
+    cells = []
+    for _ in range(ratios):
+        drawn = range(place, place := place + draws)
         found = [
             values_of(measured.metric, measured.kept[:, one], measured.labels).each for one in drawn
         ]
@@ -135,7 +152,7 @@ def _smallest(
     def loss(place: int, some: np.ndarray) -> tuple[np.ndarray, float | None]:
         return measured.loss(_outcomes(measured, sets, place), some)
 
-    return smallest(loss, len(sets.sizes), samples, measured.codes, tolerance, alpha)
+    return smallest(loss, sets.tested + 1, samples, measured.codes, tolerance, alpha)
 
 
 def _elsewhere(
@@ -146,7 +163,7 @@ def _elsewhere(
     for choosing, held in folds_of(measured.codes, folds):
         place = _smallest(measured, sets, choosing, tolerance, alpha)
         outcomes[held] = _outcomes(measured, sets, place)[held]
-        counts.append(sets.sizes[place])
+        counts.append(sets.sizes[min(place, len(sets.sizes) - 1)])
     loss, most = measured.loss(outcomes, np.arange(len(measured.codes)))
     each = values_of(measured.metric, outcomes, measured.labels).each
     low, high = interval_of(measured.metric, outcomes, measured.labels, measured.codes)
@@ -160,8 +177,8 @@ def _elsewhere(
         "loss_bound": (bound, f"upper limit of the loss, {1 - alpha:g} one-sided"),
     }
     scalars = {key: ((), value, {"long_name": text}) for key, (value, text) in found.items()}
-    each_fold = ("fold", np.array(counts), {"long_name": "channels that the other folds choose"})
-    return {**scalars, "channels_chosen_fold": each_fold}
+    each_fold = ("fold", np.array(counts), {"long_name": "features that the other folds choose"})
+    return {**scalars, "chosen_count_fold": each_fold}
 
 
 def _sizes(measured: Measured, sets: Sets, alpha: float) -> dict[str, Any]:

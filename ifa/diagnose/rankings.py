@@ -8,9 +8,11 @@ import xarray as xr
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from ifa.basis import Dictionary
 from ifa.diagnose.performances import Metric
-from ifa.evaluate.masked_outputs import CutNetwork, Outcome, Seen, evenly
-from ifa.reduce.statistics import difference
+from ifa.evaluate.channels import Above, in_basis
+from ifa.evaluate.masked_outputs import CutNetwork, Outcome, evenly
+from ifa.reduce.statistics import difference, feature_of
 
 By = Literal["importance", "difference", "greedy"]
 # Greedy looks at this many samples at most, whose activations are in memory at once.
@@ -21,7 +23,7 @@ def ranked_by(where: str, by: By, statistics: Any, per_target: bool) -> Any:
     """Values that rank channels, (channel,) or (target, channel); larger comes first."""
     values = difference(statistics) if by == "difference" else statistics["importance"]
     values = abs(values)
-    nothing = values.isnull().any("channel")
+    nothing = values.isnull().any(feature_of(values))
     if nothing.all() or (per_target and nothing.any()):
         named = values["target"].values[nothing.values].tolist()
         raise ValueError(
@@ -38,7 +40,13 @@ def greedy_samples(samples: int) -> list[int]:
 
 
 def greedily(
-    network: CutNetwork, outcome: Outcome, metric: Metric, values: Any, longest: int, fill: Any
+    network: CutNetwork,
+    outcome: Outcome,
+    metric: Metric,
+    values: Any,
+    longest: int,
+    basis: Dictionary | None,
+    fill: Any,
 ) -> Any:
     """Rank channels by adding the best next one; those that are not reached by their importance.
 
@@ -48,23 +56,25 @@ def greedily(
     places = greedy_samples(len(network.data))
     (seen,) = network.look(places, len(places))
     target = outcome.labels(seen.batch, 0)
-    kept = torch.zeros(seen.activations.shape[1], dtype=torch.bool)
+    held = in_basis(network.where, seen.activations, seen.head, basis)
+    kept = torch.zeros(held[0].shape[1], dtype=torch.bool)
     ranked = values.values / (1 + abs(values.values).max())  # below 1
     for step in range(longest):
         left = (~kept).nonzero()[:, 0].tolist()
         gains = [
-            _gain(_with(network, seen, kept, channel, fill), target, metric) for channel in left
+            _gain(_with(network, held, kept, channel, fill), target, metric) for channel in left
         ]
         best = left[int(np.argmax(gains))]
         kept[best], ranked[best] = True, longest - step
-    return xr.DataArray(ranked, dims="channel")
+    return xr.DataArray(ranked, dims=values.dims)
 
 
-def _with(network: CutNetwork, seen: Seen, kept: Tensor, channel: int, fill: Any) -> Tensor:
+def _with(
+    network: CutNetwork, held: tuple[Tensor, Above], kept: Tensor, channel: int, fill: Any
+) -> Tensor:
     mask = kept.clone()
     mask[channel] = True
-    run = network.channels
-    return run.masked(seen.activations, seen.head, mask, baseline=fill).double().cpu()
+    return network.channels.masked(*held, mask, baseline=fill).double().cpu()
 
 
 def _gain(outputs: Tensor, labels: Tensor, metric: str) -> float:

@@ -1,8 +1,9 @@
 """Principal features: the smallest set of channels that keeps the network's performance."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from ifa.basis import Dictionary, rotation
+from ifa.basis import fill as basis_fill
 from ifa.checks import check_choice, check_count
 from ifa.clusters import codes_of, heed_dependence
 from ifa.diagnose.kept_sets import Sets, found_of, measured_of, reference_of
@@ -19,7 +22,7 @@ from ifa.diagnose.rows import statistics_of
 from ifa.diagnose.sufficiency import candidates
 from ifa.evaluate.masked_outputs import (
     CutNetwork,
-    Fill,
+    Masks,
     Pass,
     Plan,
     cut_network,
@@ -45,11 +48,13 @@ def principal_features(
     by: By = "difference",
     metric: Metric = "accuracy",
     per_target: bool = False,
+    basis: Dictionary | None = None,
     fill: Literal["zero", "mean"] | Sequence[str] = _FILLS,
     tolerance: float = 0.01,
     alpha: float = 0.05,
     ratio: Sequence[float] = (0.05, 0.10, 0.25, 0.50),
     seeds: Sequence[int] = range(10),
+    rotations: Sequence[int] = (),
     sizes: int = 64,
     folds: int = 5,
     cluster: Any = None,
@@ -102,9 +107,13 @@ def principal_features(
         regression, the mean over outputs.
     per_target
         Each target's score from its own channels; otherwise one set for all.
+    basis
+        An `ifa.basis.Dictionary`, of which `statistics` are: sets are of its atoms, and what none
+        of them holds is at its mean. All atoms may be too few: see `enough`.
     fill
-        What other channels are set to: ``"zero"``, or ``"mean"``, each channel's over positions and
-        up to 512 samples of `data`, evenly spaced, which run once more for it.
+        What other channels are set to: ``"zero"``, or ``"mean"``, each channel's over samples and
+        positions, as statistics with ``reductions=["second_moments"]`` have it, otherwise over up
+        to 512 samples of `data`, evenly spaced, which run once more for it.
     tolerance
         How much performance may be lost, in the metric's unit.
     alpha
@@ -113,6 +122,9 @@ def principal_features(
         Shares of the channels, in (0, 1].
     seeds
         Of the random sets.
+    rotations
+        Seeds of random orthonormal directions of the layer, of which as many are kept, as a third
+        rule; none by default.
     sizes
         How many sizes are tested: every one of so many channels, otherwise about evenly spaced in
         ratio. More make the chosen set smaller, and take longer.
@@ -136,9 +148,10 @@ def principal_features(
     xarray.Dataset
         `performance`, `low`, `high` (fill, rule, ratio), what `ifa.plot.kept` draws: intervals are
         95 %, of samples (Wilson's for an accuracy), and of random sets of samples and sets, both
-        drawn anew. `chosen` (fill, channel) or (fill, target, channel), the set that all samples
-        choose, with `channels_chosen` (fill); `channels_chosen_fold` (fill, fold), of which the
-        smallest and largest say how sure the size is. `chosen_performance`, `chosen_low`,
+        drawn anew. `chosen` (fill, channel) or (fill, target, channel), of a basis of atoms, is the
+        set that all samples choose, with `chosen_count` and `enough` (fill): whether it is shown to
+        be; `chosen_count_fold` (fill, fold), of which the smallest and largest say how sure the size
+        is. `chosen_performance`, `chosen_low`,
         `chosen_high`, `loss` and `loss_bound` (fill): each sample with the set that the other folds
         chose. `candidate_loss` and `candidate_bound` (fill, candidate): all sizes, by all samples.
         Attributes: `reference`, the performance with every channel, of `samples`; and
@@ -172,13 +185,19 @@ def principal_features(
     ranked = ranked_by(_WHERE, "importance" if by == "greedy" else by, table, per_target)
     counts = [_count(one, ranked.shape[-1]) for one in ratio]
     tested = candidates(ranked.shape[-1], counts, sizes)
-    values = {name: _value(network, name, batch_size) for name in fills}
-    greedy = partial(greedily, network, outcome, metric, ranked, max(counts))
+    values = {name: _value(network, table, basis, name, batch_size) for name in fills}
+    greedy = partial(greedily, network, outcome, metric, ranked, max(counts), basis)
+    held = tested, counts, list(seeds), basis is None, len(rotations)
     sets = {
-        name: Sets(greedy(value) if by == "greedy" else ranked, tested, counts, list(seeds))
+        name: Sets(greedy(value) if by == "greedy" else ranked, *held)
         for name, value in values.items()
     }
-    plan = Plan(network, {n: Fill(sets[n].masks(), values[n]) for n in fills}, outcome)
+    turned = [_rotation(network, table, seed, batch_size) for seed in rotations]
+    masks = {
+        name: (Masks(sets[name].masks(), values[name], basis), *_turned(turned, name, counts))
+        for name in fills
+    }
+    plan = Plan(network, masks, outcome)
     asked = Pass(store, data_version, versions, shard, batch_size, map, progress)
     found = masked_outputs(plan, asked)
     if cluster is None:
@@ -188,16 +207,44 @@ def principal_features(
     samples = np.setdiff1d(np.arange(len(codes)), looked)
     every = {name: measured_of(found.sel(fill=name), metric, codes, samples) for name in fills}
     parts = [found_of(every[name], sets[name], tolerance, alpha, folds) for name in fills]
-    rules = [f"{'own' if per_target else 'common'}, {kind}" for kind in (by, "random")]
-    coords = {"fill": list(fills), "rule": np.array(rules, dtype=object), "ratio": list(ratio)}
+    kinds = (by, "random", *["random rotation"][: len(rotations)])
+    rules = [f"{'own' if per_target else 'common'}, {kind}" for kind in kinds]
+    named = {"fill": list(fills), "rule": rules}
+    coords = {key: np.array(names, dtype=object) for key, names in named.items()}
     said = {"layer": network.name, "metric": metric, "tolerance": tolerance, "alpha": alpha}
     joined = xr.concat(parts, "fill", combine_attrs="override").assign_coords(coords)
+    joined = joined.assign_coords(ratio=list(ratio))
     first = reference_of(every[fills[0]], alpha)
     return joined.assign_attrs({"diagnosis": "principal features", **said, **first})
 
 
-def _value(network: CutNetwork, fill: str, batch_size: int) -> float | Tensor:
-    return 0.0 if fill == "zero" else mean_activations(network, batch_size)
+def _mean(network: CutNetwork, table: Any, batch_size: int) -> Tensor:
+    """Mean of each channel, if it is there that of the statistics."""
+    if "activation_mean" in table:
+        return torch.from_numpy(np.asarray(table["activation_mean"].values))
+    return mean_activations(network, batch_size)
+
+
+def _value(
+    network: CutNetwork, table: Any, basis: Dictionary | None, fill: str, batch_size: int
+) -> float | Tensor:
+    """What stands for a channel or an atom: 0, or its mean."""
+    if fill == "zero":
+        return 0.0
+    return _mean(network, table, batch_size) if basis is None else basis_fill(basis)
+
+
+def _rotation(network: CutNetwork, table: Any, seed: int, batch_size: int) -> Dictionary:
+    mean = _mean(network, table, batch_size)
+    return rotation(SimpleNamespace(activation_mean=mean), seed=seed)
+
+
+def _turned(turned: Sequence[Dictionary], fill: str, counts: Sequence[int]) -> Iterator[Masks]:
+    """Yield the first directions of each rotation, by ratio and then by rotation."""
+    for count in counts:
+        for basis in turned:
+            mask = torch.arange(len(basis.atoms)) < count
+            yield Masks((mask,), 0.0 if fill == "zero" else basis_fill(basis), basis)
 
 
 def _count(ratio: float, channels: int) -> int:

@@ -130,11 +130,12 @@ def _confounders(found: Any, most: int) -> Iterator[str]:
 
 
 def _principal(found: Any, most: int) -> Iterator[str]:
-    known, channels = found.attrs, found.sizes["channel"]
-    counts = " or ".join(str(int(count)) for count in found["channels_chosen"])
+    known, total = found.attrs, found["chosen"].shape[-1]
+    features = f"{found['chosen'].dims[-1]}s"
+    counts = " or ".join(str(int(count)) for count in found["chosen_count"])
     yield (
-        f"{counts} of {channels} channels keep the {known['metric']} within "
-        f"{known['tolerance']:g} of {known['reference']:.3f} with all, sure at {_alpha(found)}"
+        f"{counts} of {total} {features} keep the {known['metric']} within {known['tolerance']:g} "
+        f"of {known['reference']:.3f} with all, sure at {_alpha(found)}"
     )
     if known["least_tolerance"] > known["tolerance"]:
         yield (
@@ -142,20 +143,25 @@ def _principal(found: Any, most: int) -> Iterator[str]:
             "give more samples, or a larger tolerance"
         )
     for fill in found["fill"].values:
-        yield from _of_fill(found.sel(fill=fill), {"zero": "zero", "mean": "their mean"}[fill])
+        if not found["enough"].sel(fill=fill):
+            yield f"not even all of them are shown to be enough, others at {_FILLS[fill]}"
+        yield from _of_fill(found.sel(fill=fill), _FILLS[fill])
+
+
+_FILLS = {"zero": "zero", "mean": "their mean"}
 
 
 def _of_fill(found: Any, fill: str) -> Iterator[str]:
     """Say what one fill gives."""
-    folds = found["channels_chosen_fold"].values
+    folds = found["chosen_count_fold"].values
     chosen = " … ".join(f"{float(found[f'chosen_{name}']):.3f}" for name in ("low", "high"))
     performance = float(found["chosen_performance"])
     yield (
-        f"others at {fill}: {int(found['channels_chosen'])} channels ({folds.min()} to "
+        f"others at {fill}: {int(found['chosen_count'])} chosen ({folds.min()} to "
         f"{folds.max()} in {len(folds)} folds), {performance:.3f} ({chosen}) of samples that did "
         "not choose them"
     )
-    ranked, rest = found["performance"].values
+    ranked, rest, *_ = found["performance"].values
     ratios = zip(found["ratio"].values, ranked, rest, strict=True)
     parts = [f"{100 * ratio:g} %: {ours:.3f} ({random:.3f})" for ratio, ours, random in ratios]
     yield f"  first of the ranking (as many at random): {', '.join(parts)}"

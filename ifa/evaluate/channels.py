@@ -1,10 +1,14 @@
 """A network of which a layer keeps only some of its channels."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
+from ifa.basis.dictionaries import Dictionary, check_dictionary, decode, encode
 from ifa.checks import check_choice
 from ifa.stages import as_tensor, by_output
 from ifa.taps import cut
@@ -12,6 +16,27 @@ from ifa.taps.heads import Head
 from ifa.types import Inputs, Output
 
 Hidden = float | Tensor | Literal["mean"]
+# What lies above a layer, of its activations or of their codes.
+Above = Callable[[Tensor], Any]
+
+
+def in_basis(
+    where: str, activations: Tensor, head: Above, basis: Dictionary | None
+) -> tuple[Tensor, Above]:
+    """Read a layer in a basis: codes in the place of activations, and what lies above of codes.
+
+    So a mask over channels becomes one over atoms. What no atom holds stays at its mean.
+    """
+    if basis is None:
+        return activations, head
+    check_dictionary(where, basis, activations.shape[1])
+    with torch.no_grad():
+        codes = vmap(encode, (None, 0))(basis, activations)
+    return codes, partial(_decoded, head, basis)
+
+
+def _decoded(head: Above, basis: Dictionary, codes: Tensor) -> Any:
+    return head(vmap(decode, (None, 0))(basis, codes))
 
 
 class Channels:
@@ -36,9 +61,11 @@ class Channels:
         *,
         keep: bool = True,
         baseline: Hidden = 0.0,
+        basis: Dictionary | None = None,
     ) -> Tensor:
         """Run a batch as `feature_perturbation` does."""
-        return self.masked(*self.below(inputs), mask, target, keep=keep, baseline=baseline)
+        found = in_basis(self._where, *self.below(inputs), basis)
+        return self.masked(*found, mask, target, keep=keep, baseline=baseline)
 
     def below(self, inputs: Inputs) -> tuple[Tensor, Head]:
         """Run what lies below the layer, once for all masks."""
@@ -47,7 +74,7 @@ class Channels:
     def masked(
         self,
         activations: Tensor,
-        head: Head,
+        head: Above,
         mask: Any,
         target: Tensor | None = None,
         *,

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ifa import select
+from ifa.basis import Dictionary
 from ifa.checks import check_choice
-from ifa.evaluate.channels import Channels, Hidden
+from ifa.evaluate.channels import Channels, Hidden, in_basis
 from ifa.network.inputs import take
 from ifa.types import Inputs, Output
 
@@ -31,6 +32,7 @@ def feature_perturbation(
     *,
     keep: bool = True,
     baseline: Hidden = 0.0,
+    basis: Dictionary | None = None,
 ) -> Tensor:
     r"""Run a network with only some channels of a layer; the others are set to a value.
 
@@ -55,6 +57,9 @@ def feature_perturbation(
     baseline
         What other channels are set to: a number; one for each channel, such as their means over the
         population; or ``"mean"``, each channel's over these inputs and space.
+    basis
+        An `ifa.basis.Dictionary`: the mask is of its atoms, and a baseline of their codes, such as
+        `ifa.basis.fill`. What no atom holds stays at its mean.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def feature_perturbation(
     tensor([[1., 6.]])
     """
     run = Channels("ifa.evaluate.feature_perturbation", model, layer, take(inputs, slice(1)))
-    return run(inputs, mask, target, keep=keep, baseline=baseline)
+    return run(inputs, mask, target, keep=keep, baseline=baseline, basis=basis)
 
 
 def feature_curve(
@@ -95,6 +100,7 @@ def feature_curve(
     keep: Literal["selected", "dropped", "random"] = "selected",
     absolute: bool = False,
     baseline: Hidden = 0.0,
+    basis: Dictionary | None = None,
     seed: int = 0,
     output: Output = None,
 ) -> FeatureCurve:
@@ -107,12 +113,13 @@ def feature_curve(
 
     Parameters
     ----------
-    model, layer, inputs, target, baseline
+    model, layer, inputs, target, baseline, basis
         As in `feature_perturbation`.
     importance : (channel,) or (target, channel)
         What ranks the channels, such as ``statistics["importance_overall"]`` or `ifa.difference`.
         With one row for each output, every output, or with `target` every sample, has its own
-        channels; rows of a DataArray are found by its coordinate `target`.
+        channels; rows of a DataArray are found by its coordinate `target`. Of a basis, what ranks
+        its atoms.
     ratio
         Shares of the channels, in (0, 1], counted as in `ifa.select`.
     keep
@@ -153,7 +160,7 @@ def feature_curve(
     if not len(ratio):
         raise ValueError(f"{_CURVE}: expected at least one ratio, got none.")
     run = Channels(_CURVE, model, layer, take(inputs, slice(1)), output)
-    activations, head = run.below(inputs)
+    activations, head = in_basis(_CURVE, *run.below(inputs), basis)
     outputs = []
     for one in ratio:
         if keep == "random":

@@ -12,8 +12,9 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
+from ifa.basis import Dictionary, digest
 from ifa.checks import check_count
-from ifa.evaluate.channels import Channels
+from ifa.evaluate.channels import Channels, in_basis
 from ifa.network.behaviour import Sketch, behaviour_of
 from ifa.network.identity import model_token
 from ifa.network.inputs import Shapes, moved, shapes_of, take
@@ -58,11 +59,12 @@ class Pass(NamedTuple):
     progress: Progress
 
 
-class Fill(NamedTuple):
-    """Masks, and what stands for the channels that they do not keep."""
+class Masks(NamedTuple):
+    """Masks of channels or atoms, and what stands for those that they do not keep."""
 
     masks: tuple[Any, ...]  # each (channel,) or (output, channel), as `feature_perturbation` takes
     value: float | Tensor
+    basis: Dictionary | None = None
 
 
 class Seen(NamedTuple):
@@ -162,15 +164,15 @@ class Plan:
     """What is made of every batch; pickles when the network does."""
 
     network: CutNetwork
-    fills: Mapping[str, Fill]  # of all the same number of masks
+    fills: Mapping[str, tuple[Masks, ...]]  # of all the same number of masks
     outcome: Outcome
 
     def rows(self, span: range, batch: Batch) -> Rows:
         """Return what every mask makes of a batch."""
         seen, labels = self.network.see(batch), self.outcome.labels(batch, span.start)
         kept = [
-            torch.stack([self._masked(seen, labels, mask, value) for mask in masks], 1)
-            for masks, value in self.fills.values()
+            torch.cat([self._kept(seen, labels, masks) for masks in several], 1)
+            for several in self.fills.values()
         ]
         full = self.outcome.of(seen.outputs, labels.to(seen.outputs.device))
         return {
@@ -182,11 +184,16 @@ class Plan:
             }
         }
 
-    def _masked(self, seen: Seen, labels: Tensor, mask: Any, value: float | Tensor) -> Tensor:
-        run = self.network.channels
-        outputs = run.masked(seen.activations, seen.head, mask, baseline=value)
-        outputs = outputs.reshape(len(labels), -1)
-        return self.outcome.of(outputs, labels.to(outputs.device))
+    def _kept(self, seen: Seen, labels: Tensor, some: Masks) -> Tensor:
+        """Return what masks of one basis make of a batch, (sample, mask, ...)."""
+        run, where = self.network.channels, self.network.where
+        values, head = in_basis(where, seen.activations, seen.head, some.basis)
+        found = []
+        for mask in some.masks:
+            outputs = run.masked(values, head, mask, baseline=some.value)
+            outputs = outputs.reshape(len(labels), -1)
+            found.append(self.outcome.of(outputs, labels.to(outputs.device)))
+        return torch.stack(found, 1)
 
 
 def masked_outputs(plan: Plan, asked: Pass) -> xr.Dataset:
@@ -218,7 +225,7 @@ def masked_outputs(plan: Plan, asked: Pass) -> xr.Dataset:
     tree = drive(
         job, store=asked.store, map=asked.map, progress=asked.progress, versions=asked.versions
     )
-    return tree["samples"].to_dataset().assign_coords(fill=list(plan.fills))
+    return tree["samples"].to_dataset().assign_coords(fill=np.array([*plan.fills], dtype=object))
 
 
 def _spec(plan: Plan, asked: Pass, items: Spaced) -> dict[str, Any]:
@@ -230,7 +237,7 @@ def _spec(plan: Plan, asked: Pass, items: Spaced) -> dict[str, Any]:
         "model": model_token(network.model, network.example),
         "data": data_token(network.where, network.data, asked.data_version, items),
         "layers": [network.name],
-        "fills": {name: short([*map(_token, fill)]) for name, fill in plan.fills.items()},
+        "fills": {name: short([*map(_token, several)]) for name, several in plan.fills.items()},
         "outcome": plan.outcome.name,
         "output": callable_token(network.output),
         "shard": asked.shard,
@@ -240,10 +247,11 @@ def _spec(plan: Plan, asked: Pass, items: Spaced) -> dict[str, Any]:
     }
 
 
-def _token(part: Any) -> Any:
-    """Identify masks or a value, of whatever kind of array."""
-    parts = part if isinstance(part, tuple) else (part,)
-    return [callable_token(by_output("ifa", "a mask", one).double()) for one in parts]
+def _token(some: Masks) -> Any:
+    """Identify masks, a value and a basis, of whatever kind of array."""
+    numbers = [by_output("ifa", "a mask", one).double() for one in (*some.masks, some.value)]
+    basis = None if some.basis is None else digest(some.basis)
+    return [*map(callable_token, numbers), basis]
 
 
 def _schema(plan: Plan, rows: Rows) -> Schema:

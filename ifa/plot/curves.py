@@ -74,8 +74,8 @@ def _stars(axes: "Axes", filled: Any) -> None:
     """Draw the chosen set of every fill."""
     names = {"chosen_performance": "performance", "chosen_low": "low", "chosen_high": "high"}
     for place in range(filled.sizes["fill"]):
-        row = filled[[*names, "channels_chosen"]].isel(fill=place).rename(names)
-        count, total = int(row["channels_chosen"]), filled.sizes["channel"]
+        row = filled[[*names, "chosen_count"]].isel(fill=place).rename(names)
+        count, total = int(row["chosen_count"]), filled["chosen"].shape[-1]
         label = ", ".join([f"chosen: {count} of {total}", *_others(row)])
         style: dict[str, Any] = {"color": GREEN, "marker": "*", "markersize": 11}
         style["markerfacecolor"] = (GREEN, "white", "none")[place % 3]
