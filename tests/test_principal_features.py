@@ -1,6 +1,9 @@
 """Principal features: one pass below the layer, a choice that keeps its promise, two fills."""
 
+import subprocess
+import sys
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -272,6 +275,67 @@ def test_the_interval_of_random_sets_covers_sets_and_samples():
     assert low < 1 / 30 < high
 
 
+def test_atoms_that_are_channels_are_channels_and_rotations_are_none():
+    net = planted()
+    data = drawn(net, 300)
+    images = torch.stack([one for one, *_ in data])
+    mean = images.relu().double().mean((0, 2))
+    moments = xr.Dataset({"activation_mean": ("channel", mean.numpy())})
+    channels = ranked().merge(moments)
+    options = {**FEW, "tolerance": 0.05}
+    expected = principal(net, "1", data, channels, **options)
+    atoms = ranked().rename(channel="atom").assign(moments)
+    eye = ifa.basis.identity(SecondMoments(mean))
+    found = principal(net, "1", data, atoms, basis=eye, rotations=(0, 1), **options)
+    for name in ("performance", "low", "high"):
+        np.testing.assert_array_equal(found[name][:, :2], expected[name])
+    assert found["chosen"].dims == ("fill", "atom")
+    np.testing.assert_array_equal(found["candidate_bound"], expected["candidate_bound"])
+    np.testing.assert_array_equal(found["chosen_count_fold"], expected["chosen_count_fold"])
+    assert found["enough"].all()
+    # the first of a rotation, by hand
+    turned = [ifa.basis.rotation(SecondMoments(mean), seed=seed) for seed in (0, 1)]
+    labels = torch.tensor([label for _, label, _ in data])
+    right = []
+    for basis in turned:
+        held = basis.atoms[:8].T @ basis.atoms[:8]
+        near = mean + (images.relu()[..., 0].double() - mean) @ held
+        right.append((net[3](near.float()).argmax(1) == labels).double().mean())
+    row = {"fill": "mean", "rule": "common, random rotation", "ratio": 0.5}
+    assert float(found["performance"].sel(row)) == pytest.approx(float(sum(right) / 2))
+
+
+def test_a_basis_that_is_not_enough_says_so():
+    net = planted()
+    data = drawn(net, 400)
+    mean = torch.stack([one for one, *_ in data]).relu().double().mean((0, 2))
+    basis = ifa.basis.rotation(SecondMoments(mean), atoms=2)
+    values = {"importance": (("target", "atom"), [[2.0, 1.0]])}
+    statistics = xr.Dataset(values, {"target": [0]})
+    found = principal(net, "1", data, statistics, basis=basis, ratio=(0.5, 1.0), seeds=range(2))
+    assert not found["enough"].any()
+    assert (found["chosen_count"] == 2).all()
+    assert "not even all of them are shown to be enough" in ifa.diagnose.summary(found)
+    mask = torch.tensor([True, True])
+    images = torch.stack([one for one, *_ in data])
+    outputs = ifa.evaluate.feature_perturbation(net, "1", images, mask, basis=basis)
+    labels = torch.tensor([label for _, label, _ in data])
+    right = float((outputs.argmax(1) == labels).double().mean())
+    assert float(found["performance"][0, 0, 1]) == pytest.approx(right)
+    curve = ifa.evaluate.feature_curve(net, "1", images, [2.0, 1.0], basis=basis, ratio=(1.0,))
+    assert torch.equal(curve.outputs[0], outputs)
+    with pytest.raises(ValueError, match="dictionary for the layer's 16 channels, got one for 3"):
+        principal(
+            net, "1", data, statistics, basis=ifa.basis.identity(SecondMoments(torch.ones(3)))
+        )
+
+
+class SecondMoments(NamedTuple):
+    """What a rotation and the identity read of a layer."""
+
+    activation_mean: torch.Tensor
+
+
 def test_sizes_are_spaced_and_hold_those_asked_for():
     assert candidates(10, [3], 64).tolist() == list(range(1, 11))
     sizes = candidates(2048, [100, 700], 64)
@@ -368,3 +432,51 @@ def test_the_one_channel_that_a_regression_reads_is_found():
         found = ifa.diagnose.principal_features(net, "0", data, tree, by=by, metric="r")
         assert (found["chosen"].values == ([False] * 4 + [True, False])).all()
         assert found.attrs["reference"] == pytest.approx(1.0)
+
+
+MEMORY = """
+import json, sys
+from pathlib import Path
+import torch
+import ifa
+
+kind, samples = sys.argv[1], int(sys.argv[2])
+
+
+class Images(torch.utils.data.Dataset):
+    def __len__(self):
+        return samples
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(1, 64, 64, generator=generator), index % 4
+
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+net = torch.nn.Sequential(
+    torch.nn.Conv2d(1, 16, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(4),
+    torch.nn.Flatten(), torch.nn.Linear(256, 4),
+).eval()
+first = torch.utils.data.Subset(Images(), range(64))
+statistics = ifa.analyze(net, first, layer="1", progress=False, targets=range(4))
+options = {"by": "importance", "seeds": range(2)}
+ifa.diagnose.principal_features(net, "1", first, statistics, **options)  # libraries are loaded
+Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+if kind == "analyze":
+    ifa.analyze(net, Images(), layer="1", targets=range(4), progress=False)
+else:
+    ifa.diagnose.principal_features(net, "1", Images(), statistics, **options)
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
+"""
+
+
+@pytest.mark.deep
+def test_memory_is_that_of_an_analysis():
+    """Over 10 000 images of 64 by 64, which take 156 MiB: peak of the resident memory, MiB."""
+    analysis, principal = (
+        float(subprocess.check_output([sys.executable, "-c", MEMORY, kind, "10000"], text=True))
+        for kind in ("analyze", "principal")
+    )
+    assert principal < analysis + 100

@@ -150,13 +150,12 @@ def principal_features(
         95 %, of samples (Wilson's for an accuracy), and of random sets of samples and sets, both
         drawn anew. `chosen` (fill, channel) or (fill, target, channel), of a basis of atoms, is the
         set that all samples choose, with `chosen_count` and `enough` (fill): whether it is shown to
-        be; `chosen_count_fold` (fill, fold), of which the smallest and largest say how sure the size
-        is. `chosen_performance`, `chosen_low`,
-        `chosen_high`, `loss` and `loss_bound` (fill): each sample with the set that the other folds
-        chose. `candidate_loss` and `candidate_bound` (fill, candidate): all sizes, by all samples.
-        Attributes: `reference`, the performance with every channel, of `samples`; and
-        `least_tolerance`, the loss that so many samples cannot exclude though none is lost: with a
-        smaller tolerance every channel is kept.
+        be. `chosen_count_fold` (fill, fold): its smallest and largest say how sure the size is.
+        `chosen_performance`, `chosen_low`, `chosen_high`, `loss` and `loss_bound` (fill): each
+        sample with the set that the other folds choose. `candidate_loss` and `candidate_bound`
+        (fill, candidate): all sizes, by all samples. Attributes: `reference`, the performance of
+        the untouched network, of `samples`; and `least_tolerance`, the loss that so many samples
+        cannot exclude though none is lost: with a smaller tolerance every channel is kept.
 
     Raises
     ------

@@ -42,7 +42,7 @@ def importance(
     matplotlib.axes.Axes
     """
     axes = axes_or_current(axes)
-    is_array = getattr(statistics, "dims", ())[:-1] == ("target",)
+    is_array = tuple(getattr(statistics, "dims", ()))[:-1] == ("target",)
     values = statistics if is_array else one_layer(statistics, "ifa.plot.importance")["importance"]
     if order not in ("channel", "cluster"):
         raise ValueError(
