@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ifa.clusters import heed_dependence, names_of
-from ifa.reduce.statistics import one_layer
+from ifa.reduce.statistics import clusters_of, one_layer
 from ifa.reduce.verdicts import FLAGS, verdict
 from ifa.types import Statistics
 
@@ -96,13 +95,7 @@ def table_of(
         truth = label[sample]
         accepted, right = verdict(task, truth, prediction[sample], target)
     good = finite.reshape(-1)
-    if cluster is None and "cluster" in samples:
-        cluster = samples["cluster"].values
-    if cluster is None and heed:
-        classes = label if task in ("classification", "scored") else None
-        shared = statistics.attrs.get("shared")
-        heed_dependence(where, samples["id"].values, classes, column=shared)
-    names, codes = ((), None) if cluster is None else names_of(where, "cluster", cluster, count)
+    names, codes = clusters_of(statistics, cluster, where, heed=heed)
     return Table(
         layer=layer,
         unit=str(rows["importance"].attrs.get("units", "1")),

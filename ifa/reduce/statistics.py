@@ -1,7 +1,11 @@
 """Reading labelled statistics: one layer of a tree, all of its groups, what sets a target apart."""
 
+import json
 from typing import Any
 
+import numpy as np
+
+from ifa.clusters import heed_dependence, names_of
 from ifa.types import Statistics
 
 
@@ -96,3 +100,27 @@ def difference(statistics: Statistics) -> Any:
     result = (importance - overall).where(~alone).transpose(*importance.dims)
     attrs = {"long_name": "importance less importance over all targets"}
     return result.rename("difference").assign_attrs({**dataset["importance"].attrs, **attrs})
+
+
+def clusters_of(
+    statistics: Statistics, cluster: Any, where: str, *, heed: bool = True
+) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Return the names of a run's clusters, and which each sample is of; None if none are known.
+
+    They are those given, one label for each sample of the run, or else those that it has kept. With
+    `heed` it is warned of a run that has none and seems to need them.
+    """
+    samples = statistics["samples"]
+    if cluster is None and "cluster" in samples:
+        cluster = samples["cluster"].values
+    if cluster is not None:
+        names, codes = names_of(where, "cluster", cluster, len(samples["id"]))
+        # by their text, as they are kept: the same draws of clusters that are given again
+        found, places = np.unique(np.array(names, dtype=object)[codes], return_inverse=True)
+        return tuple(found.tolist()), places.astype(np.int64)
+    if heed:
+        task = json.loads(statistics.attrs.get("spec", "{}")).get("task", "classification")
+        classes = samples["label"].values if task in ("classification", "scored") else None
+        shared = statistics.attrs.get("shared")
+        heed_dependence(where, samples["id"].values, classes, column=shared)
+    return (), None
