@@ -525,6 +525,70 @@ def test_noise_is_called_beaten_seldom_and_with_power():
     assert "p_noise" not in contest.summary(drawn(random, 3, 9))
 
 
+def test_ranks_are_those_of_friedman_and_nemenyi():
+    made = drawn(np.random.default_rng(12), 5, 30, m3=0.8, m1=0.8)
+    made["value"][0, 0, :4] = made["value"][1, 0, :4]  # ties
+    found = contest.ranks(made, "one")
+    chi = stats.friedmanchisquare(*made["value"].values[:, 0]).statistic
+    assert found.attrs["p"] == pytest.approx(stats.f.sf(29 * chi / (30 * 4 - chi), 4, 4 * 29))
+    assert found.attrs["critical"] == pytest.approx(
+        2.728 * (30 / 180) ** 0.5, rel=1e-3
+    )  # his table
+    want = stats.rankdata(-made["value"].values[:, 0], axis=0).mean(1)
+    np.testing.assert_allclose(found["rank"].sel({"method": made["method"]}), want)
+    groups = [set(found["method"].values[one]) for one in found["group"].values]
+    gaps = {(a, b): abs(want[int(a[1])] - want[int(b[1])]) for a in ["m0", "m1", "m2", "m3", "m4"]
+            for b in ["m0", "m1", "m2", "m3", "m4"]}  # fmt: skip
+    joined = {pair for pair, gap in gaps.items() if gap <= found.attrs["critical"]}
+    assert joined == {(a, b) for one in groups for a in one for b in one}
+    assert {"m1", "m3"} <= groups[0] != set(found["method"].values)
+
+
+def test_ranks_of_what_is_missing_tied_or_of_patients():
+    random = np.random.default_rng(13)
+    made = drawn(random, 4, 20)
+    made["value"][3] = np.nan
+    made["value"][0, 0, :5] = np.nan
+    found = contest.ranks(made, "one")
+    assert sorted(found["method"].values) == ["m0", "m1", "m2"]
+    assert found.attrs["samples"] == 15
+    copies = contest.ranks(made.isel(sample=np.arange(20).repeat(5)), "one",
+                           cluster=np.arange(20).repeat(5))  # fmt: skip
+    assert copies.attrs["p"] == pytest.approx(found.attrs["p"])
+    assert copies.attrs["samples"] == 15
+    assert copies.attrs["clusters"]
+    made["value"][:3] = 1.0
+    same = contest.ranks(made, "one")
+    assert same["rank"].values.tolist() == [2, 2, 2]
+    assert same.attrs["p"] == 1
+    assert same["group"].values.tolist() == [[True] * 3]
+    made["value"][1] = 2.0
+    assert contest.ranks(made, "one")["method"].values[0] == "m1"
+    with pytest.raises(
+        LookupError, match=r"contest\.ranks: expected a metric of the table, one, got"
+    ):
+        contest.ranks(made, "two")
+    with pytest.raises(
+        ValueError, match="expected better\\['one'\\] to be one of 'higher', 'lower'"
+    ):
+        contest.ranks(made.assign_coords(better=("metric", [""])), "one")
+    with pytest.raises(ValueError, match=r"expected at least two samples .* got 1 of 3"):
+        contest.ranks(made.isel(sample=[9]), "one")
+
+
+def test_a_picture_of_ranks_joins_what_is_not_told_apart():
+    made = drawn(np.random.default_rng(14), 4, 40, m2=1.5)
+    found = contest.ranks(made, "one")
+    axes = ifa.plot.critical_differences(made, "one", axes=plt.subplots()[1])
+    points, *bars, scale = axes.lines
+    np.testing.assert_allclose(points.get_xdata(), found["rank"])
+    assert np.ptp(scale.get_xdata()) == pytest.approx(found.attrs["critical"])
+    spans = [np.flatnonzero(one) for one in found["group"].values if one.sum() > 1]
+    np.testing.assert_allclose([bar.get_ydata() for bar in bars],
+                               [(span[0] - 0.25, span[-1] + 0.25) for span in spans])  # fmt: skip
+    plt.close(axes.figure)
+
+
 def test_a_summary_in_writing_has_a_row_for_each_method():
     said = contest.summary(made_up())
     text = written(said).splitlines()

@@ -101,22 +101,21 @@ def curves():
     return found
 
 
-def table(methods, metrics):
-    value = RNG.random((methods, metrics, 5))
-    blank = np.zeros((methods, 5), bool)
+def made_up(methods, metrics, samples=5):
+    value = RNG.random((methods, metrics, samples))
+    value += np.linspace(0, 0.5, methods)[:, None, None]
+    blank = np.zeros((methods, samples), bool)
     blank[-1] = True
     names = [f"smooth_gradcam_plus_plus_{n}" for n in range(methods)]
     kinds = ["deletion.auc", "faithfulness_correlation", "confidence_increase", "relevance_mass"]
-    return contest.summary(
-        xr.Dataset(
-            {
-                "value": (("method", "metric", "sample"), value),
-                "blank": (("method", "sample"), blank),
-                "nonfinite": (("method", "sample"), np.zeros((methods, 5), bool)),
-                "better": ("metric", (["higher", "lower", ""] * metrics)[:metrics]),
-            },
-            {"method": names, "metric": [f"{kinds[n % 4]}_{n}" for n in range(metrics)]},
-        )
+    return xr.Dataset(
+        {
+            "value": (("method", "metric", "sample"), value),
+            "blank": (("method", "sample"), blank),
+            "nonfinite": (("method", "sample"), np.zeros((methods, samples), bool)),
+            "better": ("metric", (["higher", "lower", ""] * metrics)[:metrics]),
+        },
+        {"method": names, "metric": [f"{kinds[n % 4]}_{n}" for n in range(metrics)]},
     )
 
 
@@ -157,6 +156,10 @@ DRAWN = {
     "confounders": lambda run, w: ifa.plot.confounders(
         ifa.diagnose.confounders(run[1], np.arange(len(run[0])) % 3, alpha=0.5), axes=axes_of(w)
     ),
+    "critical_differences": lambda run, w: [
+        ifa.plot.critical_differences(made_up(n, 2, 30), "deletion.auc_0", axes=axes_of(w, 4))
+        for n in (2, 9, 30)
+    ],
     "diagnosis": lambda run, w: [
         ifa.plot.diagnosis(found, figure=Figure((w, h), layout="constrained"))
         for found, h in (
@@ -181,7 +184,7 @@ DRAWN = {
         ifa.plot.level(torch.rand(n, 5), torch.rand(n, 5), names=NAMES[:n], axes=axes_of(w))
         for n in (3, 100)
     ],
-    "methods": lambda run, w: ifa.plot.methods(table(9, 8), width=w),
+    "methods": lambda run, w: ifa.plot.methods(contest.summary(made_up(9, 8)), width=w),
     "randomization": lambda run, w: ifa.plot.randomization(
         {name: torch.rand(12, 4) for name in curves()}, steps(), axes=axes_of(w, 5)
     ),

@@ -9,6 +9,7 @@ from ifa.contest.methods import usable as usable
 from ifa.contest.methods import with_model as with_model
 from ifa.contest.metrics import default_metrics as default_metrics
 from ifa.contest.metrics import metric as metric
+from ifa.contest.ranks import ranks as ranks
 from ifa.contest.summaries import summary as summary
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "default_metrics",
     "metric",
     "noise",
+    "ranks",
     "summary",
     "table",
     "usable",

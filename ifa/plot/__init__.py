@@ -12,6 +12,7 @@ from ifa.plot.diagnoses import diagnosis as diagnosis
 from ifa.plot.diagnoses import distributions as distributions
 from ifa.plot.diagnoses import redundancy as redundancy
 from ifa.plot.diagnoses import shift as shift
+from ifa.plot.differences import critical_differences as critical_differences
 from ifa.plot.evaluations import methods as methods
 from ifa.plot.evaluations import relevance_curves as relevance_curves
 from ifa.plot.overlays import blend as blend
@@ -37,6 +38,7 @@ __all__ = [
     "blend",
     "channel_card",
     "confounders",
+    "critical_differences",
     "diagnosis",
     "distributions",
     "extremes",
