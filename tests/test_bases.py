@@ -327,3 +327,163 @@ def test_what_is_no_dictionary_of_the_layer_is_refused():
         run(net, data, basis=torch.eye(5))
     with pytest.raises(TypeError, match="weighs nothing"):
         ifa.explain(net, torch.stack([data[0][0]]), layer=LAYER, weight=ifa.project(found))
+
+
+def activations(samples=40, channels=6, parts=3, seed=0):
+    """Non-negative activations (sample, channel, y, x) of a few parts, and the parts."""
+    generator = torch.Generator().manual_seed(seed)
+    atoms = torch.rand(parts, channels, generator=generator).square()
+    codes = torch.rand(samples, parts, 3, 4, generator=generator)
+    codes = codes * (torch.rand(codes.shape, generator=generator) < 0.5)
+    return torch.einsum("nkyx,kc->ncyx", codes, atoms), atoms
+
+
+def of_rows(found, values):
+    """Return codes (row, atom) and what they make, (row, channel)."""
+    rows = values.movedim(1, 0).flatten(1).double()
+    codes = ifa.basis.encode(found, rows)
+    return codes.T, ifa.basis.decode(found, codes).T, rows.T
+
+
+@pytest.mark.parametrize("kind", ["nmf", "MiniBatchNMF", "FastICA", "PCA", "DictionaryLearning"])
+def test_fits_find_planted_parts_and_say_their_error_on_held_out_samples(kind):
+    from sklearn import decomposition
+
+    values, _ = activations()
+    if kind == "nmf":
+        found = ifa.basis.nmf(values, atoms=3, seed=1)
+    else:
+        options = {"whiten": "unit-variance"} if kind == "FastICA" else {}
+        if kind == "DictionaryLearning":
+            options |= {"max_iter": 20, "transform_algorithm": "lasso_cd"}
+        model = getattr(decomposition, kind)(3, random_state=0, **options)
+        found = ifa.basis.from_sklearn(model, values, seed=1)
+        assert not hasattr(model, "components_")
+    assert 0 <= float(found.unexplained) < (0.1 if "NMF" in kind or kind == "nmf" else 1e-3)
+    codes, made, rows = of_rows(found, values)
+    left = (rows - made).square().sum() / (rows - rows.mean(0)).square().sum()
+    torch.testing.assert_close(ifa.basis.unexplained(found, values), left)
+    if kind in ("nmf", "MiniBatchNMF"):
+        assert (codes >= 0).all()
+        assert (found.atoms >= 0).all()
+    again = ifa.basis.nmf(values, atoms=3, seed=1) if kind == "nmf" else found
+    torch.testing.assert_close(again.atoms, found.atoms, rtol=0, atol=0)
+
+
+def test_an_estimator_that_is_fitted_is_taken_as_it_is():
+    from sklearn.decomposition import PCA, FastICA
+
+    values, _ = activations()
+    rows = values.movedim(1, -1).reshape(-1, 6).double()
+    for model in (PCA(4).fit(rows.numpy()), FastICA(3, random_state=0).fit(rows.numpy())):
+        found = ifa.basis.from_sklearn(model, values)
+        codes, made, _ = of_rows(found, values)
+        centred = codes - codes.mean(0)
+        theirs = torch.from_numpy(model.transform(rows.numpy()))
+        torch.testing.assert_close(centred, theirs - theirs.mean(0), rtol=1e-5, atol=1e-6)
+        back = torch.from_numpy(model.inverse_transform(model.transform(rows.numpy())))
+        expected = back if isinstance(model, PCA) else made
+        torch.testing.assert_close(made, expected, rtol=1e-4, atol=2e-2)
+
+
+def test_a_sparse_autoencoder_is_sparse_and_finds_what_was_planted():
+    generator = torch.Generator().manual_seed(3)
+    parts = torch.nn.functional.normalize(torch.randn(6, 8, generator=generator), dim=1)
+    which = torch.randint(6, (60, 16), generator=generator)
+    size = 1 + torch.rand(60, 16, 1, generator=generator)
+    values = (parts[which] * size).movedim(-1, 1)
+    before = torch.get_rng_state()
+    found = ifa.basis.sparse_autoencoder(values, atoms=12, active=2, epochs=60, rate=0.02)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert float(found.unexplained) < 0.1
+    codes, made, _ = of_rows(found, values)
+    assert ((codes != 0).sum(1) <= 2).all()
+    assert (codes >= 0).all()
+    nothing = ifa.basis.decode(found, ifa.basis.fill(found))
+    torch.testing.assert_close(nothing, found.mean)
+    assert made.shape == (960, 8)
+
+
+class Autoencoder:
+    """What a sparse autoencoder of the library overcomplete offers."""
+
+    def __init__(self, channels=6, atoms=9, top_k=2, bend=False):
+        generator = torch.Generator().manual_seed(0)
+        self.weight, self.atoms = torch.randn(2, atoms, channels, generator=generator)
+        self.bias, self.top_k, self.bend = torch.randn(atoms, generator=generator), top_k, bend
+
+    def get_dictionary(self):
+        return self.atoms
+
+    def encode(self, rows):
+        before = rows @ self.weight.T + self.bias
+        before = before.tanh() if self.bend else before
+        codes = before.relu()
+        top = codes.topk(self.top_k, 1)
+        return before, torch.zeros_like(codes).scatter(1, top.indices, top.values)
+
+
+def test_an_autoencoder_of_another_library_is_taken_for_what_it_computes():
+    values, _ = activations()
+    model = Autoencoder()
+    found = ifa.basis.from_overcomplete(model, values)
+    codes, _, rows = of_rows(found, values)
+    torch.testing.assert_close(codes.float(), model.encode(rows.float())[1], rtol=1e-3, atol=1e-4)
+    assert found.unexplained.isfinite()
+    with pytest.raises(ValueError, match="affine"):
+        ifa.basis.from_overcomplete(Autoencoder(bend=True), values)
+    with pytest.raises(TypeError, match="get_dictionary"):
+        ifa.basis.from_overcomplete(torch.nn.Linear(2, 2), values)
+    model.encode = lambda rows: rows @ torch.linalg.pinv(model.atoms)
+    model.atoms = model.atoms[:4]
+    found = ifa.basis.from_overcomplete(model, values)
+    assert found.atoms.shape == (4, 6)
+
+
+def test_fits_refuse_what_they_cannot_read():
+    values, _ = activations()
+    with pytest.raises(ValueError, match="not negative"):
+        ifa.basis.nmf(values - 1, atoms=2)
+    with pytest.raises(ValueError, match="finite"):
+        ifa.basis.nmf(values * torch.nan, atoms=2)
+    with pytest.raises(ValueError, match="held_out"):
+        ifa.basis.nmf(values, atoms=2, held_out=1.0)
+    with pytest.raises(ValueError, match="at most 4 atoms"):
+        ifa.basis.sparse_autoencoder(values, atoms=4, active=5)
+    with pytest.raises(TypeError, match="components_"):
+        ifa.basis.from_sklearn(object(), values)
+
+
+@pytest.mark.parametrize("name", ["basis.safetensors", "basis.zarr"])
+def test_a_dictionary_survives_the_disk(name, tmp_path):
+    values, _ = activations()
+    found = ifa.basis.sparse_autoencoder(values, atoms=9, active=2, epochs=2)
+    ifa.basis.save(found, tmp_path / name)
+    assert_trees_close(ifa.basis.load(tmp_path / name), found, rtol=0, atol=0)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(FileExistsError):
+        ifa.basis.save(found, tmp_path / name)
+    with pytest.raises(ValueError, match=r"\.safetensors or \.zarr"):
+        ifa.basis.save(found, tmp_path / "basis.pt")
+    with pytest.raises(ValueError, match=r"that ifa\.basis\.save wrote"):
+        ifa.basis.load(tmp_path / f"no{name}")
+
+
+def test_the_commands_fit_a_basis_and_analyze_in_it(tmp_path, monkeypatch, capsys):
+    from ifa.cli import main
+
+    source = (
+        "import ifa\nnet = ifa.nets.digits_cnn\ndata = lambda: ifa.nets.digits('held-out')[:40]\n"
+    )
+    (tmp_path / "mine.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    words = ["mine.py:net", "mine.py:data", "--layer", "conv3", "--quiet"]
+    first = [*words, "--out", "run", "--targets", "0,1,2", "--reductions", "second_moments"]
+    assert main(["analyze", *first, "--subsample-positions", "9"]) == 0, capsys.readouterr()
+    assert main(["basis", "run", "--atoms", "5", "--out", "five.safetensors"]) == 0
+    assert "balanced of conv3: 5 atoms of 64 channels" in capsys.readouterr().out
+    assert main(["analyze", *words, "--out", "turned", "--basis", "five.safetensors"]) == 0
+    assert ifa.open("turned")["conv3"].sizes["atom"] == 5
+    assert main(["analyze", *words, "--out", "other", "--basis", "conv3=five.safetensors"]) == 0
+    assert main(["basis", "turned", "--out", "six.safetensors"]) == 1
+    assert "second_moments" in capsys.readouterr().err

@@ -23,6 +23,7 @@ class Dictionary(NamedTuple):
     mean: Tensor  # (channel,), of the activations: what dropped atoms are filled with
     bias: Tensor = torch.zeros(())  # (atom,) or (), e, added to codes
     active: Tensor = torch.zeros((), dtype=torch.int64)  # (), how many codes are not 0; 0 for all
+    unexplained: Tensor = torch.tensor(torch.nan)  # (), of held-out variance; NaN if not measured
 
 
 def encode(dictionary: Dictionary, activations: Tensor) -> Tensor:
@@ -135,13 +136,18 @@ def check_dictionary(where: str, dictionary: Any, channels: int | None = None) -
             f"{where}: expected an ifa.basis.Dictionary, got {type(dictionary).__name__}. Make one "
             "with ifa.basis.pca, balanced, nmf, …, or read one with ifa.basis.load."
         )
-    atoms, reads, mean, bias, active = dictionary
+    atoms, reads, mean, bias, active, unexplained = dictionary
     shapes = tuple(tuple(part.shape) for part in dictionary)
-    whole = atoms.ndim == 2 and reads.shape == atoms.shape and mean.shape == atoms.shape[1:]
-    if not whole or bias.shape not in ((), atoms.shape[:1]) or active.ndim or not atoms.numel():
+    whole = (
+        atoms.ndim == 2
+        and not (active.ndim or unexplained.ndim)
+        and reads.shape == atoms.shape
+        and mean.shape == atoms.shape[1:]
+    )
+    if not whole or bias.shape not in ((), atoms.shape[:1]) or not atoms.numel():
         raise ValueError(
             f"{where}: expected a dictionary of atoms (atom, channel), encode (atom, channel), "
-            f"mean (channel,), bias (atom,) or () and active (), got {shapes}."
+            f"mean (channel,), bias (atom,) or (), active () and unexplained (), got {shapes}."
         )
     if not all(part.is_floating_point() and part.isfinite().all() for part in dictionary[:4]):
         raise ValueError(f"{where}: expected a dictionary of finite real numbers.")

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ifa.cli.analyze import analyze
+from ifa.cli.basis import basis
 from ifa.cli.demo import demo
 from ifa.cli.diagnose import diagnose
 from ifa.cli.evaluate import evaluate
@@ -32,7 +33,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(init)
 # those that read the file of options, in the order of `ifa --help`
-for _command in (layers, analyze, maps, explain, evaluate, diagnose, open, verify, merge):
+for _command in (layers, analyze, maps, explain, evaluate, diagnose, basis, open, verify, merge):
     app.command(cls=Command)(_command)
 
 

@@ -46,6 +46,13 @@ def analyze(
         list[str] | None, typer.Option("--layer", help="See `ifa layers`; may be given again")
     ] = None,
     weight: Weight = "fullcam",
+    basis: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--basis",
+            help="What `ifa basis` wrote; of several layers LAYER=PATH, and given again for each",
+        ),
+    ] = None,
     targets: Annotated[str, typer.Option(help="predicted, label, or outputs: 0,2,5")] = "predicted",
     target_names: Annotated[
         str | None, typer.Option(help="a,b,c or a file, one on a line; the data's if left out")
@@ -76,7 +83,13 @@ def analyze(
     ] = "summary",
     reductions: Annotated[
         str | None,
-        typer.Option(help="Any of histogram, covariance, cooccurrence, top_samples, with commas"),
+        typer.Option(
+            help="Any of histogram, covariance, cooccurrence, top_samples, second_moments (for "
+            "`ifa basis`), with commas"
+        ),
+    ] = None,
+    subsample_positions: Annotated[
+        int | None, typer.Option(help="Of each sample, that second_moments are of; all if left out")
     ] = None,
     limit: Limit = None,
     data_version: DataVersion = None,
@@ -112,6 +125,7 @@ def analyze(
         samples,
         layer=layer,
         weight=weighting(_WHERE, weight),
+        basis=_basis(basis),
         targets=targets_of(_WHERE, targets),
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
@@ -119,6 +133,7 @@ def analyze(
         groups=_groups(samples, None if "groups" in columns else groups),
         cluster=_clusters(samples, None if "cluster" in columns else cluster),
         reductions=[one.strip() for one in reductions.split(",")] if reductions else (),
+        subsample_positions=subsample_positions,
         store=out,
         data_version=data_version,
         versions=versions,  # pyright: ignore[reportArgumentType]
@@ -135,6 +150,23 @@ def analyze(
     known = typed(context, "model", "data", "weights", "config", "prepare", "limit")
     for line in _next(context, str(out), known, keep_samples):
         typer.echo(f"  {line}")
+
+
+def _basis(paths: list[str] | None) -> Any:
+    """Read a dictionary, or one for each layer that is named."""
+    import ifa
+
+    if not paths:
+        return None
+    if len(paths) == 1 and "=" not in paths[0]:
+        return ifa.basis.load(paths[0])
+    named = dict(path.split("=", 1) for path in paths if "=" in path)
+    if len(named) < len(paths):
+        raise ValueError(
+            f"{_WHERE}: expected --basis LAYER=PATH for each of several layers, got "
+            f"{', '.join(paths)}."
+        )
+    return {layer: ifa.basis.load(path) for layer, path in named.items()}
 
 
 def _is_column(groups: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ifa.intervals import share_interval
-from ifa.reduce.statistics import difference, over_groups, tells_apart
+from ifa.reduce.statistics import difference, feature_of, over_groups, tells_apart
 from ifa.reduce.verdicts import FLAGS
 from ifa.scaling import scale_from
 from ifa.types import Statistics
@@ -153,12 +153,18 @@ def _layer(dataset: Any, layer: str, channels: int, targets: int) -> Iterator[st
     count, unit = dataset["count"], dataset["importance"].attrs.get("units", "1")
     accepted = count.values.reshape(-1, dataset.sizes["target"]).sum(0)
     importance = over_groups(dataset["importance"], count).values
-    sizes = f"{dataset.sizes['channel']} channels, {dataset.sizes['target']} targets"
+    feature = feature_of(dataset)
+    sizes = f"{dataset.sizes[feature]} {feature}s, {dataset.sizes['target']} targets"
     yield f"layer {layer}: {sizes}, {int(accepted.sum())} accepted samples"
     apart = over_groups(difference(dataset), count).values if tells_apart(dataset) else None
     rows = _rows(_written(dataset), accepted, importance, apart, channels, targets)
-    head = ["target", "accepted", f"strongest channels ({unit})"]
+    head = ["target", "accepted", f"strongest {feature}s ({unit})"]
     yield from _table([[*head, f"what sets it apart ({unit})"][: len(rows[0])], *rows])
+    if feature == "atom":
+        held = float(
+            dataset["importance"].sum() / (dataset["importance"].sum() + dataset["residual"].sum())
+        )
+        yield f"  the atoms hold {held:.4g} of the importance of accepted samples"
     if dataset.sizes["target"] > targets:
         yield f"  and {dataset.sizes['target'] - targets} targets more"
     if {0.5, 0.9} <= set(dataset["quantile"].values.tolist()):
