@@ -241,7 +241,8 @@ def _fitted(where: str, model: Any, activations: Any, held_out: float, seed: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the error is said
         if not hasattr(model, "components_") and hasattr(model, "fit"):
-            model = clone(model).fit(train.numpy())
+            copy: Any = clone(model)
+            model = copy.fit(train.numpy())
         if not hasattr(model, "components_") or not hasattr(model, "transform"):
             raise TypeError(
                 f"{where}: expected a decomposition of scikit-learn with components_, got "

@@ -190,7 +190,9 @@ def _of_samples(a: Table, b: Table, targets: np.ndarray) -> _Moments:
     error, freedom = np.full((2, shape[0], shape[1] + 1), np.nan)
     both = np.zeros(len(targets), dtype=np.int64)
     owners = [
-        table.id.astype(str) if table.cluster is None else np.array(table.clusters)[table.cluster]
+        table.id.astype(object).astype(str)
+        if table.cluster is None
+        else np.array(table.clusters)[table.cluster]
         for table in (a, b)
     ]
     for row, target in enumerate(targets):
