@@ -315,7 +315,7 @@ def test_what_reads_the_sample_table_reads_each_output(task, outputs):
     assert (interval.low <= tree["conv2"]["importance"]).all()
     assert (interval.high >= tree["conv2"]["importance"]).all()
     stable = ifa.population.stability(tree, ifa.select.strongest, of="difference", draws=5)
-    assert stable.notnull().all()
+    assert stable.to_array().notnull().all()
     table = table_of_run(tree, None, "test")
     right = {(row["sample"], row["target"]): row["correct"] for row in rows}
     pairs = zip(table.sample.tolist(), table.target.tolist(), strict=True)
