@@ -264,6 +264,24 @@ def test_windows_between_that_see_nothing_are_finite():
     assert ifa.dense.densify(net.eval())(torch.randn(1, 1, 4)).isfinite().all()
 
 
+WHOLE = {
+    "larger than the grid": nn.AvgPool2d(10**6, ceil_mode=True),
+    "the largest of all": nn.MaxPool2d(10**6, ceil_mode=True),
+    "a sum": nn.AvgPool2d((5, 6), divisor_override=1),
+}
+
+
+@pytest.mark.parametrize("pool", ["exact", "dense"])
+@pytest.mark.parametrize("how", WHOLE)
+def test_a_window_of_the_whole_grid_takes_no_more_of_the_finer_one(how, pool):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, 2), WHOLE[how]).eval().requires_grad_(False)
+    inputs = torch.randn(2, 1, 11, 13)
+    found, wanted = ifa.dense.densify(net, pool=pool)(inputs), net(inputs)
+    if pool == "dense" and how == "larger than the grid":
+        wanted = functional.conv2d(inputs, *net[0].parameters()).mean((2, 3), keepdim=True)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_a_grid_of_one_position_goes_on():
     net = nn.Sequential(nn.Conv1d(1, 2, 1, stride=2), nn.ReLU(), nn.Conv1d(2, 2, 1)).eval()
     inputs = torch.randn(2, 1, 1)

@@ -121,9 +121,11 @@ def _pool(options: Options, call: Call, found: Any, *, axes: int, largest: bool)
         return carry(found, _coarser(density.kept, stride))
     tensor, finer = call.first, call.finer(call.first)
     padding, dilation = each(given["padding"], axes), each(given.get("dilation", 1), axes)
-    if not largest and taps == tuple(tensor.shape[-axes:]) and not any(padding):
-        whole = density.finer is not None and options.pool == "dense"
-        return finer.mean(tuple(range(-axes, 0)), keepdim=True) if whole else found
+    extents = zip(taps, tensor.shape[-axes:], strict=True)
+    if not any(padding) and all(tap >= extent for tap, extent in extents):  # of the whole grid
+        averages = not largest and not given["divisor_override"] and options.pool == "dense"
+        dense = averages and density.finer is not None
+        return finer.mean(tuple(range(-axes, 0)), keepdim=True) if dense else found
     per_axis = zip(
         *(finer.shape[-axes:], density.factors[-axes:], taps, stride, stay, padding, dilation),
         strict=True,
