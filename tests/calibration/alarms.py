@@ -160,6 +160,15 @@ def beats_noise(of: Setting, better: float, rng: Generator) -> bool:
     return bool(contested(5, of, better, rng, "noise")["p_noise"][0] <= 0.05)
 
 
+def ranks_apart(methods: int, of: Setting, rng: Generator) -> bool:
+    """Of equal methods two are told apart by their mean ranks."""
+    table = values(rng, of._replace(channels=methods)) + numbers(rng, of, 1)
+    whose = np.arange(of.n) // MEMBERS if of.clusters else None
+    made = simulated_table(table.T[:, None])
+    found = contest.ranks(made, made["metric"].values[0], cluster=whose)
+    return not bool(found["group"].values[0].all())
+
+
 def _shift() -> list[Cell]:
     settings = [Setting(60, law) for law in LAWS]
     settings += [
@@ -394,6 +403,10 @@ def _contest() -> list[Cell]:
         said = f"{of}, no better method" if kind == "alarm" else f"{of}, one better by 1 sd"
         draw = partial(beats_noise, of, better)
         cells.append(Cell("contest.summary", ("p_noise",), kind, said, draw, core=True, draws=1000))
+    for count, where in ((2, of), (10, of), (10, Setting(100, clusters=True))):
+        draw = partial(ranks_apart, count, where)
+        said = f"{where}, {count} equal methods"
+        cells.append(Cell("contest.ranks", ("p",), "alarm", said, draw, core=count > 2, draws=1000))
     said = f"{of}, 5 methods, one better by 1 sd"
     draw = partial(worse_found, of)
     cells.append(Cell("contest.summary", words, "power", said, draw, core=True, draws=1000))
