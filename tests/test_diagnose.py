@@ -208,9 +208,13 @@ def test_a_real_valued_nuisance_is_found_too(confounded):
     noise = 0.2 * np.random.default_rng(0).standard_normal(len(stamp))
     found = ifa.diagnose.confounders(tree, stamp + noise)
     assert bool(found["probe_alarm"].sel(target=3))
-    quiet = ifa.diagnose.confounders(tree, 5 * noise)
-    assert not quiet["alarm"].any()
-    assert not quiet["probe_alarm"].any()
+    rng = np.random.default_rng(1)
+    quiet = [
+        ifa.diagnose.confounders(tree, rng.standard_normal(len(stamp)), draws=99) for _ in range(5)
+    ]
+    # of 5, more than 2 would be a chance of 1 in 800 at a rate of 5 %
+    assert sum(bool(one["alarm"].any()) for one in quiet) <= 2
+    assert sum(bool(one["probe_alarm"].any()) for one in quiet) <= 2
 
 
 def test_false_alarms_are_as_rare_as_promised(clean):

@@ -305,3 +305,43 @@ def test_runs_that_agree_are_shown_to_and_few_samples_say_nothing():
     assert alone["answer"].values.tolist() == ["cannot be said"]
     with pytest.raises(ValueError, match="the importance of every sample for cluster="):
         ifa.diagnose.agreement(*(run["layer"].to_dataset() for run in few), cluster=([], []))
+
+
+def test_one_of_many_targets_that_tells_the_nuisance_is_found():
+    # above 25 targets at 499 permutations nothing could be an alarm: p after Holm was .1 at 9 sd
+    rng = np.random.default_rng(0)
+    label, nuisance = np.arange(1200) % 50, np.arange(1200) // 50 % 2
+    values = rng.standard_normal((1200, 6))
+    values[label == 7, 2] += 9 * nuisance[label == 7] + 5
+    found = ifa.diagnose.confounders(drawn_run(values, label), nuisance, draws=99)
+    assert np.argwhere(found["alarm"].values).tolist() == [[7, 2]]
+    assert found["probe_alarm"].values.nonzero()[0].tolist() == [7]
+    assert float(found["information"][7, 2]) > float(found["information_detectable"][7, 2])
+    with pytest.raises(ValueError, match="expected draws of at least 19 for alarms"):
+        ifa.diagnose.confounders(drawn_run(values, label), nuisance, draws=18)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_site_of_patients_is_not_told_by_their_slices(given):
+    # taken for independent, the probe alarmed in .99 of the runs
+    rng, alarms = np.random.default_rng(0), np.zeros(2, dtype=int)
+    for seed in range(15):
+        values, patient = clusters_of(rng)
+        owner = patient if given else range(100)
+        run = drawn_run(values, np.zeros(100, dtype=int), cluster=owner)
+        site = rng.permutation(np.arange(20) % 2)[patient]
+        found = ifa.diagnose.confounders(run, site, draws=99, seed=seed)
+        alarms += [bool(found["alarm"].any()), bool(found["probe_alarm"].any())]
+    assert at_most(ALPHA, alarms[1], 15) == given
+    assert at_most(ALPHA, alarms[0], 15) or not given
+
+
+def test_a_mark_on_some_slices_of_patients_is_found():
+    rng = np.random.default_rng(0)
+    values, patient = clusters_of(rng)
+    mark = rng.random(100) < 0.4
+    values[mark, 3] += 3
+    run = drawn_run(values, np.zeros(100, dtype=int), cluster=patient)
+    found = ifa.diagnose.confounders(run, mark, important=1.0, draws=99)
+    assert np.flatnonzero(found["alarm"][0]).tolist() == [3]
+    assert bool(found["probe_alarm"][0])

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ifa.diagnose.corrections import check_alpha, corrected
-from ifa.diagnose.rows import table_of
+from ifa.clusters import same_within
+from ifa.diagnose.corrections import check_alpha
+from ifa.diagnose.permuting import exchanged, rare
+from ifa.diagnose.rows import Table, table_of
 from ifa.types import Statistics
 
 _WHERE = "ifa.diagnose.confounders"
@@ -17,12 +19,12 @@ def confounders(
     nuisance: Any,
     layer: str | None = None,
     *,
+    cluster: Any = None,
     important: float = 0.5,
     bins: int = 4,
     folds: int = 5,
     draws: int = 499,
     minimum: int = 5,
-    adjust: str = "holm",
     alpha: float = 0.05,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -35,9 +37,17 @@ def confounders(
     of a channel's importance, in bins of equal frequency, and the nuisance; and a probe: a
     cross-validated ridge regression of the nuisance on all channels, scored by the AUROC of the
     held-out folds (several values: its mean, one against the rest; real values: Pearson's r). Both
-    are compared with the same after permuting the nuisance within the target. A channel's p-value
-    is that of the largest information over channels, so that it already holds for all channels of
-    the target; over targets it is corrected.
+    are compared with the same after permuting the nuisance within targets: of single samples, or
+    of clusters as wholes where the nuisance is one for all of a cluster, and else within the
+    cluster. Clusters of several targets, and samples of which several targets were explained,
+    change places with each other.
+
+    **What it promises.** Where the nuisance has no influence within targets, on samples that are
+    independent or clusters that are, the chance of any alarm over all channels of all targets is at
+    most `alpha`, and so is that of the probes of all targets: the step-down largest of Westfall
+    and Young, each quantity centered and scaled by its permutations. Also where the nuisance does
+    influence some of them it is that of a false alarm of another target; of another channel of the
+    same target as far as the two do not depend on each other.
 
     Parameters
     ----------
@@ -47,6 +57,9 @@ def confounders(
         Of each sample of the run: labels of any kind, or real values (a float array).
     layer
         Which layer; may be left out where there is one.
+    cluster : (sample,), optional
+        Whose each sample is, such as the patient; what the run has kept if None. Folds of the
+        probe are of whole clusters.
     important
         Share of the channels, by absolute mean importance for the target, that count as important.
     bins
@@ -54,30 +67,31 @@ def confounders(
     folds
         Of the probe's cross-validation.
     draws
-        P-values are at least 1 / (draws + 1): with Holm's correction over many targets take
-        more.
+        Of permutations. P-values, adjusted ones too, are at least 1 / (draws + 1), however many
+        targets and channels there are.
     minimum
-        A target is tested if at least two values of the nuisance have so many samples there.
-    adjust
-        ``"holm"`` or ``"benjamini-hochberg"``, over targets.
+        A target is tested if at least two values of the nuisance have so many samples, or clusters,
+        there.
     alpha
-        Chance of an alarm where the nuisance has no influence; the probe's and the channels' each.
+        Chance of any false alarm, at most; the probes' and the channels' each.
     seed
         Of draws and folds.
 
     Returns
     -------
     xarray.Dataset
-        `information` (nats), `importance`, `important`, `p_value`, `p_adjusted`, `alarm` (target,
+        `information` (nats), `information_detectable` (the smallest that alone would be an alarm),
+        `importance`, `important`, `p_value` (of each alone), `p_adjusted`, `alarm` (target,
         channel): an alarm is a channel that is important and informed. By target `probe`,
-        `probe_p_value`, `probe_p_adjusted`, `probe_alarm`. NaN where a target could not be tested:
-        where the nuisance hardly varies within it, nothing tells the two apart.
+        `probe_detectable`, `probe_p_value`, `probe_p_adjusted`, `probe_alarm`. NaN where a target
+        could not be tested: where the nuisance hardly varies within it, nothing tells the two
+        apart.
 
     Raises
     ------
     ValueError
         If the run kept no importances, the nuisance has another length or is not finite, no target
-        can be tested, or an option is out of range.
+        can be tested, there are too few draws for any alarm, or an option is out of range.
     LookupError
         If there is no such layer.
 
@@ -89,67 +103,75 @@ def confounders(
     from ifa.select import largest_absolute
 
     check_alpha(alpha, _WHERE)
-    table = table_of(statistics, layer, _WHERE)
+    if (draws + 1) * alpha < 1:
+        raise ValueError(
+            f"{_WHERE}: expected draws of at least {int(np.ceil(1 / alpha)) - 1} for alarms at "
+            f"{alpha:g}, got {draws}: p-values are at least 1 / (draws + 1)."
+        )
+    table = table_of(statistics, layer, _WHERE, cluster=cluster, heed=True)
     codes, values = _coded(nuisance, table.samples, bins)
     targets, channels = table.targets, table.importance.shape[1]
-    information, p_value, importance = np.full((3, len(targets), channels), np.nan)
-    chosen = np.zeros((len(targets), channels), dtype=bool)
-    probe, probe_p = np.full((2, len(targets)), np.nan)
-    for row, target in enumerate(targets):
-        rows = np.flatnonzero(table.target == target)
-        sample = table.sample[rows]
-        used = table.importance[rows]
-        importance[row] = used.mean(axis=0)
-        chosen[row] = largest_absolute(importance[row], ratio=important).numpy()
-        if (np.bincount(codes[sample]) >= minimum).sum() < 2:
-            continue
-        rng = np.random.default_rng((seed, int(target)))
-        order = np.stack([rng.permutation(len(rows)) for _ in range(draws)])
-        order = np.concatenate([np.arange(len(rows))[None], order])  # the first is the data's own
-        found = _information(_binned(used, bins), codes[sample][order])
-        information[row] = found[0]
-        p_value[row] = (found.max(axis=1)[:, None] >= found[0] - 1e-12).mean(axis=0)
-        scores = _probe(used, values[sample], order, folds, rng)
-        probe[row], probe_p[row] = scores[0], (scores >= scores[0] - 1e-12).mean()
-    if np.isnan(probe_p).all():
+    importance = np.stack([table.importance[table.target == one].mean(axis=0) for one in targets])
+    chosen = np.stack([largest_absolute(row, ratio=important).numpy() for row in importance])
+    tested = [row for row, one in enumerate(targets) if _varies(table, codes, one, minimum)]
+    if not tested:
         raise ValueError(
             f"{_WHERE}: expected a target within which at least two values of the nuisance have "
-            f"{minimum} samples, got none. Within a target where it does not vary, the nuisance "
-            "and the target cannot be told apart."
+            f"{minimum} samples or clusters, got none. Within a target where it does not vary, the "
+            "nuisance and the target cannot be told apart."
         )
-    # a channel's p-value holds for all channels of its target; targets are what is left to correct
-    tested = np.isfinite(probe_p)
-    factor = _by_target(p_value, adjust)
-    probe_adjusted = corrected(probe_p, adjust, _WHERE)
+    rng = np.random.default_rng(seed)
+    sources = _sources(table, np.asarray(nuisance), draws, rng)
+    found, scores = [], []
+    for row in tested:
+        rows = np.flatnonzero(table.target == targets[row])
+        drawn, used = sources[:, table.sample[rows]], table.importance[rows]
+        found.append(_information(_binned(used, bins), codes[drawn]))
+        scores.append(_probe(used, values, drawn, folds, table.codes[rows], rng))
+    known = _at(tested, len(targets), [part[0] for part in found])
+    probe = _at(tested, len(targets), [part[0] for part in scores])
+    by_channel = rare(np.concatenate(found, axis=1), alpha)
+    parts = [_at(tested, len(targets), part.reshape(-1, channels)) for part in by_channel]
+    p_value, p_adjusted, detectable = parts
+    probes = [_at(tested, len(targets), part) for part in rare(np.stack(scores, 1), alpha)]
     what = "r of the probe" if codes is not values and values.ndim == 1 else "AUROC of the probe"
     both = ("target", "channel")
     one = {"units": "1"}
+    nat = {"units": "nat"}
+    after = "p-value, with all others"
+    least = "that alone is an alarm"
     return xr.Dataset(
         {
             "information": (
                 both,
-                information,
-                {"long_name": "mutual information with the nuisance", "units": "nat"},
+                known,
+                {"long_name": "mutual information with the nuisance", **nat},
+            ),
+            "information_detectable": (
+                both,
+                detectable,
+                {"long_name": f"smallest information {least}", **nat},
             ),
             "importance": (both, importance, {"long_name": "mean importance", "units": table.unit}),
             "important": (both, chosen, {"long_name": f"among the first {important:.0%}"}),
-            "p_value": (both, p_value, {"long_name": "p-value, over the target's channels", **one}),
-            "p_adjusted": (both, factor, {"long_name": f"p-value after {adjust}", **one}),
+            "p_value": (both, p_value, {"long_name": "p-value", **one}),
+            "p_adjusted": (both, p_adjusted, {"long_name": after, **one}),
             "alarm": (
                 both,
-                (factor <= alpha) & chosen,
+                (p_adjusted <= alpha) & chosen,
                 {"long_name": f"important, and informed at {alpha:g}"},
             ),
             "probe": ("target", probe, {"long_name": what, **one}),
-            "probe_p_value": ("target", probe_p, {"long_name": "p-value of the probe", **one}),
-            "probe_p_adjusted": (
+            "probe_detectable": (
                 "target",
-                probe_adjusted,
-                {"long_name": f"p-value of the probe after {adjust}", **one},
+                probes[2],
+                {"long_name": f"smallest {what} {least}", **one},
             ),
+            "probe_p_value": ("target", probes[0], {"long_name": "p-value of the probe", **one}),
+            "probe_p_adjusted": ("target", probes[1], {"long_name": after, **one}),
             "probe_alarm": (
                 "target",
-                tested & (probe_adjusted <= alpha),
+                probes[1] <= alpha,
                 {"long_name": f"predicts the nuisance at {alpha:g}"},
             ),
         },
@@ -161,6 +183,34 @@ def confounders(
             "draws": draws,
         },
     )
+
+
+def _at(rows: list[int], count: int, values: Any) -> np.ndarray:
+    """Put what was found of some targets at their places; NaN elsewhere."""
+    values = np.asarray(values)
+    result = np.full((count, *values.shape[1:]), np.nan)
+    result[rows] = values
+    return result
+
+
+def _varies(table: Table, codes: np.ndarray, target: int, minimum: int) -> bool:
+    """Tell whether two values of the nuisance have enough samples, or clusters, of a target."""
+    rows = table.target == target
+    pairs = np.unique(np.stack([codes[table.sample[rows]], table.codes[rows]], 1), axis=0)
+    return bool((np.unique(pairs[:, 0], return_counts=True)[1] >= minimum).sum() >= 2)
+
+
+def _sources(
+    table: Table, nuisance: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw whose nuisance each sample of the run takes, (draw + 1, sample)."""
+    result = np.tile(np.arange(table.samples), (draws + 1, 1))
+    used, first = np.unique(table.sample, return_index=True)
+    alone = same_within(table.target, table.sample)
+    home = np.where(alone, table.target[first], table.targets.max() + 1)
+    labels = np.unique(nuisance[used], return_inverse=True)[1]
+    result[:, used] = used[exchanged(labels, table.codes[first], home, draws, rng)]
+    return result
 
 
 def _coded(nuisance: Any, samples: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,30 +243,38 @@ def _information(binned: np.ndarray, codes: np.ndarray) -> np.ndarray:
     result = np.zeros((len(codes), channels))
     for value in np.unique(codes):
         joint = ((codes == value) @ table).reshape(len(codes), channels, -1) / samples
-        expected = (codes[0] == value).mean() * table.mean(axis=0).reshape(channels, -1)
+        share = (codes == value).mean(axis=1)  # of each draw: clusters are of many sizes
+        expected = share[:, None, None] * table.mean(axis=0).reshape(channels, -1)
         ratio = np.divide(joint, expected, out=np.ones_like(joint), where=joint > 0)
         result += (joint * np.log(ratio)).sum(axis=-1)
     return result
 
 
 def _probe(
-    used: np.ndarray, values: np.ndarray, order: np.ndarray, folds: int, rng: np.random.Generator
+    used: np.ndarray,
+    values: np.ndarray,
+    drawn: np.ndarray,
+    folds: int,
+    clusters: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Score of the probe for each permutation: ridge is linear in what it predicts."""
+    """Score of the probe for each draw of whose values: ridge is linear in what it predicts."""
     spread = used.std(axis=0)
     x = (used - used.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    fold = rng.permutation(np.arange(len(x)) % folds)
+    names, places = np.unique(clusters, return_inverse=True)
+    fold = rng.permutation(np.arange(len(names)) % folds)[places]
     operator = np.zeros((len(x), len(x)))
-    for index in range(folds):
+    for index in np.unique(fold):
         test, train = fold == index, fold != index
         # as strong a penalty as there are channels: a correlation of 1 / sqrt(n) is noise
         gram = x[train] @ x[train].T + x.shape[1] * np.eye(train.sum())
         operator[np.ix_(test, train)] = np.linalg.solve(gram, x[train] @ x[test].T).T
-    columns = values[:, None] if values.ndim == 1 else values[:, values[0:].any(axis=0)]
+    own = values[drawn[0]]
+    columns = values[:, None] if values.ndim == 1 else values[:, own.any(axis=0)]
     scores = []
     for column in columns.T:
-        truth = column[order]  # (permutation, sample)
-        predicted = (truth - truth.mean()) @ operator.T
+        truth = column[drawn]  # (draw, row)
+        predicted = (truth - truth.mean(axis=1, keepdims=True)) @ operator.T
         scores.append(_pearson(predicted, truth) if values.ndim == 1 else _auroc(predicted, truth))
         if values.ndim == 2 and columns.shape[1] == 2:
             break  # of two values, one against the rest says it all
@@ -229,18 +287,12 @@ def _auroc(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     positive = truth.sum(axis=1)
     negative = truth.shape[1] - positive
     ranks = (rankdata(predicted, axis=1) * truth).sum(axis=1)
-    return (ranks - positive * (positive + 1) / 2) / (positive * negative)
+    pairs = positive * negative
+    above = ranks - positive * (positive + 1) / 2
+    return np.divide(above, pairs, out=np.full(len(pairs), 0.5), where=pairs > 0)
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
     norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     return (a * b).sum(axis=1) / np.where(norm > 0, norm, 1.0)
-
-
-def _by_target(p_value: np.ndarray, how: str) -> np.ndarray:
-    """Correct over targets: each target's smallest p-value, and no channel's below it."""
-    smallest = p_value.min(axis=1)
-    adjusted = corrected(smallest, how, _WHERE)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.minimum(p_value * (adjusted / smallest)[:, None], 1.0)
