@@ -9,6 +9,7 @@ from scipy.stats import beta
 
 ASKED = {"interval": (0.92, 0.98), "alarm": (0.0, 0.07), "power": (0.8, 1.0)}
 NOMINAL = {"interval": "95 %", "alarm": "5 %", "power": "—"}
+SAFE = (0.92, 1.0)  # of an interval that may hold the truth more often
 ANYTHING = (0.0, 1.0)  # where nothing is promised
 SURE = 0.99  # of the exact limits by which a rate is judged
 
