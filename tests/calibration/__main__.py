@@ -59,7 +59,7 @@ def main() -> int:
     for key in wanted:
         print(f"{rates[key]}  {key}")
     print("\n".join(["", f"{len(wrong)} of {len(wanted)} are out of bounds:", *wrong]))
-    if wanted.keys() == CELLS.keys():
+    if not options.only:
         options.page.write_text(page(rates), encoding="utf-8")
         print(options.page)
     return int(bool(wrong))
@@ -82,6 +82,8 @@ def _measured(wanted: dict[str, int], kept: Path, processes: int | None) -> dict
         }
         begun = time.perf_counter()
         for done, job in enumerate(as_completed(jobs), start=1):
+            if job.exception():
+                pool.shutdown(wait=False, cancel_futures=True)
             known[names[jobs[job]]] = job.result()
             whole = kept.with_suffix(".part")
             whole.write_text(json.dumps(known))

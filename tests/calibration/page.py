@@ -59,13 +59,16 @@ _PARTS = {
 
 
 def page(rates: Mapping[str, Rate]) -> str:
-    """Write the page of what was measured of every cell."""
-    most = max(cell.draws for cell in CELLS.values())
+    """Write the page of the cells that were measured."""
+    cells_of = [cell for key, cell in CELLS.items() if key in rates]
+    most = max(rate.of + rate.silent for rate in rates.values())
     text = [_TOP.format(draws=f"{most:,}".replace(",", " "))]
+    if len(rates) < len(CELLS):
+        text.append(f"So far {len(rates)} of {len(CELLS)} lines are measured, those of CI first.\n")
     text += _exceptions(rates)
     for kind, (title, verb) in _PARTS.items():
         text.append(f"## {title}\n")
-        rows = sorted((c for c in CELLS.values() if c.kind == kind), key=_named)
+        rows = sorted((cell for cell in cells_of if cell.kind == kind), key=_named)
         for name, cells in groupby(rows, _named):
             text.append(f"### {name}\n")
             text.append(f"| setting | {verb} | asked | populations |\n|---|---|---|---|")
@@ -98,18 +101,17 @@ def _asked(cell: Cell) -> str:
 
 
 def _exceptions(rates: Mapping[str, Rate]) -> list[str]:
-    stated = sorted((c for c in CELLS.values() if c.why), key=lambda cell: (cell.why, cell.of))
+    stated = [cell for key, cell in CELLS.items() if cell.why and key in rates]
+    stated.sort(key=lambda cell: (cell.why, cell.of))
     if not stated:
         return []
     text = ["## Exceptions\n", "Where less is asked, and why:\n"]
     for why, cells in groupby(stated, lambda cell: cell.why):
         text.append(f"* {why}")
-        text += [
-            f"  * `{cell.of}`, {cell.setting}: {_figure(rates[cell.key])}, asked {_asked(cell)}"
-            for cell in cells
-        ]
+        for name, each in groupby(cells, lambda cell: cell.of):
+            known = [(cell, rates[cell.key]) for cell in each]
+            shares = [rate.hits / rate.of for _, rate in known if rate.of]
+            said = f"{min(shares):.3f} … {max(shares):.3f}" if shares else "no answer"
+            settings = "; ".join(cell.setting for cell, _ in known)
+            text.append(f"  * `{name}`: {said}, asked {_asked(known[0][0])}, in: {settings}")
     return [*text, ""]
-
-
-def _figure(rate: Rate) -> str:
-    return f"{rate.hits / rate.of:.3f}" if rate.of else "no answer"
