@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         dense,
         diagnose,
         evaluate,
+        evidence,
         interop,
         nets,
         perturb,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         testing,
     )
     from ifa.basis import project
+    from ifa.evidence import claims
     from ifa.population import analyze, compare, maps, merge
     from ifa.store import ModelRef, open, verify
 
@@ -55,12 +57,14 @@ _LATER = {
     "analyze": "ifa.population",
     "attribute": None,
     "basis": None,
+    "claims": "ifa.evidence",
     "compare": "ifa.population",
     "contest": None,
     "data": None,
     "dense": None,
     "diagnose": None,
     "evaluate": None,
+    "evidence": None,
     "interop": None,
     "maps": "ifa.population",
     "merge": "ifa.population",
@@ -103,6 +107,7 @@ __all__ = [
     "builder",
     "chain",
     "channels_last",
+    "claims",
     "clip",
     "cluster",
     "combine",
@@ -116,6 +121,7 @@ __all__ = [
     "diagnose",
     "difference",
     "evaluate",
+    "evidence",
     "explain",
     "fine",
     "fuse",

@@ -320,6 +320,61 @@ def correlation_interval(
     return Interval(np.tanh(np.arctanh(r.mean()) - half), np.tanh(np.arctanh(r.mean()) + half))
 
 
+def correlation_gain(
+    a: ArrayLike,
+    b: ArrayLike,
+    score: ArrayLike,
+    *,
+    codes: np.ndarray | None = None,
+    level: float = 0.95,
+) -> Interval:
+    r"""Interval of how much more a follows a score than b: of r(a, s) − r(b, s), on one sample.
+
+    .. math:: \Delta - \sqrt{(r_a - l_a)^2 + (u_b - r_b)^2 - 2 c \, (r_a - l_a)(u_b - r_b)}
+
+    and likewise above, of the limits :math:`l, u` of `correlation_interval` and the correlation c
+    of the two coefficients when single samples, or clusters, are left out in turn.
+
+    Nominal .95 covers .93–.97 of normal and t3 values, and .92–.96 of lognormal ones, of 10 to 300
+    samples.
+
+    Parameters
+    ----------
+    a, b, score : (sample,)
+        Finite.
+    codes, level
+        As in `mean_interval`.
+
+    Returns
+    -------
+    Interval
+        Without axes, in [−2, 2]; NaN where one of the two has none.
+
+    References
+    ----------
+    Zou 2007, "Toward using confidence intervals to compare correlations".
+    doi:10.1037/1082-989X.12.4.399
+    """
+    limits = [correlation_interval(one, score, codes=codes, level=level) for one in (a, b)]
+    if np.isnan(limits).any():
+        return _nothing()
+    both, twice = (np.stack(pair, 1) for pair in ((a, b), (score, score)))
+    r, without = _left_out(_columns(both), _columns(twice), codes)
+    spread = without - without.mean(0)
+    norm = np.sqrt(np.square(spread).sum(0).prod())
+    together = float(spread.prod(1).sum() / norm) if norm > 0 else 0.0
+    (low_a, high_a), (low_b, high_b) = limits
+    down, up = (
+        _mover(r[0] - low_a, high_b - r[1], together),
+        _mover(high_a - r[0], r[1] - low_b, together),
+    )
+    return Interval(r[0] - r[1] - down, r[0] - r[1] + up)
+
+
+def _mover(one: np.ndarray, other: np.ndarray, together: float) -> np.ndarray:
+    return np.sqrt(np.maximum(one**2 + other**2 - 2 * together * one * other, 0))
+
+
 def auroc_interval(
     scores: ArrayLike,
     positive: ArrayLike,

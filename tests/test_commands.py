@@ -273,6 +273,19 @@ def test_a_diagnosis_of_all_there_is(full, run):
     assert " with --" not in out
 
 
+def test_claims_are_measured_with_what_the_run_ranks(home, run):
+    assert run("analyze", "ours:network", "ours:signals", *NET[1:])[0] == 0
+    words = ("run", "ours:network", "ours:elsewhere", "--weights", "w.safetensors")
+    code, out, err = run("claims", *words, "--ratio", "0.5", "--picture", "claims.png")
+    assert code == 0, err
+    assert out.startswith("Layer 1, 30 samples; 50% of the channels kept\n")
+    assert "\nThat the level of maps follows the score " in out
+    assert (home / "claims.png").read_bytes()[:4] == b"\x89PNG"
+    code, out, err = run("claims", "run", "ours:network", "ours:signals")
+    assert (code, out) == (1, "")
+    assert "the network of the run at run, got others" in err
+
+
 def test_what_a_diagnosis_cannot_say_is_said(home, run):
     assert run("analyze", "ours:network", "ours:signals", *NET[1:])[0] == 0
     code, out, err = run("diagnose", "run")

@@ -93,6 +93,17 @@ def curve_kept():
     )
 
 
+def claimed():
+    names = ["level", "per-map scale", "few channels, zero fill", "same map, beside random"]
+    columns = {"estimate": [0.7, 1.2, 0.9, 0.4], "threshold": [0.5, 0, 0.25, 0]}
+    columns |= {"low": [0.6, -0.1, 0.8, 0.3], "high": [0.8, 1.4, 0.9, 0.5]}
+    columns |= {"above": [True, True, False, True]}
+    columns |= {"verdict": ["holds", "cannot be said", "does not hold", "holds"]}
+    variables = {name: ("claim", values) for name, values in columns.items()}
+    said = {"layer": "features.denseblock4.denselayer16.conv2", "samples": 899}
+    return xr.Dataset(variables, {"claim": names}, said)
+
+
 def curves():
     found = {}
     for name in ("fullcam", "gradcam_plus_plus", "smooth_gradcam_plus_plus", "noise", "layercam"):
@@ -153,6 +164,7 @@ DRAWN = {
     "channel_card": lambda run, w: [
         ifa.plot.channel_card(run[1], run[0], 3, maps=maps, width=w) for maps in (None, CHANNEL)
     ],
+    "claims": lambda run, w: ifa.plot.claims(claimed(), axes=axes_of(w)),
     "confounders": lambda run, w: ifa.plot.confounders(
         ifa.diagnose.confounders(run[1], np.arange(len(run[0])) % 3, alpha=0.5), axes=axes_of(w)
     ),

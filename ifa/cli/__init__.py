@@ -14,6 +14,7 @@ import typer
 
 from ifa.cli.analyze import analyze
 from ifa.cli.basis import basis
+from ifa.cli.claims import claims
 from ifa.cli.demo import demo
 from ifa.cli.diagnose import diagnose
 from ifa.cli.evaluate import evaluate
@@ -33,7 +34,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(init)
 # those that read the file of options, in the order of `ifa --help`
-for _command in (layers, analyze, maps, explain, evaluate, diagnose, basis, open, verify, merge):
+_READ = layers, analyze, maps, explain, evaluate, diagnose, claims, basis, open, verify, merge
+for _command in _READ:
     app.command(cls=Command)(_command)
 
 

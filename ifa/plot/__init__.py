@@ -4,6 +4,7 @@ from ifa.plot.attributions import attribution as attribution
 from ifa.plot.attributions import attributions as attributions
 from ifa.plot.cards import channel_card as channel_card
 from ifa.plot.cards import outliers as outliers
+from ifa.plot.curves import claims as claims
 from ifa.plot.curves import kept as kept
 from ifa.plot.curves import level as level
 from ifa.plot.diagnoses import agreement as agreement
@@ -37,6 +38,7 @@ __all__ = [
     "bar",
     "blend",
     "channel_card",
+    "claims",
     "confounders",
     "critical_differences",
     "diagnosis",

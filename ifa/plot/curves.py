@@ -82,6 +82,45 @@ def _stars(axes: "Axes", filled: Any) -> None:
         _with_limits(axes, 100 * count / total, row, label=label, linestyle="none", **style)
 
 
+def claims(found: Any, *, axes: "Axes | None" = None) -> "Axes":
+    """Draw what was found of each claim: estimate and interval, and from where on it would hold.
+
+    Parameters
+    ----------
+    found
+        What `ifa.claims` returns.
+    axes
+        Where to draw; the current axes if None.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    axes = axes_or_current(axes)
+    names, said = found["claim"].values, found["verdict"].values
+    colors = {"holds": GREEN, "does not hold": ORANGE, "cannot be said": GREY}
+    rows = np.arange(len(names))
+    for verdict, color in colors.items():
+        chosen = said == verdict
+        part = found.isel(claim=chosen)
+        ends = np.stack([part["estimate"] - part["low"], part["high"] - part["estimate"]])
+        axes.errorbar(
+            part["estimate"], rows[chosen], xerr=np.abs(ends), color=color, linestyle="none",
+            marker="o", capsize=3, label=f"{verdict}: {chosen.sum()}",
+        )  # fmt: skip
+    for marker, side, chosen in ((">", "above", found["above"]), ("<", "below", ~found["above"])):
+        axes.plot(
+            found["threshold"].values[chosen], rows[chosen], color="black", linestyle="none",
+            marker=marker, markerfacecolor="none", label=f"holds {side}",
+        )  # fmt: skip
+    axes.invert_yaxis()
+    name_ticks(axes.yaxis, names)
+    axes.set_xlabel("r, its gain, or a share")
+    axes.set_title(f"Claims, on layer {found.attrs['layer']}: {found.attrs['samples']} samples")
+    fit(axes, legend=True)
+    return axes
+
+
 def level(
     levels: Any,
     scores: Any,
