@@ -177,6 +177,7 @@ def _shift() -> list[Cell]:
         Setting(16, channels=1),
         Setting(60, blocks=True),
         Setting(100, clusters=True),
+        Setting(100, channels=4, clusters=True),
         Setting(100, clusters=True, given=False),
         Setting(200, targets=10),
         Setting(200, share=0.9),
@@ -192,7 +193,8 @@ def _shift() -> list[Cell]:
             str(of),
             partial(shift, of),
             asked=None if of.given else ANYTHING,
-            core=of in (Setting(60), Setting(8, channels=1), Setting(100, clusters=True)),
+            core=of
+            in (Setting(60), Setting(8, channels=1), Setting(100, channels=4, clusters=True)),
             draws=300 if of.channels == 1000 else 1000,
         )
         for of in settings
@@ -233,8 +235,7 @@ def _agreement() -> list[Cell]:
         Setting(200, share=0.9),
         Setting(30, channels=1000),
     ]
-    core = {Setting(30), Setting(30, targets=10), Setting(30, blocks=True)}
-    core |= {Setting(100, clusters=True), Setting(30, "lognormal")}
+    core = {Setting(30, blocks=True), Setting(100, clusters=True)}
     names = (*TESTED, "bias_p_value", *(f"channel_{name}" for name in TESTED))
     cells = [
         Cell(
@@ -260,7 +261,7 @@ def _agreement() -> list[Cell]:
         Cell("diagnose.agreement", names, kind, f"{of}, {said}", partial(agree, of, apart), core)
         for of, apart, kind, said, core in (
             (Setting(30), 0.205, "alarm", "said to agree, one channel beyond the margin", True),
-            (Setting(100), 0.0, "power", "said to agree, the same truth", True),
+            (Setting(100), 0.0, "power", "said to agree, the same truth", False),
         )
     ]
     return cells
@@ -278,7 +279,7 @@ def _redundancy() -> list[Cell]:
             f"{of}, at the threshold",
             partial(redundancy, of),
             asked=None if of.given else ANYTHING,
-            core=of.law in ("normal", "t3") and of.given and of.targets != 2,
+            core=of.law == "t3" or of.targets == 10 or (of.clusters and of.given),
         )
         for of in settings
     ]
@@ -315,7 +316,7 @@ def _confounders() -> list[Cell]:
         Setting(200, targets=10),
         Setting(60, channels=1000),
     ]
-    core = {Setting(60), Setting(100, clusters=True)}
+    core = {Setting(100, clusters=True)}
     for prefix in ("", "probe_"):
         names = tuple(prefix + one for one in TESTED)
         for of in settings:
@@ -335,7 +336,7 @@ def _confounders() -> list[Cell]:
         for of, effect in ((Setting(60), 1.5), (Setting(40 * 20, targets=40), 9.0)):
             draw = partial(confounders_found, of, effect, f"{prefix}alarm")
             said = f"{of}, {effect:g} sd in one"
-            core_too = of.targets == 1
+            core_too = of.targets == 1 and prefix == ""
             cells.append(
                 Cell("diagnose.confounders", names, "power", said, draw, core=core_too, draws=100)
             )

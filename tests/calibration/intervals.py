@@ -28,7 +28,7 @@ NOTHING = None, ""
 # laws and sizes of the mean of one channel; skewness at small n is what no interval mends
 MEANS = [Setting(n, law, 1) for law in LAWS for n in (5, 10, 30, 100, 300)]
 MEANS += [Setting(100, law, 1, clusters=True) for law in LAWS]
-CORE_MEANS = {(10, "normal"), (30, "normal"), (30, "t3"), (30, "ReLU-like"), (100, "normal")}
+CORE_MEANS = {(10, "normal"), (30, "t3"), (30, "ReLU-like")}
 
 
 def holds(low: float, high: float, truth: float) -> bool | None:
@@ -261,7 +261,7 @@ def _cells() -> list[Cell]:
             "interval",
             _single(of),
             partial(bootstrap, of),
-            (of.n, of.law) in CORE_MEANS,
+            (of.n, of.law) in CORE_MEANS or (of.clusters and of.law == "normal"),
             2000,
             *(SKEWED if of.law in ("lognormal", "ReLU-like") and of.n <= 10 else NOTHING),
         )
@@ -276,7 +276,6 @@ def _cells() -> list[Cell]:
             "alarm" if not signal else "power",
             f"{of}, means apart by {signal:g} sd",
             partial(stable, of, signal),
-            core=of == Setting(30),
             draws=300,
         )
         for of in settings
@@ -304,7 +303,7 @@ def _cells() -> list[Cell]:
             "interval",
             f"{_single(of)}, r {r:g}",
             partial(consistency, of, r),
-            r == 0.5 and of.n == 30,
+            r == 0.5 and of.n == 30 and of.law in ("t3", "lognormal"),
             2000,
             *(FISHER if of.n == 10 or of.law == "lognormal" else NOTHING),
         )
@@ -331,7 +330,7 @@ def _cells() -> list[Cell]:
             "interval",
             f"{_single(setting)}, accuracy .9",
             partial(draw, setting),
-            core=setting.n == 30,
+            core=setting.n == 30 and of != "population.summary",
         )
         for setting in settings
         for of, words, draw in (
@@ -349,7 +348,7 @@ def _cells() -> list[Cell]:
             "interval",
             f"{_single(setting)}, area {area:g}",
             partial(draw, setting, area),
-            setting.n == 30 and area == 0.95,
+            setting.n == 30 and area == 0.95 and of == "evaluate.auroc_interval",
             2000,
             *(AREA if setting.n == 10 or setting.share or area == 0.95 else NOTHING),
         )
@@ -369,7 +368,7 @@ def _cells() -> list[Cell]:
             "interval",
             str(of),
             partial(agreement, of, name),
-            core=name == "bias_interval" and of.n >= 30 and of.law == "normal",
+            core=name == "bias_interval" and (of.blocks or of.clusters),
         )
         for of in settings
         for name in ("bias_interval", "difference_interval")
