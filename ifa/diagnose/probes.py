@@ -1,5 +1,6 @@
 """Confounders: channels that a target uses and that know what the network should not."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,12 +103,7 @@ def confounders(
     """
     from ifa.select import largest_absolute
 
-    check_alpha(alpha, _WHERE)
-    if (draws + 1) * alpha < 1:
-        raise ValueError(
-            f"{_WHERE}: expected draws of at least {int(np.ceil(1 / alpha)) - 1} for alarms at "
-            f"{alpha:g}, got {draws}: p-values are at least 1 / (draws + 1)."
-        )
+    _check(alpha, draws)
     table = table_of(statistics, layer, _WHERE, cluster=cluster, heed=True)
     codes, values = _coded(nuisance, table.samples, bins)
     targets, channels = table.targets, table.importance.shape[1]
@@ -128,61 +124,59 @@ def confounders(
         drawn, used = sources[:, table.sample[rows]], table.importance[rows]
         found.append(_information(_binned(used, bins), codes[drawn]))
         scores.append(_probe(used, values, drawn, folds, table.codes[rows], rng))
-    known = _at(tested, len(targets), [part[0] for part in found])
-    probe = _at(tested, len(targets), [part[0] for part in scores])
+    place = partial(_at, tested, len(targets))
+    known, probe = (place([part[0] for part in parts]) for parts in (found, scores))
     by_channel = rare(np.concatenate(found, axis=1), alpha)
-    parts = [_at(tested, len(targets), part.reshape(-1, channels)) for part in by_channel]
-    p_value, p_adjusted, detectable = parts
-    probes = [_at(tested, len(targets), part) for part in rare(np.stack(scores, 1), alpha)]
+    of_channels = [place(part.reshape(-1, channels)) for part in by_channel]
+    of_probes = [place(part) for part in rare(np.stack(scores, 1), alpha)]
     what = "r of the probe" if codes is not values and values.ndim == 1 else "AUROC of the probe"
-    both = ("target", "channel")
-    one = {"units": "1"}
-    nat = {"units": "nat"}
-    after = "p-value, with all others"
-    least = "that alone is an alarm"
+    columns = {
+        "importance": (importance, "mean importance", table.unit),
+        "important": (chosen, f"among the first {important:.0%}", ""),
+        **_columns("", known, of_channels, "mutual information with the nuisance", "nat"),
+        "alarm": (
+            (of_channels[1] <= alpha) & chosen,
+            f"important, and informed at {alpha:g}",
+            "",
+        ),
+        **_columns("probe", probe, of_probes, what, "1"),
+        "probe_alarm": (of_probes[1] <= alpha, f"predicts the nuisance at {alpha:g}", ""),
+    }
     return xr.Dataset(
         {
-            "information": (
-                both,
-                known,
-                {"long_name": "mutual information with the nuisance", **nat},
-            ),
-            "information_detectable": (
-                both,
-                detectable,
-                {"long_name": f"smallest information {least}", **nat},
-            ),
-            "importance": (both, importance, {"long_name": "mean importance", "units": table.unit}),
-            "important": (both, chosen, {"long_name": f"among the first {important:.0%}"}),
-            "p_value": (both, p_value, {"long_name": "p-value", **one}),
-            "p_adjusted": (both, p_adjusted, {"long_name": after, **one}),
-            "alarm": (
-                both,
-                (p_adjusted <= alpha) & chosen,
-                {"long_name": f"important, and informed at {alpha:g}"},
-            ),
-            "probe": ("target", probe, {"long_name": what, **one}),
-            "probe_detectable": (
-                "target",
-                probes[2],
-                {"long_name": f"smallest {what} {least}", **one},
-            ),
-            "probe_p_value": ("target", probes[0], {"long_name": "p-value of the probe", **one}),
-            "probe_p_adjusted": ("target", probes[1], {"long_name": after, **one}),
-            "probe_alarm": (
-                "target",
-                probes[1] <= alpha,
-                {"long_name": f"predicts the nuisance at {alpha:g}"},
-            ),
+            name: (
+                ("target", "channel")[: values.ndim],
+                values,
+                {"long_name": said} | ({"units": unit} if unit else {}),
+            )
+            for name, (values, said, unit) in columns.items()
         },
         {"target": targets, "channel": np.arange(channels)},
-        {
-            "diagnosis": "confounders",
-            "layer": table.layer,
-            "alpha": alpha,
-            "draws": draws,
-        },
+        {"diagnosis": "confounders", "layer": table.layer, "alpha": alpha, "draws": draws},
     )
+
+
+def _check(alpha: float, draws: int) -> None:
+    check_alpha(alpha, _WHERE)
+    if (draws + 1) * alpha < 1:
+        raise ValueError(
+            f"{_WHERE}: expected draws of at least {int(np.ceil(1 / alpha)) - 1} for alarms at "
+            f"{alpha:g}, got {draws}: p-values are at least 1 / (draws + 1)."
+        )
+
+
+def _columns(
+    prefix: str, found: np.ndarray, rarity: list[np.ndarray], what: str, unit: str
+) -> dict[str, tuple[np.ndarray, str, str]]:
+    """Name what was found of channels or probes, and how rare it is where there is nothing."""
+    name, before = prefix or "information", f"{prefix}_" if prefix else ""
+    p_value, p_adjusted, detectable = rarity
+    return {
+        name: (found, what, unit),
+        f"{name}_detectable": (detectable, f"smallest {what} that alone is an alarm", unit),
+        f"{before}p_value": (p_value, "p-value", "1"),
+        f"{before}p_adjusted": (p_adjusted, "p-value, with all others", "1"),
+    }
 
 
 def _at(rows: list[int], count: int, values: Any) -> np.ndarray:
