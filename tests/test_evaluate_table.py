@@ -152,6 +152,19 @@ def test_a_table_on_disk_is_that_in_memory_and_can_be_verified(found, tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_a_table_keeps_whose_samples_are_and_its_summary_counts_owners(found, tmp_path):
+    whose = ["ann", "ann", "bob", "bob", "eve", "eve", "eve"]
+    kept = table(cluster=whose, store=tmp_path / "table")
+    assert kept["cluster"].values.tolist() == whose
+    xr.testing.assert_identical(kept.drop_vars("cluster").drop_attrs(), found.drop_attrs())
+    again = table(cluster=whose, store=tmp_path / "table")
+    xr.testing.assert_identical(again, kept)
+    assert contest.summary(kept).attrs["clusters"] == 3
+    known = ifa.data.signals(INPUTS.numpy(), LABELS, channels="first", cluster=whose)
+    own = contest.table(MODEL, known, METHODS, METRICS, shard=3, progress=False)
+    assert own["cluster"].values.tolist() == whose
+
+
 def test_an_interrupted_table_continues_with_the_same_bits(tmp_path):
     def killed_after(limit):
         def progress(done, total):
@@ -188,6 +201,7 @@ def test_an_interrupted_table_continues_with_the_same_bits(tmp_path):
         ({"data": DATA[:6]}, "data.samples"),
         ({"targets": "label"}, "targets"),
         ({"shard": 4}, "shard"),
+        ({"cluster": list("aabbccc")}, "cluster"),
         ({"better": {"complexity": "higher"}}, "better.complexity"),
     ],
     ids=lambda part: part if isinstance(part, str) else "",

@@ -22,6 +22,7 @@ from ifa.contest.metrics import (
     measuring,
     score_of,
 )
+from ifa.data.samples import owners_of, owners_token
 from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
 from ifa.network.behaviour import Sketch, behaviour_of
 from ifa.network.identity import model_token
@@ -61,6 +62,7 @@ class _Plan:
     scorer: Scorer  # the network's predictions
     better: Mapping[str, str]
     left_out: list[str]  # methods of a list that this network cannot be asked for, and why
+    owners: np.ndarray | None  # (sample,): whose each is
 
 
 def table(
@@ -74,6 +76,7 @@ def table(
     better: Mapping[str, str] | None = None,
     output: Output = None,
     store: str | os.PathLike[str] | None = None,
+    cluster: Any = None,
     data_version: str | None = None,
     versions: Versions = "same",
     shard: int = 64,
@@ -113,6 +116,8 @@ def table(
     store
         Directory of the table. It continues one that was interrupted, returns one that is finished,
         and refuses one of another evaluation, naming the difference. None keeps it in memory.
+    cluster : (sample,), optional
+        Whose each sample is, which the table keeps for `summary` and `ranks`: as in `ifa.analyze`.
     data_version, versions
         As in `ifa.analyze`.
     shard
@@ -129,7 +134,8 @@ def table(
     xarray.Dataset
         ``value(method, metric, sample)`` float64, NaN where a map says nothing; and ``blank`` and
         ``nonfinite(method, sample)``: whether the map is the same everywhere, and whether it has a
-        value that is not finite. ``id``, ``label``, ``prediction`` and ``target(sample)``;
+        value that is not finite. ``id``, ``label``, ``prediction`` and ``target(sample)``,
+        and ``cluster(sample)`` where it is known;
         ``better(metric)`` is ``"higher"``, ``"lower"`` or empty. The attribute ``left_out`` says
         which of `cam_methods` are missing, and why. Select a method with
         ``.sel({"method": "gradcam"})``: `sel` has another use for that keyword. See `summary`.
@@ -191,6 +197,7 @@ def table(
         scorer=scorer,
         better={**BETTER, **(better or {})},
         left_out=left_out,
+        owners=owners_of(_WHERE, data, cluster),
     )
     items = Spaced(_WHERE, data, shapes_of(first.inputs))
     spec = {
@@ -206,6 +213,7 @@ def table(
         "task": task,
         "better": dict(better or {}),
         "output": callable_token(output),
+        "cluster": owners_token(plan.owners),
         "shard": shard,
         "device": plan.device.type,
         "threads": torch.get_num_threads(),
@@ -343,7 +351,10 @@ def _measured(plan: _Plan, seen: Explained, advance: Advance) -> dict[str, Tenso
 
 
 def _finished(plan: _Plan, shards: Iterable[Arrays]) -> xr.DataTree:
-    return xr.DataTree(_dataset(plan, list(shards), plan.better))
+    found = _dataset(plan, list(shards), plan.better)
+    if plan.owners is not None:
+        found["cluster"] = ("sample", plan.owners, {"long_name": "what belongs together"})
+    return xr.DataTree(found)
 
 
 _VARIABLES = {

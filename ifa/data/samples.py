@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Subset
 
+from ifa.clusters import names_of
 from ifa.data.decoding import named, prepared
 from ifa.data.labels import index_of
+from ifa.network.tokens import digest_of
 
 Sample = tuple[Any, Any, str]
 # index -> what was read, and label and id where these are read with it
@@ -184,6 +186,20 @@ def normalization_of(data: Any) -> tuple[Any, Any] | None:
         return prepare.normalization
     last = (getattr(prepare, "transforms", None) or [prepare])[-1]
     return (last.mean, last.std) if hasattr(last, "mean") and hasattr(last, "std") else None
+
+
+def owners_of(where: str, data: Any, cluster: Any) -> np.ndarray | None:
+    """Return the name of each sample's cluster: of those given, or of those that data know."""
+    found = known(data).cluster if cluster is None else cluster
+    if found is None:
+        return None
+    names, codes = names_of(where, "cluster", found, len(data))
+    return np.array(names, dtype=object)[codes]
+
+
+def owners_token(owners: np.ndarray | None) -> str | None:
+    """Write for a run's specification whose samples are."""
+    return None if owners is None else f"{len(set(owners))}: {digest_of(list(owners))}"
 
 
 def output_names(task: str, names: Sequence[str] | None) -> Sequence[str] | None:

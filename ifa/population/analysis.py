@@ -15,9 +15,16 @@ from torch import Tensor, nn
 from ifa.chains import describe
 from ifa.checks import check_text
 from ifa.clusters import names_of
-from ifa.data.samples import check_order, known, label_names, output_names
+from ifa.data.samples import (
+    check_order,
+    known,
+    label_names,
+    output_names,
+    owners_of,
+    owners_token,
+)
 from ifa.network.inputs import described, shapes_of
-from ifa.network.tokens import callable_token, digest_of
+from ifa.network.tokens import callable_token
 from ifa.population.beside import chosen, rows_of, step_beside
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import (
@@ -332,7 +339,7 @@ def _job(
         "target_names": callable_token(axes.target_names),
         "reductions": tokens(extras) or None,
         "groups": None if groups is None else [*callable_token(group_names), callable_token(group)],
-        "cluster": None if owners is None else f"{len(set(owners))}: {digest_of(list(owners))}",
+        "cluster": owners_token(owners),
     }
     plan = Plan(question, measures, group, owners, options, schema)
     origins = {layer: origin.written() for layer, origin in engine.origins.items()}
@@ -481,11 +488,7 @@ def _owners(cluster: Any, data: Any, keep: Keep) -> np.ndarray | None:
             f"{_WHERE}: expected keep_samples='summary' or 'full' with cluster=, which is kept in "
             "the sample table, got 'none'."
         )
-    found = known(data).cluster if cluster is None else cluster
-    if found is None or keep == "none":
-        return None
-    names, codes = names_of(_WHERE, "cluster", found, len(data))
-    return np.array(names, dtype=object)[codes]
+    return None if keep == "none" else owners_of(_WHERE, data, cluster)
 
 
 def _schema(question: Question, options: Analysis, samples: int, clusters: bool) -> Schema:
