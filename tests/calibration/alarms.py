@@ -12,6 +12,7 @@ from .cells import ANYTHING, Cell
 from .runs import simulated_table
 from .settings import LAWS, MEMBERS, Setting, numbers, run_of, target_of, values
 
+FEW = "Of 20 samples in 4 bins chance makes as much, somewhere in 40 targets and 20 channels."
 LONG = "Tails may be as long as the upper quarter of a clean run shows, so 8 sd are not sure."
 TESTED = ("alarm", "p_value", "p_adjusted")
 
@@ -333,12 +334,21 @@ def _confounders() -> list[Cell]:
                     draws=300 if of.channels == 1000 else 1000,
                 )
             )
-        for of, effect in ((Setting(60), 1.5), (Setting(40 * 20, targets=40), 9.0)):
-            draw = partial(confounders_found, of, effect, f"{prefix}alarm")
-            said = f"{of}, {effect:g} sd in one"
-            core_too = of.targets == 1 and prefix == ""
+        many = Setting(40 * 20, targets=40)
+        for of, effect in ((Setting(60), 1.5), (many, 9.0), (many._replace(n=40 * 40), 9.0)):
+            few = of == many and prefix == ""
             cells.append(
-                Cell("diagnose.confounders", names, "power", said, draw, core=core_too, draws=100)
+                Cell(
+                    "diagnose.confounders",
+                    names,
+                    "power",
+                    f"{of}, {effect:g} sd in one",
+                    partial(confounders_found, of, effect, f"{prefix}alarm"),
+                    core=of.targets == 1 and prefix == "",
+                    draws=100,
+                    asked=ANYTHING if few else None,
+                    why=FEW if few else "",
+                )
             )
     return cells
 
