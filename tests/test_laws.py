@@ -257,6 +257,7 @@ OTHERS = {"builder", "combine", "combine_blocks", "keep", "step", "weigh"} | {
         "reads_gradients",
         "resized",
         "row",
+        "wide",
     ),
     "weighing",
 }
