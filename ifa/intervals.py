@@ -1,7 +1,8 @@
 """Intervals over samples, or over whole clusters of samples: means, shares, areas, correlations.
 
 Each holds its level for one figure, over draws of independent samples, or of independent clusters
-where `codes` says which samples belong together. Coverages are of 2 000 simulated data sets each.
+where `codes` says which samples belong together. Coverages are of 500 to 4 000 simulated data sets
+each.
 """
 
 from typing import NamedTuple
@@ -47,9 +48,9 @@ def mean_interval(
     over G clusters of n samples; of single samples that is :math:`t_{n-1} s / \sqrt n`. Each
     interval holds the level by itself, or all of them together.
 
-    Nominal .95 covers .94–.97 of normal and t3 values from 2 samples on; of what is skewed less: of
-    lognormal values .84, .89, .91 and .94 at 10, 30, 100 and 300 samples, of normal ones cut off at
-    0 (as after a ReLU) .89, .93 and .94 at 10, 30 and 100.
+    Nominal .95 covers .93–.97 of normal and t3 values from 2 samples or clusters on; of what is
+    skewed less: of lognormal values .84, .89, .91 and .94 at 10, 30, 100 and 300 samples, of normal
+    ones cut off at 0 (as after a ReLU) .89, .93 and .94 at 10, 30 and 100.
 
     Parameters
     ----------
@@ -224,8 +225,8 @@ def share_interval(
     place of z. Where all samples are right, or none is, each cluster counts once. Of several labels
     for each sample take all as one row, and the samples, or their clusters, as its codes.
 
-    Nominal .95 covers .91–.98 of shares of .5 to .99 of 10 or 30 samples, and .93–.99 of as many
-    clusters of 5 with a correlation of .5 (5 to 50 of them).
+    Nominal .95 covers .91–.98 of shares of .5 to .99 of 10 or 30 samples, and .93–1 in 5 to 50
+    clusters of 5 with a correlation of .5.
 
     Parameters
     ----------
@@ -278,7 +279,7 @@ def correlation_interval(
     jackknife says how their coefficients depend on each other.
 
     Nominal .95 covers .96–.98 of normal, .92–.97 of t3 and .92–.99 of lognormal values, of 10 to
-    300 samples; .92–.97 in 10 to 50 clusters of 5 with a correlation of .5; .95–.97 for the mean of
+    300 samples; .92–.99 in 10 to 50 clusters of 5 with a correlation of .5; .95–.97 for the mean of
     3 or 10 outputs.
 
     Parameters
