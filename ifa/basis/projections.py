@@ -109,6 +109,8 @@ def heed_basis(where: str, weight: Any, basis: Any = None) -> None:
             return
         kernels = [step.keywords["kernel"] for step in steps if "kernel" in _bound(step)]
         kernel = kernels[0] if kernels else steps[-1]
+        if declared(kernel, "kind") == "projection":
+            return  # it weighs nothing, and is refused
     if not declared(kernel, "linear", False):
         warnings.warn(
             f"{where}: the weighting {describe(kernel)} is not linear in the gradients over "
