@@ -56,6 +56,7 @@ def given() -> dict:
     return {
         "ifa": ifa,
         "torch": torch,
+        "patients": [f"patient {n // 2}" for n in range(len(data))],
         "functools": functools,
         "itertools": itertools,
         "skimage": pytest.importorskip("skimage.segmentation") and pytest.importorskip("skimage"),
