@@ -60,6 +60,7 @@ NAMESPACES = {
     "ifa.diagnose": "What the statistics say: outliers, redundancy, shift, confounders.",
     "ifa.evaluate": "Is the map any good.",
     "ifa.contest": "Methods against metrics over a population.",
+    "ifa.evidence": "What the literature claims, measured on one's own network.",
     "ifa.population": "The drivers over a population, and how sure its statistics are.",
     "ifa.interop": "Adapters for captum and Quantus.",
     "ifa.plot": "Pictures: axes in, axes out.",

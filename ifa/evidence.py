@@ -28,7 +28,7 @@ from ifa.store.references import ModelRef
 from ifa.taps import tap
 from ifa.types import Statistics
 
-__all__ = ["THRESHOLDS", "Thresholds", "claims", "summary"]
+__all__ = ["Thresholds", "claims", "summary"]
 
 _WHERE = "ifa.claims"
 _METRICS: dict[str, Literal["accuracy", "r"]] = {

@@ -97,6 +97,7 @@ OPTIONS = types.SimpleNamespace(
     output=None,
     grid_of=None,
     compile=False,
+    basis=None,
     batch_size=5,
 )
 

@@ -176,5 +176,5 @@ def test_runs_without_a_common_layer_or_with_other_channels_are_refused():
     with pytest.raises(ValueError, match=r"a layer in common, got \['conv1'\] and \['conv2'\]"):
         ifa.compare(one, two)
     two["conv1"] = two["conv2"]
-    with pytest.raises(ValueError, match="'conv1' with the same features in both runs, got 3 channels"):
+    with pytest.raises(ValueError, match="'conv1' with the same features in both runs, got 3"):
         ifa.compare(one, two)

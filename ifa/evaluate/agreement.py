@@ -83,8 +83,8 @@ def correlation_interval(
     Returns
     -------
     Interval
-        `low` and `high`, (...), float64. A point where |r| is 1; NaN below four samples, below two
-        clusters, or where either is constant.
+        `low` and `high`, (...), float64. A point where r is 1 or −1; NaN below four samples, below
+        two clusters, or where either is constant.
 
     Raises
     ------
