@@ -219,7 +219,11 @@ def _reasons(ids: Sequence[str], labels: Any, column: str | None) -> Iterator[st
     count = len(names)
     if (found := len(set(names))) < count:
         yield f"its {count} samples have {found} ids"
-    classes = None if labels is None or np.ndim(labels) != 1 else np.asarray(labels)
+    classes = None if labels is None else np.asarray(labels)
+    if classes is not None and classes.shape[1:] in ((), (1,)):
+        classes = classes.reshape(-1)  # of one output
+    else:
+        classes = None
     matches = [_OWNER.search(name) for name in names]
     owners = [match.group(0).lower() if match else "" for match in matches]
     if _tells(owners, classes) and all(owners):
