@@ -1,10 +1,14 @@
 """Samples that belong together are drawn, permuted and counted as wholes."""
 
+import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
+import ifa
 from ifa import DependentSamples
 from ifa.clusters import (
     cluster_means,
@@ -20,6 +24,7 @@ from ifa.clusters import (
     resampled,
     same_within,
 )
+from ifa.intervals import share_interval
 
 CODES = np.array([3, 0, 3, 7, 0, 3])  # as of some rows of a larger table: with gaps
 
@@ -172,3 +177,25 @@ def test_ids_of_independent_samples_are_not(ids, labels):
 def test_a_column_that_several_samples_share_is_named():
     with pytest.warns(DependentSamples, match="column 'patient'"):
         heed_dependence("ifa.here", ["0", "1"], column="patient")
+
+
+def test_a_summary_counts_clusters_where_the_run_keeps_them():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    inputs = torch.randn(8, 1, 6).repeat_interleave(5, 0)  # slices of eight patients, all alike
+    labels = [n // 5 % 2 for n in range(40)]
+    data = list(zip(inputs, labels, strict=True))
+    run = partial(ifa.analyze, net.eval(), data, layer="0", progress=False)
+    alone, whole = (
+        ifa.population.summary(run(cluster=cluster)).splitlines()
+        for cluster in (None, [f"patient {n // 5}" for n in range(40)])
+    )
+    assert whole[1] == "8 clusters of samples, which intervals count"
+    ends = [
+        [float(end) for end in re.findall(r"interval (\S+) … (\S+)\)", line)[0]]
+        for line in (alone[1], whole[2])
+    ]
+    right = (net(inputs).argmax(1) == torch.tensor(labels)).numpy()
+    expected = share_interval(right, codes=np.arange(40) // 5)
+    np.testing.assert_allclose(ends[1], [expected.low, expected.high], atol=6e-4)
+    assert ends[1][0] < ends[0][0] < ends[0][1] < ends[1][1]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ifa.intervals import share_interval
-from ifa.reduce.statistics import difference, feature_of, over_groups, tells_apart
+from ifa.reduce.statistics import clusters_of, difference, feature_of, over_groups, tells_apart
 from ifa.reduce.verdicts import FLAGS
 from ifa.scaling import scale_from
 from ifa.types import Statistics
@@ -40,9 +40,9 @@ def summary(statistics: Statistics, *, channels: int = 5, targets: int = 12) -> 
     -------
     str
         Several lines. The accuracies are those of the sample table, over all samples and over those
-        of each label, with Wilson's 95 % intervals; of several labels that of each, and how many of
-        those with it and of those without it are predicted so; for regression, Pearson's r of each
-        output.
+        of each label, with Wilson's 95 % intervals, by cluster where the run keeps whose samples
+        are; of several labels that of each, and how many of those with it and of those without it
+        are predicted so; for regression, Pearson's r of each output.
 
     Raises
     ------
@@ -102,34 +102,38 @@ def _right(statistics: Any, task: str, names: dict[int, str], most: int) -> Iter
         if len(pairs) > most:
             yield f"  and {len(pairs) - most} outputs more"
         return
+    clusters, codes = clusters_of(statistics, None, _WHERE, heed=False)
+    codes = np.arange(len(label)) if codes is None else codes
+    if clusters:
+        yield f"{len(clusters)} clusters of samples, which intervals count"
     if task in FLAGS:
-        yield from _flags(label, prediction, names, most)
+        yield from _flags(label, prediction, codes, names, most)
         return
     right = label == prediction
-    yield f"{'found' if task == 'scored' else 'accuracy'}: {_share(right)}"
+    yield f"{'found' if task == 'scored' else 'accuracy'}: {_share(right, codes)}"
     classes, counts = np.unique(label, return_counts=True)
     shown = np.sort(np.argsort(-counts, kind="stable")[:most])
     written = [names.get(int(of), str(of)) for of in classes[shown]]
     wide = max(map(len, written), default=0)
     for of, name in zip(classes[shown], written, strict=True):
-        yield f"  {name:{wide}}  {_share(right[label == of])}"
+        yield f"  {name:{wide}}  {_share(right[label == of], codes[label == of])}"
     if len(classes) > most:
         yield f"  and {len(classes) - most} classes more"
 
 
 def _flags(
-    label: np.ndarray, prediction: np.ndarray, names: dict[int, str], most: int
+    label: np.ndarray, prediction: np.ndarray, codes: np.ndarray, names: dict[int, str], most: int
 ) -> Iterator[str]:
     """Say of each output how often its label is predicted rightly."""
     label, prediction = (values.reshape(len(values), -1) for values in (label, prediction))
     right = label == prediction
     if label.shape[1] > 1:
-        yield f"all labels of a sample: {_share(right.all(1))}"
+        yield f"all labels of a sample: {_share(right.all(1), codes)}"
     for output in range(min(label.shape[1], most)):
         there, hit = label[:, output] == 1, right[:, output]
         each = f"with it {_part(hit[there])}, without it {_part(hit[~there])}"
         name = f" of {names.get(output, output)}" if len(names) > 1 or label.shape[1] > 1 else ""
-        yield f"accuracy{name}: {_share(hit)}; {each}"
+        yield f"accuracy{name}: {_share(hit, codes)}; {each}"
     if label.shape[1] > most:
         yield f"  and {label.shape[1] - most} outputs more"
 
@@ -138,9 +142,9 @@ def _part(right: np.ndarray) -> str:
     return f"{int(right.sum())} of {len(right)}"
 
 
-def _share(right: np.ndarray) -> str:
+def _share(right: np.ndarray, codes: np.ndarray) -> str:
     count, of = int(right.sum()), len(right)
-    low, high = share_interval(right)
+    low, high = share_interval(right, codes=codes)
     return f"{count / of:.3f} (95 % interval {low:.3f} … {high:.3f}), {count} of {of}"
 
 
