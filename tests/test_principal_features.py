@@ -480,3 +480,56 @@ def test_memory_is_that_of_an_analysis():
         for kind in ("analyze", "principal")
     )
     assert principal < analysis + 100
+
+
+def vit_by_hand(net, images, mask, value):
+    """Run a transformer of which the tokens of the grid have only some of their channels."""
+    raw, head = ifa.cut(net, "blocks.0", images)(images)
+    tokens = raw.clone()
+    tokens[:, 1:] = torch.where(mask, raw[:, 1:], value)
+    with torch.no_grad():
+        return head(tokens)
+
+
+@pytest.mark.parametrize("laid", [{}, {"grid": ifa.tokens(1, (2, 3))}])
+def test_channels_of_tokens_are_those_of_maps_and_the_class_token_stays(laid):
+    net = ifa.testing.models.small_vit()
+    images = ifa.testing.models.inputs(net, 40)
+    data = [(one, int(label)) for one, label in zip(images, net(images).argmax(1), strict=True)]
+    mask = torch.arange(8) < 3
+    outputs = ifa.evaluate.feature_perturbation(net, "blocks.0", images, mask, **laid)
+    torch.testing.assert_close(outputs, vit_by_hand(net, images, mask, 0.0))
+    importance = torch.arange(8, 0, -1.0)
+    curve = ifa.evaluate.feature_curve(
+        net, "blocks.0", images, importance, ratio=(0.375, 1.0), **laid
+    )
+    torch.testing.assert_close(curve.outputs, torch.stack([outputs, net(images)]))
+    tree = ifa.analyze(
+        net, data, layer="blocks.0", reductions="second_moments", progress=False, **laid
+    )
+    basis = ifa.basis.balanced(tree)
+    assert ifa.analyze(
+        net, data, layer="blocks.0", basis=basis, progress=False, **laid
+    )["blocks.0"].sizes["atom"] == 8  # fmt: skip
+    found = principal(net, "blocks.0", data, tree, ratio=(0.375,), seeds=range(2), **laid)
+    assert found["chosen"].sizes["channel"] == 8
+    ranks = np.abs(tree["blocks.0"]["importance"]).max("target")
+    kept = torch.tensor(ifa.select.largest(ranks, ratio=0.375).values)
+    means = torch.tensor(tree["blocks.0"]["activation_mean"].values, dtype=torch.float32)
+    for fill, value in (("zero", 0.0), ("mean", means)):
+        right = vit_by_hand(net, images, kept, value).argmax(1) == net(images).argmax(1)
+        expected = float(right.double().mean())
+        assert float(found["performance"].sel(fill=fill)[0, 0]) == pytest.approx(expected)
+    turned = principal(
+        net, "blocks.0", data, tree, basis=basis, ratio=(1.0,), seeds=(), rotations=[0], **laid
+    )
+    np.testing.assert_allclose(turned["performance"].sel(fill="mean")[::2], 1.0)
+
+
+def test_a_grid_that_lays_nothing_out_is_refused():
+    net = planted()
+    data = drawn(net, 20)
+    with pytest.raises(TypeError, match=r"principal_features: expected grid to lay out"):
+        principal(net, "1", data, ranked(), grid=(2, 3))
+    with pytest.raises(TypeError, match=r"feature_curve: expected grid to lay out"):
+        ifa.evaluate.feature_curve(net, "1", data[0][0][None], torch.ones(16), grid=(2, 3))

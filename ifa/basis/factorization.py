@@ -1,7 +1,6 @@
 """Deep feature factorization: activations as sums of few concepts, each with a map and a vector."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ifa.checks import check_count
-from ifa.network.inputs import at, check_batch, grid_place, split, take
-from ifa.network.replicas import plain
-from ifa.network.sites import examine
-from ifa.taps.defaults import choose
-from ifa.taps.grids import check_grid
-from ifa.taps.heads import Cut, cut
-from ifa.taps.layouts import infer_grid
+from ifa.network.inputs import check_batch, count, split, take
+from ifa.taps.laid_heads import LaidCut, lay
 from ifa.types import Grid, Inputs, Layer, Output
 
 _WHERE = "ifa.basis.factorize"
@@ -107,38 +101,15 @@ def factorize(
     check_count(_WHERE, "iterations", iterations)
     if chunk is not None:
         check_count(_WHERE, "chunk", chunk)
-    cutting, lay = _prepared(model, layer, inputs, output, grid, grid_of)
-    parts = list(split(inputs, chunk or len(at(inputs, grid_place(_WHERE, inputs, grid_of)))))
+    laid: Any = {"output": output, "grid": grid, "grid_of": grid_of}
+    cutting = lay(_WHERE, model, layer, take(inputs, slice(2)), **laid)
+    parts = list(split(inputs, chunk or count(inputs)))
     with torch.no_grad():
-        activations = torch.cat([lay(cutting(part)[0]) for part in parts])
+        activations = torch.cat([cutting(part)[0] for part in parts])
         check_count(_WHERE, "concepts", concepts, activations.shape[1])
         maps, vectors, offset, unexplained = _factors(activations, concepts, seed, iterations)
-        outputs = [_outputs(cutting, lay, part, vectors + offset) for part in parts]
+        outputs = [_outputs(cutting, part, vectors + offset) for part in parts]
     return Factors(maps, vectors, offset, torch.cat(outputs, 1).mean(1), unexplained)
-
-
-def _prepared(
-    model: nn.Module,
-    layer: Layer | None,
-    inputs: Inputs,
-    output: Output,
-    grid: Grid | None,
-    grid_of: str | int | None,
-) -> tuple[Cut, Callable[[Tensor], Tensor]]:
-    """Cut the network at the layer, and find what lays the layer out."""
-    example, model = take(inputs, slice(2)), plain(model)
-    traced = examine(model, example, output, _WHERE)
-    check_grid(_WHERE, grid)
-    place = grid_place(_WHERE, example, grid_of)
-    options: dict[str, Any] = {"place": place, "grid": grid, "output": output}
-    name = choose(model, traced, layer, example, _WHERE, **options)
-    shape = tuple(at(example, place).shape[1:])
-    lay = grid or infer_grid(model, traced.sites, traced.sites[name], shape, _WHERE)
-    return cut(model, name, example, output=output, grid_of=grid_of), lay or _as_it_is
-
-
-def _as_it_is(raw: Tensor) -> Tensor:
-    return raw
 
 
 def _factors(
@@ -175,18 +146,14 @@ def _factors(
     return tuple(torch.as_tensor(one).to(activations) for one in found)  # pyright: ignore
 
 
-def _outputs(
-    cutting: Cut, lay: Callable[[Tensor], Tensor], inputs: Inputs, vectors: Tensor
-) -> Tensor:
+def _outputs(cutting: LaidCut, inputs: Inputs, vectors: Tensor) -> Tensor:
     """Return the outputs where the layer is a vector at every position: (concept, sample, ...)."""
-    raw, head = cutting(inputs)
-    places = lay(torch.arange(raw.numel(), device=raw.device).reshape(raw.shape))
+    seen, head = cutting(inputs)
     found = []
     for vector in vectors:
-        everywhere = vector.reshape(1, -1, *(1,) * (places.ndim - 2)).expand(places.shape)
-        filled = raw.flatten().index_copy(0, places.flatten(), everywhere.flatten())
-        output = head(filled.reshape(raw.shape))
-        if not isinstance(output, Tensor) or len(output) != len(raw):
+        everywhere = vector.reshape(1, -1, *(1,) * (seen.ndim - 2)).expand(seen.shape)
+        output = head(everywhere)
+        if not isinstance(output, Tensor) or len(output) != len(seen):
             raise TypeError(
                 f"{_WHERE}: expected an output that is a tensor with a row for each sample, got "
                 f"{type(output).__name__}. Say with output= how to take one out of it."

@@ -22,6 +22,7 @@ from ifa.diagnose.rows import statistics_of
 from ifa.diagnose.sufficiency import candidates
 from ifa.evaluate.masked_outputs import (
     CutNetwork,
+    Laid,
     Masks,
     Pass,
     Plan,
@@ -33,7 +34,7 @@ from ifa.evaluate.masked_outputs import (
 from ifa.population.driver import Versions
 from ifa.progress import Progress
 from ifa.store.references import ModelRef
-from ifa.types import Output, Statistics
+from ifa.types import Grid, Output, Statistics
 
 _WHERE = "ifa.diagnose.principal_features"
 _FILLS = ("zero", "mean")
@@ -59,6 +60,8 @@ def principal_features(
     folds: int = 5,
     cluster: Any = None,
     output: Output = None,
+    grid: Grid | None = None,
+    grid_of: str | int | None = None,
     store: str | os.PathLike[str] | None = None,
     data_version: str | None = None,
     versions: Versions = "same",
@@ -132,8 +135,9 @@ def principal_features(
         Into how many parts the samples, or their clusters, are cut.
     cluster
         One label for each sample of `data`, of those that belong together: see `ifa.analyze`.
-    output
-        Picks the output out of what the model returns, as in `ifa.tap`.
+    output, grid, grid_of
+        As in `ifa.tap`. Tokens that the grid leaves out, such as a class token, are in no set: they
+        stay each sample's.
     store
         Directory of a run that keeps what every set makes of every sample; it is continued, and
         refused if it is another's, as in `ifa.analyze`. Another tolerance, alpha, folds or cluster
@@ -177,7 +181,7 @@ def principal_features(
     """
     fills = (fill,) if isinstance(fill, str) else tuple(fill)
     _check(by, metric, per_target, fills, tolerance, alpha, ratio, folds, sizes)
-    network = cut_network(_WHERE, model, layer, data, device, output)
+    network = cut_network(_WHERE, model, layer, data, device, Laid(output, grid, grid_of))
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
     (seen,) = network.look(evenly(len(network.data), 16), 16)
     outcome = outcome_of(_WHERE, metric, seen.batch.labels[0], seen.outputs)

@@ -11,9 +11,8 @@ from torch.func import vmap
 from ifa.basis.dictionaries import Dictionary, check_dictionary, decode, encode
 from ifa.checks import check_choice
 from ifa.stages import as_tensor, by_output
-from ifa.taps import cut
-from ifa.taps.heads import Head
-from ifa.types import Inputs, Output
+from ifa.taps.laid_heads import lay
+from ifa.types import Grid, Inputs, Output
 
 Hidden = float | Tensor | Literal["mean"]
 # What lies above a layer, of its activations or of their codes.
@@ -49,8 +48,11 @@ class Channels:
         layer: str | None,
         example: Inputs,
         output: Output = None,
+        grid: Grid | None = None,
+        grid_of: str | int | None = None,
     ):
-        self._where, self._cut = where, cut(model, layer, example, output=output)
+        laid: Any = {"output": output, "grid": grid, "grid_of": grid_of}
+        self._where, self._cut = where, lay(where, model, layer, example, **laid)
         self.layer = self._cut.layer
 
     def __call__(
@@ -67,7 +69,7 @@ class Channels:
         found = in_basis(self._where, *self.below(inputs), basis)
         return self.masked(*found, mask, target, keep=keep, baseline=baseline)
 
-    def below(self, inputs: Inputs) -> tuple[Tensor, Head]:
+    def below(self, inputs: Inputs) -> tuple[Tensor, Above]:
         """Run what lies below the layer, once for all masks."""
         return self._cut(inputs)
 

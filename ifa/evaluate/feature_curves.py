@@ -11,7 +11,7 @@ from ifa.basis import Dictionary
 from ifa.checks import check_choice
 from ifa.evaluate.channels import Channels, Hidden, in_basis
 from ifa.network.inputs import take
-from ifa.types import Inputs, Output
+from ifa.types import Grid, Inputs, Output
 
 _CURVE = "ifa.evaluate.feature_curve"
 
@@ -33,6 +33,9 @@ def feature_perturbation(
     keep: bool = True,
     baseline: Hidden = 0.0,
     basis: Dictionary | None = None,
+    output: Output = None,
+    grid: Grid | None = None,
+    grid_of: str | int | None = None,
 ) -> Tensor:
     r"""Run a network with only some channels of a layer; the others are set to a value.
 
@@ -60,6 +63,8 @@ def feature_perturbation(
     basis
         An `ifa.basis.Dictionary`: the mask is of its atoms, and a baseline of their codes, such as
         `ifa.basis.fill`. What no atom holds stays at its mean.
+    output, grid, grid_of
+        As in `ifa.tap`. Tokens that the grid leaves out, such as a class token, are not masked.
 
     Returns
     -------
@@ -85,7 +90,8 @@ def feature_perturbation(
     >>> feature_perturbation(net, "0", torch.ones(1, 3), mask)
     tensor([[1., 6.]])
     """
-    run = Channels("ifa.evaluate.feature_perturbation", model, layer, take(inputs, slice(1)))
+    where, laid = "ifa.evaluate.feature_perturbation", (output, grid, grid_of)
+    run = Channels(where, model, layer, take(inputs, slice(1)), *laid)
     return run(inputs, mask, target, keep=keep, baseline=baseline, basis=basis)
 
 
@@ -103,6 +109,8 @@ def feature_curve(
     basis: Dictionary | None = None,
     seed: int = 0,
     output: Output = None,
+    grid: Grid | None = None,
+    grid_of: str | int | None = None,
 ) -> FeatureCurve:
     r"""Run a network with ever more channels of a layer, the most important first.
 
@@ -113,7 +121,7 @@ def feature_curve(
 
     Parameters
     ----------
-    model, layer, inputs, target, baseline, basis
+    model, layer, inputs, target, baseline, basis, output, grid, grid_of
         As in `feature_perturbation`.
     importance : (channel,) or (target, channel)
         What ranks the channels, such as ``statistics["importance_overall"]`` or `ifa.difference`.
@@ -129,8 +137,6 @@ def feature_curve(
         Rank by absolute value.
     seed
         Of the random channels.
-    output
-        Picks the output out of what the model returns, as in `ifa.tap`.
 
     Returns
     -------
@@ -159,7 +165,7 @@ def feature_curve(
     check_choice(_CURVE, "keep", keep, ("selected", "dropped", "random"))
     if not len(ratio):
         raise ValueError(f"{_CURVE}: expected at least one ratio, got none.")
-    run = Channels(_CURVE, model, layer, take(inputs, slice(1)), output)
+    run = Channels(_CURVE, model, layer, take(inputs, slice(1)), output, grid, grid_of)
     activations, head = in_basis(_CURVE, *run.below(inputs), basis)
     outputs = []
     for one in ratio:

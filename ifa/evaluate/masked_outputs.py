@@ -14,7 +14,7 @@ from torch.utils.data import Subset
 
 from ifa.basis import Dictionary, digest
 from ifa.checks import check_count
-from ifa.evaluate.channels import Channels, in_basis
+from ifa.evaluate.channels import Above, Channels, in_basis
 from ifa.network.behaviour import Sketch, behaviour_of
 from ifa.network.identity import model_token
 from ifa.network.inputs import Shapes, moved, shapes_of, take
@@ -31,8 +31,7 @@ from ifa.store.references import ModelRef
 from ifa.store.specs import Spaced, data_token
 from ifa.store.specs import versions as versions_now
 from ifa.store.tables import Column, Rows, Schema
-from ifa.taps.heads import Head
-from ifa.types import Inputs, Output
+from ifa.types import Grid, Inputs, Output
 
 _TITLE = "ifa: a network with some channels of a layer"
 # The mean that stands for a channel is over at most so many samples, evenly spaced.
@@ -59,6 +58,14 @@ class Pass(NamedTuple):
     progress: Progress
 
 
+class Laid(NamedTuple):
+    """How outputs are picked, and layers laid out, as `ifa.tap` says."""
+
+    output: Output = None
+    grid: Grid | None = None
+    grid_of: str | int | None = None
+
+
 class Masks(NamedTuple):
     """Masks of channels or atoms, and what stands for those that they do not keep."""
 
@@ -72,7 +79,7 @@ class Seen(NamedTuple):
 
     batch: Batch
     activations: Tensor
-    head: Head
+    head: Above
     outputs: Tensor  # (sample, output), of the untouched network
 
 
@@ -83,7 +90,7 @@ class CutNetwork:
     where: str  # the public function, which errors name
     model: nn.Module
     layer: str | None
-    output: Output
+    laid: Laid
     data: Any
     example: Inputs  # of one sample
 
@@ -92,7 +99,7 @@ class CutNetwork:
 
     @cached_property
     def channels(self) -> Channels:
-        return Channels(self.where, self.model, self.layer, self.example, self.output)
+        return Channels(self.where, self.model, self.layer, self.example, *self.laid)
 
     @property
     def name(self) -> str:
@@ -134,14 +141,14 @@ def cut_network(
     layer: str | None,
     data: Any,
     device: str | torch.device | None,
-    output: Output = None,
+    laid: Laid,
 ) -> CutNetwork:
     """Load a network and cut it at a layer."""
     data = data_set(where, data)
     network = loaded(where, model, device)
     first = collate(where, data, range(1))
     example = moved(take(first.inputs, slice(1)), device_of(network))
-    return CutNetwork(where, network, layer, output, data, example)
+    return CutNetwork(where, network, layer, laid, data, example)
 
 
 def evenly(total: int, most: int) -> list[int]:
@@ -239,7 +246,7 @@ def _spec(plan: Plan, asked: Pass, items: Spaced) -> dict[str, Any]:
         "layers": [network.name],
         "fills": {name: short([*map(_token, several)]) for name, several in plan.fills.items()},
         "outcome": plan.outcome.name,
-        "output": callable_token(network.output),
+        **{name: callable_token(value) for name, value in network.laid._asdict().items()},
         "shard": asked.shard,
         "batch_size": asked.batch_size,
         "device": network.device.type,
