@@ -1,5 +1,6 @@
 """Claims of the literature on common scales and few features, measured on one's own network."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -14,17 +15,21 @@ from ifa import select
 from ifa.basis import balanced
 from ifa.checks import check_choice, check_count
 from ifa.clusters import codes_of
+from ifa.data.samples import owners_of
 from ifa.diagnose import principal_features
 from ifa.diagnose.rows import statistics_of, table_of
 from ifa.evaluate import map_similarity
 from ifa.evaluate.coefficients import correlation
 from ifa.intervals import Interval, correlation_gain, correlation_interval, mean_interval
-from ifa.network.inputs import joined
+from ifa.network.identity import read_origin
+from ifa.network.inputs import joined, moved
+from ifa.network.replicas import device_of
 from ifa.population import analyze
 from ifa.population.passes import loaded
 from ifa.progress import Progress
 from ifa.store.items import collate, data_set
 from ifa.store.references import ModelRef
+from ifa.store.specs import data_difference, data_token
 from ifa.taps import tap
 from ifa.types import Statistics
 
@@ -114,7 +119,8 @@ def claims(
         Name of a layer, as `ifa.trace` lists it.
     statistics
         A run of this network and layer on other samples, which ranks the channels; with
-        ``reductions=["second_moments"]``, atoms as well.
+        ``reductions=["second_moments"]``, atoms as well. The very same data are refused; samples
+        that are in both are not found.
     ratio
         Share of the channels that are kept.
     thresholds
@@ -124,7 +130,8 @@ def claims(
     level
         Of the two-sided intervals.
     cluster
-        One label for each sample of `data`, of those that belong together: see `ifa.analyze`.
+        One label for each sample of `data`, of those that belong together: see `ifa.analyze`. None
+        is what data of `ifa.data` know themselves.
     maps
         So many samples, evenly spaced, are those whose maps are compared.
     seed
@@ -135,13 +142,15 @@ def claims(
     xarray.Dataset
         Over `claim`: `estimate`, `low`, `high`, `threshold`, `above`, `verdict`, and a `sentence`,
         as `ifa.evidence.summary` prints and `ifa.plot.claims` draws. Intervals of a share of
-        channels go from the smallest to the largest that five folds of the samples choose.
+        channels go from the smallest to the largest that five folds of the samples choose; those
+        of *ranked* are the two performances' intervals taken against each other, and wide.
 
     Raises
     ------
     ValueError
-        If an option is out of range, a target that is explained has no importance, or as
-        `ifa.analyze`.
+        If an option is out of range, a target that is explained has no importance, `statistics`
+        are of another network, layer or weighting, of the same data, in a basis or by groups, or
+        as `ifa.analyze`.
 
     Warns
     -----
@@ -154,18 +163,17 @@ def claims(
     """
     _check(ratio, level, task, maps)
     fit, rest, whose = _parted(data, statistics, cluster)
-    options: Any = {"layer": layer, "task": task, "progress": progress}
-    options |= {"batch_size": batch_size, "device": device}
+    network = loaded(_WHERE, model, device)
+    options: Any = {"layer": layer, "task": task, "batch_size": batch_size, "progress": progress}
     if statistics is None:
-        statistics = analyze(model, fit, reductions=["second_moments"], **options)
-    run = analyze(model, rest, keep_samples="full", cluster=whose, **options)
-    ranks = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
+        statistics = analyze(network, fit, reductions=["second_moments"], **options)
+    run = analyze(network, rest, keep_samples="full", cluster=whose, **options)
+    ranks = _ranks(statistics, run, layer, rest)
     kept = select.largest(ranks["importance"].dropna("target"), ratio=ratio)
-    seen = _Seen(model, layer, rest, run, kept, thresholds, ratio, level, seed)
+    seen = _Seen(network, layer, rest, run, kept, thresholds, ratio, level, seed)
     measure = partial(
-        principal_features, model, layer, rest, metric=_METRICS[task], tolerance=tolerance,
-        cluster=whose, by="importance", ratio=(ratio,), batch_size=batch_size, device=device,
-        progress=progress,
+        principal_features, network, layer, rest, metric=_METRICS[task], tolerance=tolerance,
+        cluster=whose, by="importance", ratio=(ratio,), batch_size=batch_size, progress=progress,
     )  # fmt: skip
     few = [*_few(seen, measure(ranks)), _atoms(seen, ranks, measure)]
     found = [*_levels(seen), *few, *_maps(seen, maps)]
@@ -176,7 +184,7 @@ def claims(
 class _Seen(NamedTuple):
     """What has been run, and what is asked of it."""
 
-    model: Any
+    model: nn.Module
     layer: str
     data: Any
     run: Statistics
@@ -195,12 +203,54 @@ def _check(ratio: float, level: float, task: str, maps: int) -> None:
             raise ValueError(f"{_WHERE}: expected {name} in (0, 1), got {value!r}.")
 
 
+def _ranks(statistics: Statistics, run: Statistics, layer: str, data: Any) -> xr.Dataset:
+    """Return what ranks the channels: of this network, weighed likewise, and of other samples."""
+    ranks = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
+    dims = set(ranks["importance"].dims)
+    if dims != {"target", "channel"}:
+        raise ValueError(
+            f"{_WHERE}: expected statistics with importances over (target, channel), got "
+            f"{tuple(ranks['importance'].dims)}. Give a run of channels, and not by groups."
+        )
+    if "origin" in ranks.attrs:  # those made by hand do not say what they are of
+        own = read_origin(run[layer].attrs["origin"])
+        difference = own.difference(read_origin(ranks.attrs["origin"]))
+        if difference:
+            raise ValueError(
+                f"{_WHERE}: expected statistics of this network and layer, as ifa.analyze makes "
+                f"them by default, got {difference}. Leave statistics out, or give a run of it."
+            )
+    if of_same_data(_WHERE, statistics, data):
+        raise ValueError(
+            f"{_WHERE}: expected statistics of other samples than those they are measured on, got "
+            "those of the same data. Leave statistics out: every other sample then ranks."
+        )
+    return ranks
+
+
+def of_same_data(where: str, statistics: Statistics, data: Any) -> bool:
+    """Tell whether a run, or one of those merged into it, is of these very data."""
+    attrs = getattr(statistics, "attrs", {})
+    found = json.loads(attrs["spec"])["data"] if "spec" in attrs else []
+    parts = found if isinstance(found, list) else [found]
+    now = data_token(where, data)
+    if any("items" in part and data_difference(part, now) is None for part in parts):
+        return True
+    # whoever gave data a version gave it to the run's, not to these
+    if not any("version" in part for part in parts) or "samples" not in statistics.children:
+        return False
+    ids = statistics["samples"]["id"].values.tolist()
+    spans = (range(at, at + 1) for at in range(len(data)))
+    return len(ids) == len(data) and ids == [collate(where, data, one).ids[0] for one in spans]
+
+
 def _parted(data: Any, statistics: Statistics | None, cluster: Any) -> tuple[Any, Any, Any]:
     """Return what ranks, what measures, and whose samples these are: whole clusters in one part."""
     data = data_set(_WHERE, data)
+    owners = owners_of(_WHERE, data, cluster)
     if statistics is not None:
-        return None, data, cluster
-    codes = codes_of(_WHERE, cluster, len(data))
+        return None, data, owners
+    codes = codes_of(_WHERE, owners, len(data))
     # numbered anew by first appearance, so that neighbours part
     order = np.unique(codes, return_index=True)[1].argsort().argsort()
     first = order[np.unique(codes, return_inverse=True)[1]] % 2 == 0
@@ -210,7 +260,7 @@ def _parted(data: Any, statistics: Statistics | None, cluster: Any) -> tuple[Any
             f"{_WHERE}: expected at least eight samples, or clusters of samples, half of which "
             f"rank the channels, got {len(data)}. Give statistics= of others."
         )
-    whose = None if cluster is None else np.asarray(cluster)[~first]
+    whose = None if owners is None else owners[~first]
     return Subset(data, parts[0]), Subset(data, parts[1]), whose
 
 
@@ -261,8 +311,8 @@ def _levels(seen: _Seen) -> Iterator[Claim]:
 def _alone(seen: _Seen) -> np.ndarray:
     """Return levels of maps that are scaled from 0 to 1 each, of the rows of the table."""
     maps = seen.run[f"samples/{seen.layer}"].to_dataset()
-    example = collate(_WHERE, seen.data, range(1)).inputs
-    features = tap(loaded(_WHERE, seen.model, None), seen.layer, example)(example)
+    example = moved(collate(_WHERE, seen.data, range(1)).inputs, device_of(seen.model))
+    features = tap(seen.model, seen.layer, example)(example)
     positions = features.activations[0, 0].numel()
     low, high, total = (maps[name].values.reshape(-1) for name in ("map_min", "map_max", "map_sum"))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -334,15 +384,13 @@ def _maps(seen: _Seen, count: int) -> Iterator[Claim]:
     rows = np.flatnonzero(np.isin(table.target, seen.kept["target"].values))
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))]
     random = select.random(seen.kept.astype(float), ratio=seen.ratio, seed=seen.seed)
-    model, alike = loaded(_WHERE, seen.model, None), []
+    alike, device = [], device_of(seen.model)
     for part in np.array_split(rows, -(-len(rows) // 32)):
         items = [collate(_WHERE, seen.data, range(at, at + 1)) for at in table.sample[part]]
-        inputs, target = (
-            joined([item.inputs for item in items]),
-            torch.as_tensor(table.target[part]),
-        )
+        inputs = moved(joined([item.inputs for item in items]), device)
+        target = torch.as_tensor(table.target[part], device=device)
         both = [
-            map_similarity(model, seen.layer, inputs, mask, target).pearson.numpy()
+            map_similarity(seen.model, seen.layer, inputs, mask, target).pearson.cpu().numpy()
             for mask in (seen.kept, random)
         ]
         alike.append(np.stack(both, 1))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from matplotlib import pyplot as plt
 from torch import nn
 
@@ -126,6 +127,71 @@ def test_clusters_are_not_torn_apart_and_count_once():
     assert [len(part) for part in owners] == [6, 6]
     alone, together = (claimed(head=BENT, cluster=one) for one in (None, whose))
     assert set(alone["claim"].values) == set(together["claim"].values)
+
+
+def test_clusters_that_data_know_are_not_torn_apart_either():
+    model, samples = net(BENT), data_of(net(BENT))
+    inputs = np.stack([one.numpy() for one, *_ in samples])
+    whose = [f"patient {n // 4}" for n in range(48)]
+    labels = [label for _, label, _ in samples]
+    data = ifa.data.arrays(inputs, labels, cluster=whose)
+    fit, rest, codes = evidence._parted(data, None, None)
+    owners = [{whose[at] for at in part.indices} for part in (fit, rest)]
+    assert not owners[0] & owners[1]
+    assert set(codes) == owners[1]
+    own, given = (
+        ifa.claims(model, one, "1", cluster=each, progress=False)
+        for one, each in ((data, None), (samples, whose))
+    )
+    xr.testing.assert_identical(own, given)
+
+
+def ranked_by(model, samples=None, **options):
+    options = {"layer": "1", "progress": False} | options
+    return ifa.analyze(model, samples or data_of(model, 60, seed=5), **options)
+
+
+def own_channels(model):
+    return ifa.basis.identity(ranked_by(model, reductions=["second_moments"]))
+
+
+def other(head=BENT):
+    model = net(head)
+    with torch.no_grad():
+        model[0].weight.neg_()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda model: ranked_by(other()), "network Sequential with other weights or options"),
+        (lambda model: ranked_by(model, layer="0")["0"].to_dataset(), "layer '0' instead of '1'"),
+        (lambda model: ranked_by(model, weight=ifa.weight.gradcam), "weighting gradcam"),
+        (lambda model: ranked_by(model, data_of(model)), "of the same data"),
+        (lambda model: ranked_by(model, groups=["a", "b"] * 30), "'group'"),
+        (lambda model: ranked_by(model, basis=own_channels(model)), "'atom'"),
+    ],
+    ids=["network", "layer", "weighting", "data", "groups", "basis"],
+)
+def test_statistics_that_cannot_rank_are_refused_by_name(made, said):
+    model = net(BENT)
+    with pytest.raises(ValueError, match=said):
+        ifa.claims(model, data_of(model), "1", statistics=made(model), progress=False)
+
+
+def test_the_same_data_are_found_by_a_version_and_in_merged_runs(tmp_path):
+    model = net(BENT)
+    data, others = data_of(model), data_of(model, 60, seed=5)
+    versioned = ranked_by(model, data, data_version="1")
+    assert evidence.of_same_data("here", versioned, data)
+    assert not evidence.of_same_data("here", versioned, others)
+    runs = [tmp_path / name for name in ("a", "b")]
+    for run, samples in zip(runs, (data, others), strict=True):
+        ranked_by(model, samples, store=run)
+    merged = ifa.merge(*runs, store=tmp_path / "both")
+    assert evidence.of_same_data("here", merged, data)
+    assert not evidence.of_same_data("here", merged, data_of(model, seed=9))
 
 
 def test_a_summary_says_every_claim(found):

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from populations import contents
 from scipy.stats import binom
+from torch import nn
 
 import ifa
 from ifa.diagnose.performances import values_of
@@ -508,9 +509,8 @@ def test_channels_of_tokens_are_those_of_maps_and_the_class_token_stays(laid):
         net, data, layer="blocks.0", reductions="second_moments", progress=False, **laid
     )
     basis = ifa.basis.balanced(tree)
-    assert ifa.analyze(
-        net, data, layer="blocks.0", basis=basis, progress=False, **laid
-    )["blocks.0"].sizes["atom"] == 8  # fmt: skip
+    atoms = ifa.analyze(net, data, layer="blocks.0", basis=basis, progress=False, **laid)
+    assert atoms["blocks.0"].sizes["atom"] == 8
     found = principal(net, "blocks.0", data, tree, ratio=(0.375,), seeds=range(2), **laid)
     assert found["chosen"].sizes["channel"] == 8
     ranks = np.abs(tree["blocks.0"]["importance"]).max("target")
@@ -521,7 +521,7 @@ def test_channels_of_tokens_are_those_of_maps_and_the_class_token_stays(laid):
         expected = float(right.double().mean())
         assert float(found["performance"].sel(fill=fill)[0, 0]) == pytest.approx(expected)
     turned = principal(
-        net, "blocks.0", data, tree, basis=basis, ratio=(1.0,), seeds=(), rotations=[0], **laid
+        net, "blocks.0", data, atoms, basis=basis, ratio=(1.0,), seeds=(), rotations=[0], **laid
     )
     np.testing.assert_allclose(turned["performance"].sel(fill="mean")[::2], 1.0)
 
@@ -533,3 +533,51 @@ def test_a_grid_that_lays_nothing_out_is_refused():
         principal(net, "1", data, ranked(), grid=(2, 3))
     with pytest.raises(TypeError, match=r"feature_curve: expected grid to lay out"):
         ifa.evaluate.feature_curve(net, "1", data[0][0][None], torch.ones(16), grid=(2, 3))
+
+
+def test_statistics_of_another_network_layer_or_basis_are_refused_by_name():
+    torch.manual_seed(0)
+    model, other = (
+        nn.Sequential(
+            nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 1)
+        ).eval()
+        for _ in range(2)
+    )
+    data = [(torch.randn(1, 6, 6), float(n % 3)) for n in range(24)]
+    known = {"progress": False, "reductions": ["second_moments"], "task": "regression"}
+    known["targets"] = [0]
+    own = ifa.analyze(model, data, layer="1", **known)
+    pca, turned = ifa.basis.pca(own), ifa.basis.identity(own)
+    atoms = ifa.analyze(model, data, layer="1", basis=turned, **known)
+    wrong = [
+        (ifa.analyze(other, data, layer="1", **known), None, "with other weights or options"),
+        (ifa.analyze(model, data, layer="0", **known)["0"].to_dataset(), None, "layer '0'"),
+        (atoms, None, "atoms of another basis"),
+        (atoms, pca, "atoms of another basis"),
+        (own, pca, "importances of channels"),
+    ]
+    for statistics, basis, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            ifa.diagnose.principal_features(
+                model, "1", data, statistics, basis=basis, metric="r", by="importance", seeds=(0,)
+            )
+    options = {"basis": turned, "metric": "r", "by": "importance", "seeds": (0,), "fill": "mean"}
+    ifa.diagnose.principal_features(model, "1", data, atoms, **options)
+
+
+def test_clusters_that_data_know_are_theirs():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    ).eval()
+    inputs = torch.randn(24, 1, 6, 6)
+    labels, whose = model(inputs).argmax(1).tolist(), [f"p{n // 3}" for n in range(24)]
+    data = ifa.data.arrays(inputs.numpy(), labels, cluster=whose)
+    run = ifa.analyze(model, data, layer="1", progress=False)
+    run = run["1"].to_dataset().dropna("target", subset=["importance"])
+    own = ifa.diagnose.principal_features(model, "1", data, run, by="importance", seeds=(0,))
+    bare = ifa.data.arrays(inputs.numpy(), labels)
+    given = ifa.diagnose.principal_features(
+        model, "1", bare, run, by="importance", seeds=(0,), cluster=whose
+    )
+    xr.testing.assert_identical(own, given)

@@ -28,12 +28,14 @@ def claims(
 ) -> None:
     """Measure what the literature claims: levels follow scores, and few channels are enough.
 
-    The run says which channels are important, DATA on what they are measured. Of each claim it is
-    said whether it holds, does not hold, or cannot be said.
+    The run says which channels are important, DATA on what they are measured; of the run's own
+    data every other sample ranks them anew, and the rest measure. Of each claim it is said whether
+    it holds, does not hold, or cannot be said.
     """
     import ifa
     from ifa.contest.from_run import check_same, layer_of
     from ifa.contest.mapped import names_of
+    from ifa.evidence import of_same_data
     from ifa.plot import claims as drawn
     from ifa.plot import save
 
@@ -43,8 +45,12 @@ def claims(
     samples = data_of(_WHERE, data, reference, prepare, limit, names=names_of(tree))
     network = reference.load()
     check_same(_WHERE, run, network, samples, other_data=True)
+    same = of_same_data(_WHERE, tree, samples)
+    ranks = None if same else tree
     task = json.loads(tree.attrs["spec"])["task"]
-    found = ifa.claims(network, samples, name, statistics=tree, ratio=ratio, task=task)
+    found = ifa.claims(network, samples, name, statistics=ranks, ratio=ratio, task=task)
+    if same:
+        typer.echo("These are the run's data: every other sample ranked, the rest measured.\n")
     typer.echo(ifa.evidence.summary(found))
     if picture is not None:
         axes = drawn(found)

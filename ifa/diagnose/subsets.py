@@ -15,6 +15,7 @@ from ifa.basis import Dictionary, rotation
 from ifa.basis import fill as basis_fill
 from ifa.checks import check_choice, check_count
 from ifa.clusters import codes_of, heed_dependence
+from ifa.data.samples import owners_of
 from ifa.diagnose.kept_sets import Sets, found_of, measured_of, reference_of
 from ifa.diagnose.performances import METRICS, Metric, outcome_of
 from ifa.diagnose.rankings import By, greedily, greedy_samples, ranked_by
@@ -26,6 +27,7 @@ from ifa.evaluate.masked_outputs import (
     Masks,
     Pass,
     Plan,
+    check_origin,
     cut_network,
     evenly,
     masked_outputs,
@@ -97,7 +99,7 @@ def principal_features(
         of `statistics`, if the figure is to hold for new ones. Of a network of one output, and
         where a label has several numbers, these are 0 or 1, and an output above 0 says 1.
     statistics
-        The layer's statistics, or a tree with the layer.
+        The layer's statistics, or a tree with the layer: of this network and `basis`.
     by
         ``"importance"`` or ``"difference"``: by absolute value, largest over targets;
         ``"greedy"``: one channel after another, the one that lifts the mean log-probability of the
@@ -134,7 +136,8 @@ def principal_features(
     folds
         Into how many parts the samples, or their clusters, are cut.
     cluster
-        One label for each sample of `data`, of those that belong together: see `ifa.analyze`.
+        One label for each sample of `data`, of those that belong together: see `ifa.analyze`. None
+        is what data of `ifa.data` know themselves.
     output, grid, grid_of
         As in `ifa.tap`. Tokens that the grid leaves out, such as a class token, are in no set: they
         stay each sample's.
@@ -164,8 +167,8 @@ def principal_features(
     Raises
     ------
     ValueError
-        If an option is unknown or out of range, greedy is asked for each target, or a target has
-        no importance.
+        If an option is unknown or out of range, greedy is asked for each target, a target has no
+        importance, or `statistics` are of another network, layer or basis.
 
     Warns
     -----
@@ -183,6 +186,8 @@ def principal_features(
     _check(by, metric, per_target, fills, tolerance, alpha, ratio, folds, sizes)
     network = cut_network(_WHERE, model, layer, data, device, Laid(output, grid, grid_of))
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
+    check_origin(network, table, basis)
+    cluster = owners_of(_WHERE, network.data, cluster)
     (seen,) = network.look(evenly(len(network.data), 16), 16)
     outcome = outcome_of(_WHERE, metric, seen.batch.labels[0], seen.outputs)
     ranked = ranked_by(_WHERE, "importance" if by == "greedy" else by, table, per_target)

@@ -1,8 +1,9 @@
 """A network with many masks of a layer's channels, over a data set: what lies below runs once."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -12,11 +13,11 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from ifa.basis import Dictionary, digest
+from ifa.basis import Dictionary, digest, project
 from ifa.checks import check_count
 from ifa.evaluate.channels import Above, Channels, in_basis
 from ifa.network.behaviour import Sketch, behaviour_of
-from ifa.network.identity import model_token
+from ifa.network.identity import model_token, network_digest, read_origin
 from ifa.network.inputs import Shapes, moved, shapes_of, take
 from ifa.network.replicas import device_of
 from ifa.network.tokens import callable_token, short
@@ -95,11 +96,17 @@ class CutNetwork:
     example: Inputs  # of one sample
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "channels"}
+        made = ("channels", "token")
+        return {key: value for key, value in vars(self).items() if key not in made}
 
     @cached_property
     def channels(self) -> Channels:
         return Channels(self.where, self.model, self.layer, self.example, *self.laid)
+
+    @cached_property
+    def token(self) -> dict[str, Any]:
+        """Who the network is."""
+        return model_token(self.model, self.example)
 
     @property
     def name(self) -> str:
@@ -149,6 +156,35 @@ def cut_network(
     first = collate(where, data, range(1))
     example = moved(take(first.inputs, slice(1)), device_of(network))
     return CutNetwork(where, network, layer, laid, data, example)
+
+
+def check_origin(network: CutNetwork, table: Any, basis: Dictionary | None) -> None:
+    """Raise if a layer's statistics are another network's, layer's or basis'.
+
+    Those made by hand do not say what they are of, and are taken.
+    """
+    written = table.attrs.get("origin")
+    if written is None:
+        return
+    its = read_origin(written)
+    mine = replace(
+        its,
+        network=network_digest(network.token),
+        layer=network.name.removeprefix(f"{network.token['inside']}."),
+        names=(network.token["class"].rpartition(".")[2], *its.names[1:]),
+    )
+    weight = json.loads(its.weight)
+    first = weight["chain"][0] if isinstance(weight, dict) and "chain" in weight else None
+    wanted = None if basis is None else callable_token(project(basis), network.where)
+    turned = basis is not None or "atom" in table.dims
+    difference = mine.difference(its)
+    if difference is None and turned and first != wanted:
+        difference = "importances of " + ("channels" if first is None else "atoms of another basis")
+    if difference:
+        raise ValueError(
+            f"{network.where}: expected statistics of this network, layer and basis, got "
+            f"{difference}. Give those that ifa.analyze makes of it, with the same basis."
+        )
 
 
 def evenly(total: int, most: int) -> list[int]:
@@ -241,7 +277,7 @@ def _spec(plan: Plan, asked: Pass, items: Spaced) -> dict[str, Any]:
         "schema": SCHEMA,
         "masked": 1,
         "versions": versions_now(),
-        "model": model_token(network.model, network.example),
+        "model": network.token,
         "data": data_token(network.where, network.data, asked.data_version, items),
         "layers": [network.name],
         "fills": {name: short([*map(_token, several)]) for name, several in plan.fills.items()},
