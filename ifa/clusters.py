@@ -120,12 +120,6 @@ def cluster_means(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return cluster_sums(values, codes) / sizes.reshape(-1, *[1] * (np.ndim(values) - 1))
 
 
-def members_of(codes: np.ndarray) -> list[np.ndarray]:
-    """List the places of each cluster's samples, in the order of codes."""
-    order = np.argsort(codes, kind="stable")
-    return np.split(order, np.cumsum(cluster_sizes(codes))[:-1])
-
-
 def drawn(clusters: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Draw clusters anew, as many and with replacement: how often each, (draw, cluster).
 
@@ -135,51 +129,10 @@ def drawn(clusters: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     return rng.multinomial(clusters, np.full(clusters, 1 / clusters), draws)
 
 
-def resampled(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw whole clusters anew, as many and with replacement: the places of their samples."""
-    members = members_of(codes)
-    return np.concatenate([members[one] for one in rng.integers(len(members), size=len(members))])
-
-
-def halved(codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Part the samples at random in two halves of whole clusters, by number of clusters; places.
-
-    An odd cluster is in neither.
-    """
-    members = members_of(codes)
-    order, half = rng.permutation(len(members)), len(members) // 2
-    one, other = order[:half], order[half : 2 * half]
-    empty = np.empty(0, dtype=np.int64)
-    first, second = (np.concatenate([empty, *(members[k] for k in part)]) for part in (one, other))
-    return np.sort(first), np.sort(second)
-
-
 def same_within(labels: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Tell whether all samples of each cluster have one label, in the order of codes: bool."""
     pairs = np.stack([codes, np.unique(labels, return_inverse=True)[1]], 1)
     return cluster_sizes(np.unique(pairs, axis=0)[:, 0]) == 1
-
-
-def permuted(
-    labels: np.ndarray, codes: np.ndarray, draws: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Permute labels (sample,) as they could have fallen if nothing depended on them.
-
-    Clusters whose samples have one label exchange it with each other, as wholes; in the others
-    labels are exchanged between the cluster's own samples. A permutation test that does so holds
-    its level where clusters are independent and their samples exchangeable. Where every sample is
-    its own cluster, this is any permutation. Returns (draw, sample).
-    """
-    labels = np.asarray(labels)
-    _, first, places = np.unique(codes, return_index=True, return_inverse=True)
-    same, base = same_within(labels, codes), np.argsort(places, kind="stable")
-    whole, varied = np.flatnonzero(same), base[~same[places[base]]]
-    source = np.tile(np.arange(len(first)), (draws, 1))
-    source[:, whole] = rng.permuted(source[:, whole], axis=1)
-    result = labels[first[source[:, places]]]
-    order = np.argsort(places[varied] + rng.random((draws, len(varied))), axis=1)
-    result[:, varied] = labels[varied[order]]
-    return result
 
 
 def heed_dependence(

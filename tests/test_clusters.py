@@ -16,14 +16,11 @@ from ifa.clusters import (
     cluster_sums,
     codes_of,
     drawn,
-    halved,
     heed_dependence,
-    members_of,
     names_of,
-    permuted,
-    resampled,
     same_within,
 )
+from ifa.diagnose.permuting import exchanged
 from ifa.intervals import share_interval
 
 CODES = np.array([3, 0, 3, 7, 0, 3])  # as of some rows of a larger table: with gaps
@@ -65,39 +62,30 @@ def test_without_clusters_each_sample_is_its_own():
     assert codes_of("here", None, 4).tolist() == [0, 1, 2, 3]
 
 
-def test_sums_sizes_means_and_members_go_in_the_order_of_codes():
+def test_sums_sizes_and_means_go_in_the_order_of_codes():
     values = np.arange(12.0).reshape(6, 2)
     assert cluster_sizes(CODES).tolist() == [2, 3, 1]
     assert cluster_sums(values, CODES).tolist() == [[10, 12], [14, 17], [6, 7]]
     assert cluster_means(values, CODES)[0].tolist() == [5, 6]
-    assert [part.tolist() for part in members_of(CODES)] == [[1, 4], [0, 2, 5], [3]]
 
 
-def test_clusters_are_drawn_whole():
+def test_as_many_clusters_are_drawn_anew():
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        found, counts = np.unique(CODES[resampled(CODES, rng)], return_counts=True)
-        sizes = dict(zip((0, 3, 7), (2, 3, 1), strict=True))
-        assert sum(c // sizes[k] for k, c in zip(found, counts, strict=True)) == 3
-        assert all(c % sizes[k] == 0 for k, c in zip(found, counts, strict=True))
     counts = drawn(3, 50, rng)
     assert counts.shape == (50, 3)
     assert (counts.sum(1) == 3).all()
 
 
-@pytest.mark.parametrize("clusters", [0, 1, 2, 5])
-def test_halves_are_disjoint_and_of_whole_clusters(clusters):
-    codes = np.repeat(np.arange(clusters), 3)
-    one, other = halved(codes, np.random.default_rng(0))
-    assert len(one) == len(other) == clusters // 2 * 3
-    assert not set(codes[one]) & set(codes[other])
+def exchanges(labels, codes, draws, rng):
+    """Draw labels that have changed places, (draw, sample)."""
+    return labels[exchanged(labels, codes, np.zeros(len(codes)), draws, rng)]
 
 
 def test_a_label_of_whole_clusters_is_permuted_between_them():
     codes, rng = np.repeat(np.arange(6), [1, 2, 3, 4, 5, 6]), np.random.default_rng(0)
     labels = np.array(["a", "a", "b", "b", "b", "c"])[codes]
     seen = set()
-    for moved in permuted(labels, codes, 50, rng):
+    for moved in exchanges(labels, codes, 50, rng):
         assert same_within(moved, codes).all()
         assert sorted(moved[[0, 1, 3, 6, 10, 15]]) == ["a", "a", "b", "b", "b", "c"]
         seen.add(tuple(moved))
@@ -107,7 +95,7 @@ def test_a_label_of_whole_clusters_is_permuted_between_them():
 def test_a_label_that_varies_in_a_cluster_is_permuted_in_it():
     codes = np.array([0, 0, 0, 1, 1, 1, 2, 3])
     labels = np.array([0, 1, 1, 5, 6, 7, 8, 9])
-    for moved in permuted(labels, codes, 20, np.random.default_rng(0)):
+    for moved in exchanges(labels, codes, 20, np.random.default_rng(0)):
         assert sorted(moved[:3]) == [0, 1, 1]
         assert sorted(moved[3:6]) == [5, 6, 7]
         assert sorted(moved[6:]) == [8, 9]
@@ -115,7 +103,7 @@ def test_a_label_that_varies_in_a_cluster_is_permuted_in_it():
 
 def test_without_clusters_a_permutation_is_any():
     labels = np.arange(3)
-    found = permuted(labels, labels, 100, np.random.default_rng(0))
+    found = exchanges(labels, labels, 100, np.random.default_rng(0))
     assert len({tuple(moved) for moved in found}) == 6
 
 
@@ -127,11 +115,18 @@ def test_permuting_whole_clusters_holds_the_level():
     for _ in range(200):
         values = rng.normal(size=20)[codes] + rng.normal(size=100)
         for place, by in enumerate((codes, np.arange(100))):
-            moved = np.stack([group, *permuted(group, by, 99, rng)])
+            moved = exchanges(group, by, 99, rng)
             found = np.abs(moved @ values - values.sum() / 2)
             alarms[place] += (found >= found[0]).mean() <= 0.05
     assert alarms[0] <= 20  # 10 expected; more than 20 in one of 500 such tests
     assert alarms[1] >= 40
+
+
+def test_labels_stay_in_their_stratum():
+    codes, strata = np.arange(8), np.arange(8) % 2
+    for moved in exchanged(codes, codes, strata, 50, np.random.default_rng(0)):
+        assert (strata[moved] == strata).all()
+        assert sorted(moved) == list(range(8))
 
 
 CLASSES = np.array([0, 0, 1, 1, 0, 1])

@@ -1,10 +1,6 @@
 """Many tests at once: p-values corrected so that a clean run stays quiet."""
 
-from typing import Literal
-
 import numpy as np
-
-Correction = Literal["holm", "benjamini-hochberg"]
 
 
 def corrected(p_values: np.ndarray, how: str, where: str) -> np.ndarray:

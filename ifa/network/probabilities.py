@@ -11,9 +11,6 @@ from ifa.checks import outside
 from ifa.declared import declared
 from ifa.types import ProbabilityOutput, Score
 
-# How a score takes the outputs of a network.
-READS = ("logits", "probabilities")
-
 
 def reads(score: Score) -> str | None:
     """Return what a score is declared to take outputs for; None where it is not known."""
