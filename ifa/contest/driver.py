@@ -24,6 +24,8 @@ from ifa.contest.metrics import (
 )
 from ifa.data.samples import owners_of, owners_token
 from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
+from ifa.evaluate.sharing import Batch as Shared
+from ifa.evaluate.sharing import sharing
 from ifa.network.behaviour import Sketch, behaviour_of
 from ifa.network.identity import model_token
 from ifa.network.inputs import count, moved, shapes_of, split
@@ -296,17 +298,18 @@ def _explained(plan: _Plan, samples: range, batch: Batch, advance: Advance) -> A
     target = scorer.targets(inputs, asked)
     values, blank, nonfinite = [], [], []
     columns: list[str] = []
-    for name, method in plan.methods.items():
-        maps = method.explain(plan.model, inputs, target)
-        check_maps(_WHERE, name, maps, count(inputs))
-        maps = maps.detach()
-        flat = maps.flatten(1)
-        finite = flat.isfinite().all(1)
-        nonfinite.append(~finite)
-        blank.append(finite & (flat.amax(1) == flat.amin(1)))
-        row = _measured(plan, Explained(plan.model, inputs, maps, target, method), advance)
-        columns = list(row)
-        values.append(torch.stack(list(row.values())))
+    with sharing(Shared(plan.model, inputs, target)):
+        for name, method in plan.methods.items():
+            maps = method.explain(plan.model, inputs, target)
+            check_maps(_WHERE, name, maps, count(inputs))
+            maps = maps.detach()
+            flat = maps.flatten(1)
+            finite = flat.isfinite().all(1)
+            nonfinite.append(~finite)
+            blank.append(finite & (flat.amax(1) == flat.amin(1)))
+            row = _measured(plan, Explained(plan.model, inputs, maps, target, method), advance)
+            columns = list(row)
+            values.append(torch.stack(list(row.values())))
     return {
         "value": torch.stack(values).numpy(),
         "blank": torch.stack(blank).cpu().numpy(),

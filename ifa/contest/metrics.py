@@ -16,10 +16,13 @@ from ifa.evaluate.deletion import deletion
 from ifa.evaluate.faithfulness_correlation import faithfulness_correlation
 from ifa.evaluate.infidelity import infidelity
 from ifa.evaluate.insertion import insertion
-from ifa.evaluate.randomization import randomization
+from ifa.evaluate.randomized import randomized, replaced
 from ifa.evaluate.road import road
 from ifa.evaluate.sensitivity import sensitivity
+from ifa.evaluate.sharing import Batch, once
+from ifa.evaluate.similarity import spearman
 from ifa.evaluate.sparseness import sparseness
+from ifa.network.inputs import clone, take
 from ifa.types import Inputs, Score
 
 # Which way is better, of the columns that our metrics give by their own names.
@@ -62,10 +65,10 @@ def default_metrics(
     Parameters
     ----------
     slow
-        Also those that take long. Two explain anew, dozens of times: `sensitivity`, and
-        `randomization`, which is the rank correlation with the maps of a network all of whose
-        weights are random. `road` runs the network 9 times, where deletion and insertion do 42
-        times, and solves 8 linear systems of as many unknowns as a sample has positions.
+        Also those that take long. Two explain anew: `sensitivity` 10 times, and `randomization`,
+        the rank correlation with the maps of a network all of whose weights are random, once.
+        `road` runs the network 8 times, where deletion and insertion do 38 times, and solves 8
+        linear systems of as many unknowns as a sample has positions.
     score
         What those read that look at a score; None for their default, `ifa.score.probability`. Of
         one logit or several labels take `ifa.score.sigmoid`, of a network that ends in
@@ -158,7 +161,8 @@ def _of_map(where: str, name: str, metric: Callable[..., Any], seen: Explained) 
 
 
 def _of_attribution(where: str, name: str, metric: Callable[..., Any], seen: Explained) -> Any:
-    return metric(partial(seen.method.explain, seen.model), seen.inputs, seen.target)
+    explain = partial(seen.method.explain, seen.model)
+    return metric(explain, seen.inputs, seen.target, **_known(metric, seen))
 
 
 def _of_explain(where: str, name: str, metric: Callable[..., Any], seen: Explained) -> Any:
@@ -167,7 +171,12 @@ def _of_explain(where: str, name: str, metric: Callable[..., Any], seen: Explain
             f"{where}: expected methods that explain any network for {name!r}, got one of "
             "ifa.contest.with_model, which has its own. Leave one of the two out."
         )
-    return metric(seen.model, seen.method.explain, seen.inputs, seen.target)
+    return metric(seen.model, seen.method.explain, seen.inputs, seen.target, **_known(metric, seen))
+
+
+def _known(metric: Callable[..., Any], seen: Explained) -> dict[str, Any]:
+    """Hand the maps to a metric that would explain the inputs as they are once more."""
+    return {"maps": seen.maps} if declared(metric, "known") == "maps" else {}
 
 
 _CALLS = {
@@ -207,8 +216,21 @@ def check_maps(where: str, name: str, maps: Any, samples: int) -> None:
         )
 
 
-@declare(takes="explain")
+@declare(takes="explain", known="maps")
 def _randomized(
-    model: nn.Module, explain: Callable[..., Tensor], inputs: Inputs, target: Tensor
+    model: nn.Module,
+    explain: Callable[..., Tensor],
+    inputs: Inputs,
+    target: Tensor,
+    *,
+    maps: Tensor,
 ) -> Tensor:
-    return randomization(model, explain, inputs, target).spearman[-1]
+    """Take the last step of `ifa.evaluate.randomization`, of one network for all methods."""
+    redrawn = once(Batch(model, inputs, target), ("redrawn",), lambda: _redrawn(model, inputs))
+    return vmap(spearman)(maps, explain(redrawn, clone(inputs), target))
+
+
+def _redrawn(model: nn.Module, inputs: Inputs) -> nn.Module:
+    """Copy a network, all of whose weights are drawn anew."""
+    steps = randomized(model, take(inputs, slice(1)))
+    return replaced(model, list(steps.values())[-1], "ifa.contest.table")

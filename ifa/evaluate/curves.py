@@ -1,6 +1,6 @@
 """Curves of the score as ranked positions are hidden or shown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -43,24 +43,22 @@ def ranked(where: str, values: Tensor, window: int | Sequence[int] | None) -> Ra
 
 
 def removed(
-    case: Case,
-    steps: int,
-    window: int | Sequence[int] | None,
-    shows: Callable[[Tensor, Tensor], Tensor],
+    case: Case, steps: int, window: int | Sequence[int] | None, *, shows: bool = False
 ) -> Curve:
-    """Follow the score as one share of the ranking after another is hidden, or shown.
-
-    `shows` takes the rank of positions and a number of pieces to whether the input is left there.
-    """
+    """Follow the score as one share of the ranking after another is hidden, or shown."""
     check_count(case.where, "steps", steps)
     rank, share = ranked(case.where, case.maps, window)
-    taken = counts(share.shape[1] - 1, steps).to(rank.device)
+    points = counts(share.shape[1] - 1, steps).to(rank.device)
+    taken, place = points.unique(return_inverse=True)  # of few pieces several points are the same
     lead = (-1, *(1,) * (rank.ndim - 1))
-    score = case.shown(
-        len(taken), lambda rows, number: shows(rank[rows], taken[number].reshape(lead))
-    )
-    fraction = share[:, taken]
-    return curve(case, fraction, score, case.silent)
+
+    def left(rows: Tensor, number: Tensor) -> Tensor:
+        return (rank[rows] < taken[1 + number].reshape(lead)) == shows
+
+    ends = case.before()[:, None], case.emptied()[:, None]  # no map changes them
+    first, last = ends[::-1] if shows else ends
+    score = torch.cat([first, case.shown(len(taken) - 2, left), last], 1)[:, place]
+    return curve(case, share[:, points], score, case.silent)
 
 
 def curve(case: Case, fraction: Tensor, score: Tensor, silent: Tensor) -> Curve:

@@ -101,4 +101,4 @@ def deletion(
     """
     where = "ifa.evaluate.deletion"
     case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
-    return removed(case, steps, window, lambda rank, count: rank >= count)
+    return removed(case, steps, window)

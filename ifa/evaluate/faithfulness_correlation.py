@@ -1,5 +1,6 @@
 """Faithfulness correlation: whether what a map gives to a set of positions is what they change."""
 
+import math
 from typing import Any
 
 import torch
@@ -89,15 +90,24 @@ def faithfulness_correlation(
             f"{where}: expected at least 2 sets, of at least 1 position and less than all "
             f"{positions}, got draws={draws} and size={size!r}."
         )
-    like = torch.empty((), device=flat.device)
-    sets = torch.stack(  # (draw, size)
+    sets, without = case.hidden(
+        "sets", shape, draws, size, seed, make=lambda: _sets(case, shape, draws, size, seed)
+    )
+    given = torch.stack([flat[:, chosen].double().sum(1) for chosen in sets], 1)
+    return case.known(correlation(given, case.before()[:, None] - without))
+
+
+def _sets(
+    case: Case, shape: tuple[int, ...], draws: int, size: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Draw sets of positions, (draw, size), and score the inputs without them: (row, draw)."""
+    like, positions = torch.empty((), device=case.inputs.device), math.prod(shape)
+    sets = torch.stack(
         [noise((positions,), like, seed, draw).topk(size).indices for draw in range(draws)]
     )
 
     def left(rows: Tensor, draws: Tensor) -> Tensor:
-        mask = torch.ones(len(rows), positions, dtype=torch.bool, device=flat.device)
+        mask = torch.ones(len(rows), positions, dtype=torch.bool, device=like.device)
         return mask.scatter_(1, sets[draws], False).reshape(-1, *shape)
 
-    given = torch.stack([flat[:, chosen].double().sum(1) for chosen in sets], 1)
-    change = case.before()[:, None] - case.shown(draws, left)
-    return case.known(correlation(given, change))
+    return sets, case.shown(draws, left)

@@ -1,5 +1,6 @@
 """Infidelity: whether a map foretells by how much the score changes."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -96,19 +97,25 @@ def infidelity(
         for place in places
         if place != case.place
     ]
-    foretold, scores = [], []
-    for rows, numbers in case.spans(draws):
-        noise, whole = drawn(case.every, seed, numbers), take(case.every, case.samples(rows))
-        foretold.append(torch.zeros((), dtype=torch.float64, device=rows.device))
-        for part in cases:
-            noisy = at(noise, part.place) * stdev + part.baselines(rows)
-            change = (at(whole, part.place) - noisy).double()
-            given = (change * part.expanded(part.maps[rows])).flatten(1).sum(1)
-            foretold[-1] = foretold[-1] + given
-            whole = put(whole, part.place, noisy)
-        scores.append(case.score_all(whole, rows))
+
+    def noisy() -> Iterator[tuple[Tensor, list[Tensor]]]:
+        for rows, numbers in case.spans(draws):
+            noise = drawn(case.every, seed, numbers)
+            yield rows, [at(noise, one.place) * stdev + one.baselines(rows) for one in cases]
+
+    def scored() -> Tensor:
+        found = []
+        for rows, parts in noisy():
+            whole = take(case.every, case.samples(rows))
+            for one, part in zip(cases, parts, strict=True):
+                whole = put(whole, one.place, part)
+            found.append(case.score_all(whole, rows))
+        return case.gathered(found, draws)
+
+    drawn_as = draws, stdev, seed, *(one.place for one in cases)
+    foretold = [_foretold(cases, *part) for part in noisy()]
     product = case.gathered(foretold, draws)
-    change = case.before()[:, None] - case.gathered(scores, draws)
+    change = case.before()[:, None] - case.hidden("noise", *drawn_as, make=scored)
     if normalized:
         power = product.square().sum(1, keepdim=True)
         factor = (product * change).sum(1, keepdim=True) / power
@@ -116,3 +123,12 @@ def infidelity(
     return case.known(
         (product - change).square().mean(1), says_nothing(*(part.maps for part in cases))
     )
+
+
+def _foretold(cases: Sequence[Case], rows: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """Sum what maps foretell of the change to noisy inputs, of one or several tensors: (row,)."""
+    total = torch.zeros((), dtype=torch.float64, device=rows.device)
+    for case, noisy in zip(cases, parts, strict=True):
+        change = (case.inputs[case.samples(rows)] - noisy).double()
+        total = total + (change * case.expanded(case.maps[rows])).flatten(1).sum(1)
+    return total

@@ -79,4 +79,4 @@ def insertion(
     """
     where = "ifa.evaluate.insertion"
     case = Case(where, model, inputs, maps, target, score, baseline, chunk, output, grid_of)
-    return removed(case, steps, window, lambda rank, count: rank < count)
+    return removed(case, steps, window, shows=True)

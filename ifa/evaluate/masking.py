@@ -5,7 +5,7 @@ portions in which they run can change a result by more than the network's own ro
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from ifa.baseline import Baseline, baseline_of, imputes
 from ifa.chains import describe
 from ifa.checks import check_count
 from ifa.declared import declared
+from ifa.evaluate.sharing import Batch, once
 from ifa.network.gradients import score_all
 from ifa.network.inputs import (
     at,
@@ -38,6 +39,8 @@ from ifa.types import Inputs, Output, Score, Target
 
 # How many numbers a portion of inputs has by default, and how many inputs at most.
 _NUMBERS, _INPUTS = 2**22, 256
+
+T = TypeVar("T")
 
 
 class Case:
@@ -81,7 +84,13 @@ class Case:
         self.place = grid_place(where, inputs, grid_of)
         self.inputs = at(self.every, self.place)  # that which is masked
         self.chunk = chunk_of(where, chunk, inputs)
-        self._scorer = Scorer(where, model, score, output)
+        self._batch = Batch(model, inputs, target)
+        self._asked = score, output, self.chunk
+        self._scorer = once(
+            self._batch,
+            ("scorer", where, score, output),
+            lambda: Scorer(where, model, score, output),
+        )
         target = targets_of(self._scorer, self.every, target, self.chunk)
         self.shape = tuple(target.shape)  # (sample,) or (target, sample)
         self._target = target.flatten()
@@ -91,7 +100,11 @@ class Case:
         own: Any = at(baseline, self.place) if isinstance(baseline, Mapping | tuple) else baseline
         self._imputation: Any = own if imputes(own) else None
         if self._imputation is None:
-            self._baseline = at(baselines_of(where, baseline, self.every), self.place)
+            made = self.fixed(
+                "baseline", baseline, make=lambda: baselines_of(where, baseline, self.every)
+            )
+            self._baseline = at(made, self.place)
+        self._hiding = baseline, self.place
 
     @property
     def target(self) -> Tensor:
@@ -100,8 +113,29 @@ class Case:
 
     def before(self) -> Tensor:
         """Score the inputs as they are: (row,)."""
-        parts = [self.score(self.inputs[self.samples(rows)], rows) for rows, _ in self.spans(1)]
-        return torch.cat(parts)
+
+        def scored() -> Tensor:
+            each = [self.score(self.inputs[self.samples(rows)], rows) for rows, _ in self.spans(1)]
+            return torch.cat(each)
+
+        return self.fixed("before", make=scored)
+
+    def emptied(self) -> Tensor:
+        """Score inputs of which nothing is left: (row,)."""
+        space = self.maps.shape[2:]
+
+        def none(rows: Tensor, _: Tensor) -> Tensor:
+            return torch.zeros(len(rows), 1, *space, dtype=torch.bool, device=rows.device)
+
+        return self.hidden("emptied", make=lambda: self.shown(1, none))[:, 0]
+
+    def fixed(self, *what: Any, make: Callable[[], T]) -> T:
+        """Return what no map changes: of a batch that is shared it is made once."""
+        return once(self._batch, (*what, *self._asked), make)
+
+    def hidden(self, *what: Any, make: Callable[[], T]) -> T:
+        """Return what no map changes, though it depends on what hidden positions become."""
+        return self.fixed(*what, *self._hiding, make=make)
 
     def shown(self, variants: int, mask: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Score inputs of which only what a mask shows is left: (row, variant).
@@ -201,6 +235,8 @@ class Case:
 
     def gathered(self, parts: Sequence[Tensor], variants: int) -> Tensor:
         """Join what was made of the portions: (row, variant)."""
+        if not variants:
+            return torch.empty(len(self.maps), 0, dtype=torch.float64, device=self.inputs.device)
         return torch.cat(list(parts)).reshape(variants, len(self.maps)).T
 
     def lifted(self, values: Tensor) -> Tensor:

@@ -113,17 +113,19 @@ def road(
             f"to fill in the others from, got {shares} of {count}."
         )
     points = torch.tensor([0.0, *shares], dtype=torch.float64, device=rank.device)
-    taken = positions_of(points, count).clamp(max=count - 1)
+    taken = positions_of(points[1:], count).clamp(max=count - 1)
     lead, several = (-1, *(1,) * (rank.ndim - 1)), len(shares)
 
     def shown(rows: Tensor, number: Tensor) -> Tensor:
-        least = number > several
-        removed = taken[torch.where(least, number - several, number)]
+        least = number >= several
+        removed = taken[number % several]
         place = torch.where(least.reshape(lead), count - 1 - rank[rows], rank[rows])
         return place >= removed.reshape(lead)
 
-    scores = case.shown(1 + 2 * several, shown)
-    most, least = scores[:, : several + 1], torch.cat([scores[:, :1], scores[:, several + 1 :]], 1)
+    scores = case.shown(2 * several, shown)
+    before = case.before()[:, None]
+    most = torch.cat([before, scores[:, :several]], 1)
+    least = torch.cat([before, scores[:, several:]], 1)
     combined = ((least - most)[:, 1:] / 2).mean(1)
     known = (case.known(part) for part in (most, least, combined))
     return Road(case.lifted(points.expand(len(rank), -1)), *known)

@@ -32,12 +32,13 @@ class Sensitivity(NamedTuple):
     max: Tensor
 
 
-@declare(takes="attribution")
+@declare(takes="attribution", known="maps")
 def sensitivity(
     attribution: Callable[[Tensor, Any], Tensor],
     inputs: Inputs,
     target: Target = None,
     *,
+    maps: Any = None,
     radius: float = 0.02,
     draws: int = 10,
     seed: int = 0,
@@ -62,6 +63,9 @@ def sensitivity(
     target
         An int, (sample,) or (target, sample). None is left to the attribution: it may then explain
         another output of a noisy input, whose map then differs for that reason alone.
+    maps
+        What the attribution gives of the inputs as they are and the target, where that is known: it
+        is then not asked again.
     radius
         r, in the inputs' unit.
     draws
@@ -106,22 +110,18 @@ def sensitivity(
     size, samples = chunk_of(where, chunk, inputs), count(inputs)
     inputs, device = map_tensors(inputs, Tensor.detach), device_of(inputs)
     targets = as_targets(where, target, samples, None, device)
-    many = targets is not None and targets.ndim == 2
+
+    lead = () if targets is None else tuple(targets.shape[:-1])
 
     def explained(rows: Tensor, values: Any) -> Tensor:
         maps = attribution(values, None if targets is None else targets[..., rows])
-        lead = (len(targets), len(rows)) if targets is not None and many else (len(rows),)
-        found = tensors_of(maps)
-        if not found or any(tuple(one.shape[: len(lead)]) != lead for one in found):
-            shapes = came(maps) if found else type(maps).__name__
-            raise ValueError(
-                f"{where}: expected maps with the axes {lead} first from the attribution, one for "
-                f"each input{' and target' if many else ''}, got {shapes}."
-            )
-        return torch.cat([one.detach().reshape(*lead, -1).double() for one in found], -1)
+        return _flat(where, maps, (*lead, len(rows)))
 
     every = torch.arange(samples, device=device)
-    clean = torch.cat([explained(rows, take(inputs, rows)) for rows in every.split(size)], -2)
+    if maps is None:
+        clean = torch.cat([explained(rows, take(inputs, rows)) for rows in every.split(size)], -2)
+    else:
+        clean = _flat(where, maps, (*lead, samples))
     norm = torch.linalg.vector_norm(clean, dim=-1)
     changes = []
     for span in chunks(samples * draws, size):
@@ -138,3 +138,15 @@ def sensitivity(
     found = torch.cat(changes, -1).unflatten(-1, (draws, samples))
     found = torch.where(norm[..., None, :] > 0, found, torch.nan)
     return Sensitivity(found.mean(-2), found.amax(-2))
+
+
+def _flat(where: str, maps: Any, lead: tuple[int, ...]) -> Tensor:
+    """Return the values of a map, or of a tree of them, in one row for each input and target."""
+    found = tensors_of(maps)
+    if not found or any(tuple(one.shape[: len(lead)]) != lead for one in found):
+        shapes = came(maps) if found else type(maps).__name__
+        raise ValueError(
+            f"{where}: expected maps with the axes {lead} first from the attribution, one for "
+            f"each input{' and target' if len(lead) > 1 else ''}, got {shapes}."
+        )
+    return torch.cat([one.detach().reshape(*lead, -1).double() for one in found], -1)
