@@ -1,16 +1,21 @@
 """Sphinx: pages in Markdown, the reference from docstrings, notebooks executed here."""
 
 import importlib
+import inspect
 import os
+import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
+import jupytext
 from sphinx.util.parallel import make_chunks
 
 import ifa
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # of _mathml
 
 project = "ifa"
 author = "the founders of ifa"
@@ -20,11 +25,12 @@ release = ifa.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "_mathml",
 ]
-exclude_patterns = ["_build", "jupyter_execute", ".jupyter_cache"]
+html_math_renderer = "mathml"
+exclude_patterns = ["notebooks/*.ipynb", "_build", "jupyter_execute", ".jupyter_cache"]
 html_theme = "furo"
 html_title = "ifa"
 html_static_path = ["_static"]
@@ -71,36 +77,53 @@ NAMESPACES = {
 }
 
 
+def told(value: object) -> str:
+    """Return the first line of a docstring, for a table."""
+    text = inspect.getdoc(value) if callable(value) else None
+    line = (text or "").partition("\n")[0].replace("|", "\\|")
+    return re.sub(r":math:`(.*?)`", r"$\1$", line)
+
+
 def write_reference(folder: Path) -> None:
+    """Write a page for each namespace: a table of its names, and what their docstrings say."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    described: set[int] = set()
+    targets: dict[int, str] = {}  # what stands on two pages has one target, that of the first
     for name, summary in NAMESPACES.items():
         module = importlib.import_module(name)
-        lines = [f"# {name}", "", summary, ""]
-        for member in sorted(module.__all__, key=str.lower):
-            value = getattr(module, member)
-            if f"{name}.{member}" in NAMESPACES or type(value).__name__ == "module":
-                continue
-            kind = (
-                "autoclass"
-                if isinstance(value, type)
-                else "autofunction"
-                if callable(value)
-                else "autodata"
-            )
-            members = [":members:"] if kind == "autoclass" else []
-            # what stands on two pages has one target, that of the first
-            members += [":no-index:"] if id(value) in described else []
-            described.add(id(value))
-            lines += ["```{eval-rst}", f".. {kind}:: {name}.{member}"]
-            lines += [f"   {option}" for option in members] + ["```", ""]
-        (folder / f"{name}.md").write_text("\n".join(lines))
+        members = {
+            f"{name}.{member}": getattr(module, member)
+            for member in sorted(module.__all__, key=str.lower)
+            if not inspect.ismodule(getattr(module, member))
+        }
+        lines = [f"# {name}", "", summary, "", "| name | what it does |", "|---|---|"]
+        lines += [
+            f"| [`{path.rpartition('.')[2]}`](#{targets.get(id(value), path)}) | {told(value)} |"
+            for path, value in members.items()
+        ]
+        for path, value in members.items():
+            kind = "data"
+            if callable(value):
+                kind = "class" if isinstance(value, type) else "function"
+            options = [":members:"] if kind == "class" else []
+            options += [":no-index:"] if id(value) in targets else []
+            targets.setdefault(id(value), path)
+            lines += ["", "```{eval-rst}", f".. auto{kind}:: {path}"]
+            lines += [f"   {option}" for option in options] + ["```"]
+        (folder / f"{name}.md").write_text("\n".join([*lines, ""]))
 
 
 def copy_notebooks(folder: Path) -> None:
+    """Copy them; beside each lies what Jupyter opens, and its first lines say so."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(HERE.parent / "notebooks", folder)
+    for page in sorted(folder.glob("*.md")):
+        notebook = page.with_suffix(".ipynb")
+        jupytext.write(jupytext.read(page), notebook)
+        head, title, rest = page.read_text().partition("\n# ")
+        heading, _, body = rest.partition("\n")
+        link = f"{{download}}`Download this notebook <{notebook.name}>`"
+        page.write_text(f"{head}{title}{heading}\n\n{link}\n{body}")
 
 
 def start_kernels_with(script: Path) -> tempfile.TemporaryDirectory[str]:

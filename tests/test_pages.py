@@ -11,7 +11,7 @@ from torch import nn
 
 import ifa
 
-HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
+DOCS = Path(__file__).parents[1] / "docs"
 # these say more about what their page shows
 ELSEWHERE = {
     "own-data": "test_data",
@@ -82,14 +82,18 @@ def given() -> dict:
 @pytest.mark.parametrize(
     "page",
     [
-        page.stem
-        for page in sorted(HOW_TO.glob("*.md"))
+        page.relative_to(DOCS).with_suffix("").as_posix()
+        for folder in ("start", "how-to")
+        for page in sorted((DOCS / folder).glob("*.md"))
         if blocks(page) and page.stem not in ELSEWHERE
     ],
 )
-def test_a_page_runs(page, tmp_path, monkeypatch):
+def test_a_page_runs(page, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = blocks(HOW_TO / f"{page}.md")
+    code = blocks(DOCS / f"{page}.md")
+    if "train_digits" in code:
+        network = trained()
+        monkeypatch.setattr(ifa.nets, "train_digits", lambda: network)
     exec(compile(code, f"{page}.md", "exec"), given() | {"__name__": "page"})
 
 

@@ -203,7 +203,7 @@ PAGES = [
     "README.md",
     *sorted(
         path.relative_to(ROOT).as_posix()
-        for folder in ("docs", "docs/how-to", "docs/reference", "notebooks")
+        for folder in ("docs", "docs/start", "docs/how-to", "docs/reference", "notebooks")
         for path in (ROOT / folder).glob("*.md")
     ),
 ]
