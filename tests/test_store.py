@@ -603,7 +603,7 @@ def test_many_at_once_do_not_spoil_a_run(model, data, finished, tmp_path):
 
 
 def test_of_two_analyses_that_claim_a_directory_one_wins(tmp_path):
-    runs, barrier, said = Run(tmp_path / "run", "ifa.analyze"), threading.Barrier(8), []
+    runs, barrier, said = Run.at(tmp_path / "run", "ifa.analyze"), threading.Barrier(8), []
 
     def claim(number):
         barrier.wait()
@@ -612,8 +612,8 @@ def test_of_two_analyses_that_claim_a_directory_one_wins(tmp_path):
             with runs.writing():
                 runs.begun(spec)
                 runs.check(spec, "same")
-                runs.shards.mkdir()
-                runs.marker(0).touch()
+                runs.place.make("shards")
+                (tmp_path / "run" / "shards" / "00000.npz").touch()
         except ValueError as error:
             said.append((number, str(error)))
 
@@ -625,7 +625,7 @@ def test_of_two_analyses_that_claim_a_directory_one_wins(tmp_path):
     winner = runs.spec()["number"]
     assert {number for number, _ in said} == {*range(8)} - {winner}
     assert all("got another: number" in text for _, text in said), said
-    assert {path.name for path in runs.path.iterdir()} == {"spec.json", "shards"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"spec.json", "shards"}
 
 
 def test_shards_written_by_two_at_once_are_whole(model, data, finished, tmp_path):

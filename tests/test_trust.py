@@ -14,9 +14,10 @@ import torch
 from populations import Counted, contents, digits_like, net
 
 import ifa
-from ifa.store.commits import found, write_commit
+from ifa.store.commits import commit_text, found
 from ifa.store.files import locked
-from ifa.store.markers import Marker, load_marker, load_states, save_marker
+from ifa.store.markers import Marker, marker_text, read_marker
+from ifa.store.places import Folder
 
 OPTIONS = {"layer": "conv2", "shard": 10, "batch_size": 5, "progress": False}
 # Of 40 samples these are not among the sixteen that identify data before they are read.
@@ -190,14 +191,15 @@ def test_a_table_laid_out_otherwise_is_refused(model, data, unfinished):
 def test_a_marker_that_claims_more_than_it_holds_is_refused(tmp_path):
     path = tmp_path / "00000.npz"
     marker = Marker("spec", 0, {}, {}, np.zeros((2, 16), np.uint8))
-    save_marker(path, marker, {"a": np.arange(3.0)})
-    assert load_marker("here", path).shard == 0
-    assert load_states("here", path)["a"].tolist() == [0, 1, 2]
+    path.write_bytes(marker_text(marker, {"a": np.arange(3.0)}))
+    said, states = read_marker("here", path.name, path.read_bytes())
+    assert said.shard == 0
+    assert states["a"].tolist() == [0, 1, 2]
     np.savez(tmp_path / "large.npz", a=np.zeros(2))
     for content in (path.read_bytes()[:-1], (tmp_path / "large.npz").read_bytes(), b""):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="here: expected the marker of a shard"):
-            load_marker("here", path)
+            read_marker("here", path.name, path.read_bytes())
 
 
 # What is opened
@@ -253,7 +255,8 @@ def test_an_array_larger_than_its_files_is_not_made(shape, run):
     if shape[0] == 4:
         shutil.rmtree(run / "statistics.zarr/conv2/count/c")
     names = [file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()]
-    write_commit(run / "COMMIT.json", found(run, sorted({*names} - {"COMMIT.json"})), {})
+    files = found(Folder(run), sorted({*names} - {"COMMIT.json"}))
+    (run / "COMMIT.json").write_bytes(commit_text(files, {}))
     said = "claims 34359738368 bytes" if shape[0] > 4 else "has 0 of 1 chunks"
     with pytest.raises(ValueError, match=rf"statistics\.zarr/conv2/count {said}"):
         ifa.open(run)

@@ -56,7 +56,7 @@ def table_of_run(
     """Measure methods on the network and data that a run was made of; see `ifa evaluate`."""
     data = data_set(_WHERE, data)
     model = reference.load()
-    spec = Run(run, _WHERE).spec()
+    spec = Run.at(run, _WHERE).spec()
     check_same(_WHERE, run, model, data)
     layer = layer_of(_WHERE, spec["layers"], layer)
     left_out: list[str] = []
@@ -106,7 +106,7 @@ def check_same(
     where: str, run: Path, model: nn.Module, data: Any, *, other_data: bool = False
 ) -> None:
     """Raise unless this is the network of a run, and the data are the run's."""
-    spec = Run(run, where).spec()
+    spec = Run.at(run, where).spec()
     example = moved(collate(where, data, range(min(2, len(data)))).inputs, device_of(model))
     network, _ = network_difference(spec.get("model", {}), model_token(model, example))
     known = spec.get("data", {})

@@ -50,7 +50,7 @@ def maps_of_run(
                 f"{where}: expected --layer from the run's, {', '.join(every)}, got {layer!r}."
             )
     chosen = list(layers or every)
-    spec = Run(run, where).spec()
+    spec = Run.at(run, where).spec()
     masks = None
     if mask is not None:
         masks = {layer: _mask(where, mask, ratio, of, statistics[layer]) for layer in chosen}

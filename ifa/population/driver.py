@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from ifa.progress import Progress, reporting
 from ifa.store.datasets import joined, renamed, sample_tree, with_samples
 from ifa.store.items import DIGEST, Batch, reading
 from ifa.store.markers import Arrays, Marker
+from ifa.store.places import place_of
 from ifa.store.runs import Run, opened, verified
 from ifa.store.tables import Rows, Schema
 from ifa.types import RunNote
@@ -120,13 +120,13 @@ def drive(
         )
     if store is None:
         return _in_memory(job, list(_every(job, None, (), mapper, progress)))
-    run = _run(job.where, store)
+    run = Run(place_of(job.where, store).fixed(), job.where)
     run.claimable()
-    first = None if run.spec_file.exists() else _first(job)
+    first = _first(job) if run.begins else None
     spec = job.spec
     if job.probe is not None:
         spec = {**spec, "model": {**spec["model"], "behaviour": job.probe()}}
-    if run.spec_file.exists():
+    if not run.begins:
         run.check(spec, versions)  # before it is waited for
     if not run.committed:
         with run.writing():
@@ -144,15 +144,6 @@ def drive(
     return _noted(run, notes, tree)
 
 
-def _run(where: str, store: Any) -> Run:
-    try:
-        return Run(Path(os.path.abspath(store)), where)
-    except TypeError:
-        raise TypeError(
-            f"{where}: expected store= to be the path of a folder, got {type(store).__name__}."
-        ) from None
-
-
 def _first(job: Job) -> Batch:
     """Read the first batch: what is wrong with all of the data is said before there is a run."""
     span = job.cuts.batches(0)[0]
@@ -163,7 +154,7 @@ def _first(job: Job) -> Batch:
 
 def _noted(run: Run, notes: list[str], tree: xr.DataTree) -> xr.DataTree:
     for note in notes:
-        warnings.warn(f"{run.where}: of the run at {run.path}, {note}.", RunNote, stacklevel=4)
+        warnings.warn(f"{run.where}: of the run at {run.place}, {note}.", RunNote, stacklevel=4)
     return tree
 
 
@@ -182,8 +173,9 @@ def _fill(job: Job, run: Run, mapper: Any, progress: Progress, first: Batch | No
     _check_items(job, run, done, progress)
     for _ in _every(job, run, done, mapper, progress, None if 0 in done else first):
         pass
-    tree = job.finish(builtins.map(run.states, cuts.shards))
-    run.commit(tree, run.markers(cuts.shards))
+    kept: dict[int, Marker] = {}
+    tree = job.finish(run.states(cuts.shards, kept))
+    run.commit(tree, kept)
     return tree
 
 
@@ -204,7 +196,7 @@ def _check_items(job: Job, run: Run, done: Mapping[int, Marker], progress: Progr
             if len(other):
                 name = batch.ids[other[0]]
                 raise ValueError(
-                    f"{job.where}: expected the data that the run at {run.path} was made of, got "
+                    f"{job.where}: expected the data that the run at {run.place} was made of, got "
                     f"another sample {span[other[0]]} (id {name!r}): its input, label or id has "
                     "changed. Nothing was touched. Give another store=, or the data as they were. "
                     "If they are read otherwise but are the same, make runs with data_version=."

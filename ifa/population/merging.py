@@ -5,8 +5,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,9 @@ from ifa.reduce.extras import tokens as found_tokens
 from ifa.reduce.kept import Statistic
 from ifa.reduce.statistics import feature_of
 from ifa.store.datasets import Axes, joined, sample_tree, statistics_tree
-from ifa.store.files import build_atomically
-from ifa.store.markers import Arrays
+from ifa.store.markers import Arrays, Marker
 from ifa.store.measures import Measures, States
+from ifa.store.places import place_of
 from ifa.store.runs import Run, opened, verified
 from ifa.store.runs import open as open_run
 from ifa.store.specs import compared, first_difference
@@ -109,9 +107,9 @@ def merge(
             schema = _longer(parts)
             tree["samples"] = sample_tree(joined(tables, schema), schema, axes.target_coords)
         return tree
-    merged = Run(Path(store), "ifa.merge")
+    merged = Run.at(store, "ifa.merge")
     merged.claimable()
-    if merged.spec_file.exists():
+    if not merged.begins:
         merged.check(spec, "same")
         tree, items = opened(merged), _Part.read(store, reductions or {}).items
         if not np.array_equal(items, np.concatenate([part.items for part in parts])):
@@ -122,8 +120,9 @@ def merge(
         return tree
     else:
         # nothing is computed, so that a merge that is killed may begin anew
-        build = partial(_write, parts=parts, measures=measures, states=states, spec=spec)
-        build_atomically(merged.path, lambda path: build(Run(path, "ifa.merge")))
+        merged.place.whole(
+            lambda place: _write(Run(place, "ifa.merge"), parts, measures, states, spec)
+        )
     return opened(merged)
 
 
@@ -191,7 +190,7 @@ class _Part:
 
     @classmethod
     def read(cls, path: Path_, reductions: Mapping[str, Any]) -> "_Part":
-        run = Run(Path(path), "ifa.merge")
+        run = Run.at(path, "ifa.merge")
         verified(run)
         tree = opened(run)
         spec = run.spec()
@@ -227,7 +226,7 @@ class _Part:
 
     @property
     def shards(self) -> range:
-        return range(len(list(self.run.shards.glob("*.npz"))))
+        return range(self.run.marked)
 
     @property
     def items(self) -> np.ndarray:
@@ -306,9 +305,9 @@ def _check_same(a: _Part, b: _Part) -> None:
     if difference:
         said = difference.replace(" in the run", " in the first").replace(" now", " in the second")
         raise ValueError(
-            f"ifa.merge: expected two runs of the same analysis, {a.run.path} and {b.run.path}, of "
-            f"other data, got {said}. Repeat one of them as the other was made, or put them side "
-            "by side with ifa.compare."
+            f"ifa.merge: expected two runs of the same analysis, {a.run.place} and {b.run.place}, "
+            f"of other data, got {said}. Repeat one of them as the other was made, or put them "
+            "side by side with ifa.compare."
         )
 
 
@@ -318,8 +317,9 @@ def _check_apart(a: _Part, b: _Part) -> None:
     if both:
         raise ValueError(
             f"ifa.merge: expected runs of other samples, got {len(both)} that are in both, with "
-            f"input, label and id, such as sample {both[0][0]} of {a.run.path} and {both[0][1]} of "
-            f"{b.run.path}: they would count twice. Give them ids of their own if they are others."
+            f"input, label and id, such as sample {both[0][0]} of {a.run.place} and {both[0][1]} "
+            f"of {b.run.place}: they would count twice. Give them ids of their own if they are "
+            "others."
         )
 
 
@@ -340,8 +340,8 @@ def _states(parts: Sequence[_Part], measures: Measures) -> Iterator[Arrays]:
     for part in parts:
         names = measures.axes.groups or ("",)
         place = [names.index(name) for name in part.measures.axes.groups or ("",)]
-        for shard in part.shards:
-            states = part.measures.unpacked(part.run.states(shard))
+        for arrays in part.run.states(part.shards, {}):
+            states = part.measures.unpacked(arrays)
             moved = measures.moved(states, place, len(measures.axes.targets), start)
             yield measures.packed(moved)
         start += part.samples
@@ -374,7 +374,6 @@ def _write(
     schema = _longer(parts) if parts[0].schema else {}
     total, size = sum(part.samples for part in parts), spec["shard"]
     shards = range(-(-total // size))
-    run.path.mkdir()
     run = run.begun(spec)
     run.lay_out(schema, measures.axes.target_coords, shards, size)
     items = np.concatenate([part.items for part in parts])
@@ -383,8 +382,9 @@ def _write(
         each = next(states) if shard < shards[-1] else _merged(measures, states)
         span = slice(shard * size, min(total, (shard + 1) * size))
         run.add(shard, span.start, each, _rows(parts, schema, span), schema, items[span])
-    layers = measures.datasets(map(run.states, shards), parts[0].unit)
-    run.commit(statistics_tree(layers, spec, parts[0].origins), run.markers(shards))
+    kept: dict[int, Marker] = {}
+    layers = measures.datasets(run.states(shards, kept), parts[0].unit)
+    run.commit(statistics_tree(layers, spec, parts[0].origins), kept)
 
 
 def _merged(measures: Measures, states: Iterator[Arrays]) -> Arrays:
@@ -407,7 +407,7 @@ def _rows(parts: Sequence[_Part], schema: Schema, span: slice) -> Rows:
 
 def _names(runs: Sequence[Any]) -> list[str]:
     names = [
-        default if isinstance(run, xr.DataTree) else Path(run).name
+        default if isinstance(run, xr.DataTree) else place_of("ifa.compare", run).name
         for run, default in zip(runs, "ab", strict=True)
     ]
     return names if names[0] != names[1] else [f"{names[0]} (a)", f"{names[1]} (b)"]

@@ -41,7 +41,7 @@ Make = Callable[[range, Sequence[str]], Iterator[tuple[str, bytes]]]
 def maps_of(where: str, run: Any) -> Any:
     """Take what `ifa.maps` returned, or open the folder of its run."""
     if isinstance(run, str | os.PathLike):
-        run = opened(Run(Path(run), where))
+        run = opened(Run.at(run, where))
     if not isinstance(run, xr.DataTree) or run.attrs.get("title") != MAPS:
         what = run.attrs.get("title", "a tree") if hasattr(run, "attrs") else type(run).__name__
         raise TypeError(

@@ -59,19 +59,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     synced([path.parent])
 
 
-def write_once(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_once(path: Path, write: Callable[[BinaryIO], object]) -> bool:
     """Write a file atomically, unless it is there: of several writers at once one wins."""
     temporary = temporary_beside(path)
     write_atomically(temporary, write)
     try:
         os.link(temporary, path)  # unlike a rename, it never replaces what is there
     except FileExistsError:
-        pass
+        return False
     except OSError:  # a file system without hard links
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
         synced([path.parent])
+    return True
 
 
 def make_directory(path: Path) -> None:
@@ -188,9 +189,14 @@ def _kind(status: os.stat_result) -> int | str:
     return "a link" if stat.S_ISLNK(status.st_mode) else "no file"
 
 
+def kind_of(path: Path) -> int | str:
+    """Size of a file, or what else it is."""
+    return _kind(path.lstat())
+
+
 def read_file(path: Path) -> bytes:
     """Return what a file holds; of what is no file, such as a pipe, nothing is waited for."""
-    if not isinstance(kind := _kind(path.lstat()), int):
+    if not isinstance(kind := kind_of(path), int):
         raise OSError(f"it is {kind}")
     return path.read_bytes()
 

@@ -5,16 +5,13 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ifa.store.files import write_atomically
+from ifa.store.places import Files
 
 Arrays = dict[str, np.ndarray]
-# Name of a file -> its size and the digest of its bytes.
-Files = dict[str, tuple[int, str]]
 
 # Members of the file that are no states.
 _ITEMS, _SAID = "__items__", "__marker__"
@@ -32,8 +29,8 @@ class Marker(NamedTuple):
     items: np.ndarray  # (sample, 16) uint8: digests of the samples
 
 
-def save_marker(path: Path, marker: Marker, states: Arrays) -> None:
-    """Write a marker and the states of its shard, whole or not at all."""
+def marker_text(marker: Marker, states: Arrays) -> bytes:
+    """Write a marker and the states of its shard, as what a file holds."""
     said = {**marker._asdict(), "states": sorted(states)}
     del said["items"]
     text = json.dumps(said, sort_keys=True).encode()
@@ -41,22 +38,18 @@ def save_marker(path: Path, marker: Marker, states: Arrays) -> None:
     buffer = io.BytesIO()
     # compressed, because targets that a shard has not seen are zeros
     np.savez_compressed(buffer, **members)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, lambda file: file.write(_sealed(buffer.getvalue())))
+    return _sealed(buffer.getvalue())
 
 
-def load_marker(where: str, path: Path) -> Marker:
-    """Read what a marker says; nothing in the file is executed."""
-    return _loaded(where, path, states=False)[0]
+def read_marker(
+    where: str, name: str, text: bytes, *, states: bool = True
+) -> tuple[Marker, Arrays]:
+    """Read what a marker says, and states unless not asked for; nothing in it is executed.
 
-
-def load_states(where: str, path: Path) -> Arrays:
-    """Read the states of a marker's shard."""
-    return _loaded(where, path, states=True)[1]
-
-
-def _loaded(where: str, path: Path, *, states: bool) -> tuple[Marker, Arrays]:
+    Where it cannot be read, `name` is what the error calls it.
+    """
     try:
-        with zipfile.ZipFile(_unsealed(path)) as file:
+        with zipfile.ZipFile(_unsealed(text)) as file:
             said = json.loads(_member(file, _SAID).tobytes())
             named = said.pop("states")
             if sorted([*named, _ITEMS, _SAID]) != sorted(map(_name, file.namelist())):
@@ -66,7 +59,7 @@ def _loaded(where: str, path: Path, *, states: bool) -> tuple[Marker, Arrays]:
             return marker, {name: _member(file, name) for name in named if states}
     except Exception as error:  # whatever a damaged file makes of its reader
         raise ValueError(
-            f"{where}: expected the marker of a shard in {path}, could not read it "
+            f"{where}: expected the marker of a shard in {name}, could not read it "
             f"({type(error).__name__}: {error}). Delete this file and run again: its samples are "
             "then done anew."
         ) from error
@@ -78,9 +71,8 @@ def _sealed(archive: bytes) -> bytes:
     return archive[:-2] + len(digest).to_bytes(2, "little") + digest
 
 
-def _unsealed(path: Path) -> io.BytesIO:
+def _unsealed(content: bytes) -> io.BytesIO:
     """Read an archive whose digest is as it was: the checksums of its members are not of all."""
-    content = path.read_bytes()
     if content != _sealed(content[:-66] + bytes(2)):
         raise ValueError("its checksum is another")
     return io.BytesIO(content)

@@ -3,114 +3,105 @@
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ifa.store.commits import NOT_COMMITTED, changes, differences, found, read_commit, write_commit
+from ifa.store.commits import added, changes, commit_text, differences, found, read_commit
 from ifa.store.datasets import SCHEMA, with_samples
-from ifa.store.files import (
-    build_atomically,
-    entries,
-    is_temporary,
-    locked,
-    make_directory,
-    read_file,
-    sha256,
-    sweep,
-    temporary_beside,
-    write_atomically,
-    write_once,
-)
-from ifa.store.markers import Arrays, Files, Marker, load_marker, load_states, save_marker
+from ifa.store.markers import Arrays, Marker, marker_text, read_marker
+from ifa.store.places import Files, Place, digest_of, place_of, read_all
 from ifa.store.specs import canonical, compared, versions
-from ifa.store.tables import Rows, Schema, chunks, fill, lay_out, template_changes
-from ifa.store.trees import impossible, read_tree, write_tree
+from ifa.store.tables import Rows, Schema, chunks, filled, laid_out, template_changes
+from ifa.store.trees import impossible, in_memory, read_tree, tree_files
 
 # How long a run waits for another process that writes it, such as one that is being ended.
 WAIT = 30.0
 
 
+# Where things are in a run.
+SPEC, SAMPLES, SHARDS, STATISTICS = "spec.json", "samples.zarr", "shards", "statistics.zarr"
+COMMIT = "COMMIT.json"
+
+
 @dataclass(frozen=True)
 class Run:
-    """The files of one run. A kill at any moment loses at most the shards in flight."""
+    """What one run has written. A kill at any moment loses at most the shards in flight."""
 
-    path: Path
+    place: Place
     where: str  # the public function, which errors name
     spec_digest: str = ""  # of what shards are made by, also where it was replaced meanwhile
     code: str = ""  # digest of the network's, which may be other than the spec's
 
-    @property
-    def spec_file(self) -> Path:
-        return self.path / "spec.json"
+    @classmethod
+    def at(cls, run: Any, where: str) -> "Run":
+        """Take the path of a run's folder."""
+        return cls(place_of(where, run), where)
 
     @property
-    def samples(self) -> Path:
-        return self.path / "samples.zarr"
-
-    @property
-    def shards(self) -> Path:
-        return self.path / "shards"
-
-    @property
-    def statistics(self) -> Path:
-        return self.path / "statistics.zarr"
-
-    @property
-    def commit_file(self) -> Path:
-        return self.path / "COMMIT.json"
+    def begins(self) -> bool:
+        """Whether nothing has claimed the place."""
+        return not self.place.exists(SPEC)
 
     @property
     def committed(self) -> bool:
-        return self.commit_file.exists()
+        return self.place.exists(COMMIT)
 
     @property
-    def marked(self) -> bool:
-        """Whether a shard is done."""
-        return next(self.shards.glob("*.npz"), None) is not None
+    def marked(self) -> int:
+        """How many shards are done."""
+        return sum(name.endswith(".npz") for name in self.place.below(SHARDS).list())
 
     def spec(self) -> dict[str, Any]:
         """Return the run's spec; an error if this is no run."""
         try:
-            said = json.loads(read_file(self.spec_file))
+            said = json.loads(self.place.read(SPEC))
             if isinstance(said, dict):
                 return said
             what = "a spec.json of something else"
-        except (FileNotFoundError, NotADirectoryError):
-            what = "a file" if self.path.exists() else "nothing there"
-            what = "a directory without spec.json" if self.path.is_dir() else what
+        except NotADirectoryError:
+            what = "a file"
+        except FileNotFoundError:
+            there = self.place.exists("")
+            what = "a directory without spec.json" if there else "nothing there"
         except (OSError, ValueError) as error:
             what = f"a spec.json that cannot be read ({error})"
         raise ValueError(
-            f"{self.where}: expected a run at {self.path}, got {what}. Give the folder that "
+            f"{self.where}: expected a run at {self.place}, got {what}. Give the folder that "
             "was store= of what made it."
         )
 
     def claimable(self) -> None:
-        """Raise unless the directory is new, empty, or a run; nothing is touched."""
-        if self.path.exists() and not (self.path.is_dir() and self._unclaimed()):
-            what = "a directory with other files in it" if self.path.is_dir() else "a file"
+        """Raise unless the place is new, empty, or a run; nothing is touched."""
+        try:
+            # names first: a spec that another process writes meanwhile is no other file
+            others = self.place.list(deep=False)
+            what = "a directory with other files in it" if others and self.begins else None
+        except NotADirectoryError:
+            what = "a file"
+        if what:
             raise ValueError(
-                f"{self.where}: expected {self.path} to be new, empty or a run, got {what}. "
+                f"{self.where}: expected {self.place} to be new, empty or a run, got {what}. "
                 "Nothing was touched. Give another store=."
             )
 
     def begun(self, spec: Mapping[str, Any]) -> "Run":
         """Write the spec, in place of one that nothing was made by; call it in `writing`."""
-        if not self.spec_file.exists():
-            write_once(self.spec_file, lambda file: file.write(canonical(spec)))
+        if self.begins:
+            self.place.write_once(SPEC, canonical(spec))
         elif self._bare() and self.spec() != json.loads(canonical(spec)):
-            shutil.rmtree(self.samples, ignore_errors=True)
-            write_atomically(self.spec_file, lambda file: file.write(canonical(spec)))
+            self.place.remove(SAMPLES)
+            self.place.write(SPEC, canonical(spec))
         code = hashlib.sha256(canonical(spec.get("model", {}).get("code", {}))).hexdigest()
-        return replace(self, spec_digest=sha256(self.spec_file), code=code[:16])
+        return replace(self, spec_digest=self._spec_digest(), code=code[:16])
+
+    def _spec_digest(self) -> str:
+        return digest_of(self.place.read(SPEC))[1]
 
     def check(self, spec: Mapping[str, Any], versions: str) -> list[str]:
         """Raise unless the run is of this spec; return what differs that does not matter."""
@@ -119,7 +110,7 @@ class Run:
         difference, notes = compared(self.spec(), spec, self.committed, versions)
         if difference:
             raise ValueError(
-                f"{self.where}: expected the run at {self.path} to be of this very analysis, "
+                f"{self.where}: expected the run at {self.place} to be of this very analysis, "
                 f"got another: {difference}. Nothing was touched. Give another store=, or "
                 "repeat the analysis as it was."
             )
@@ -127,25 +118,17 @@ class Run:
 
     def _bare(self) -> bool:
         """Whether this is a run of which no shard is done, and nothing else is there."""
-        ours = {self.spec_file, self.samples, self.shards}
-        others = {path for path in self.path.iterdir() if not is_temporary(path)} - ours
+        others = self.place.list(deep=False).keys() - {SPEC, SAMPLES, SHARDS}
         said = self.spec()
         return not (others or self.marked) and {"schema", "versions", "data"} <= {*said}
 
-    def _unclaimed(self) -> bool:
-        """Whether nothing is there but what a writer left that was killed as it claimed it."""
-        # names first: a spec that another process writes meanwhile is no other file
-        names = list(self.path.iterdir())
-        return self.spec_file.exists() or all(is_temporary(name) for name in names)
-
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Make the directory, and keep other processes from coordinating it at the same time."""
-        make_directory(self.path)
-        with locked(self.path, WAIT) as free:
+        """Make the place, and keep other processes from coordinating it at the same time."""
+        with self.place.held(WAIT) as free:
             if not free:
                 raise ValueError(
-                    f"{self.where}: expected {self.path} to be written by one analysis at a "
+                    f"{self.where}: expected {self.place} to be written by one analysis at a "
                     f"time, but another has been writing it for the {WAIT:g} s that this one "
                     "waited. Nothing was touched. Wait for it, or end it, and run again."
                 )
@@ -153,67 +136,73 @@ class Run:
 
     def lay_out(self, schema: Schema, coords: Mapping[str, Any], shards: range, size: int) -> None:
         """Make the places for shards and the empty sample table, or check those that are there."""
-        for path in (self.shards, self.samples, self.statistics):
-            if path.is_symlink() or (path.exists() and not path.is_dir()):
-                self._refuse([f"{path.name} is {'a link' if path.is_symlink() else 'no folder'}"])
-        if not schema and self.samples.exists():
+        top, table = self.place.list(deep=False), self.place.below(SAMPLES)
+        kinds = {name: top.get(name, "a folder") for name in (SHARDS, SAMPLES, STATISTICS)}
+        for name, kind in kinds.items():
+            if kind != "a folder":
+                self._refuse([f"{name} is {kind if kind == 'a link' else 'no folder'}"])
+        if not schema and SAMPLES in top:
             self._refuse(["samples.zarr is not of this run, which keeps no samples"])
-        make_directory(self.shards)
-        attrs = {"title": "ifa: one row for each sample", "schema": SCHEMA}
+        self.place.make(SHARDS)
         if not schema:
             return
-        if self.samples.exists():
-            template = temporary_beside(self.samples)
-            try:
-                lay_out(template, schema, coords, size, attrs)
-                sweep(self.samples)
-                problems = template_changes(self.samples, template, schema, shards)
-            finally:
-                shutil.rmtree(template, ignore_errors=True)
-            self._refuse(f"{self.samples.name}/{problem}" for problem in problems)
+        attrs = {"title": "ifa: one row for each sample", "schema": SCHEMA}
+        template = laid_out(schema, coords, size, attrs)
+        if self.place.built(SAMPLES):
+            table.sweep()
+            problems = template_changes(table, template, schema, shards)
+            self._refuse(f"{SAMPLES}/{problem}" for problem in problems)
             return
         if self.marked:
             self._refuse(["samples.zarr is missing"])
-        build_atomically(self.samples, lambda path: lay_out(path, schema, coords, size, attrs))
-
-    def marker(self, shard: int) -> Path:
-        return self.shards / f"{shard:05d}.npz"
+        self.place.build(SAMPLES, template)
 
     def has(self, shard: int) -> bool:
-        return self.marker(shard).exists()
+        return self.place.exists(marker_of(shard))
+
+    def states(self, shards: range, kept: dict[int, Marker]) -> Iterator[Arrays]:
+        """Read the states of shards, in their order, and keep what their markers say of files."""
+        for shard, marker, arrays in self._read(shards, states=True):
+            kept[shard] = marker._replace(items=marker.items[:0])
+            yield arrays
 
     def markers(self, shards: Iterable[int]) -> dict[int, Marker]:
         """Return the markers of shards that are done; an error if one is not of this run."""
-        spec, problems = sha256(self.spec_file), []
-        found = {shard: load_marker(self.where, self.marker(shard)) for shard in shards}
-        for shard, marker in found.items():
+        return {shard: marker for shard, marker, _ in self._read(list(shards), states=False)}
+
+    def _read(self, shards: Sequence[int], *, states: bool) -> Iterator[tuple[int, Marker, Arrays]]:
+        spec, problems = self._spec_digest(), []
+        texts = read_all(self.place, map(marker_of, shards))
+        for shard, text in zip(shards, texts, strict=True):
+            name = f"{self.place}/{marker_of(shard)}"
+            marker, arrays = read_marker(self.where, name, text, states=states)
             if (marker.spec, marker.shard) != (spec, shard):
                 whose = "another run" if marker.spec != spec else f"shard {marker.shard}"
-                problems.append(f"shards/{self.marker(shard).name} is a marker of {whose}")
+                problems.append(f"{marker_of(shard)} is a marker of {whose}")
+            yield shard, marker, arrays
         self._refuse(problems)
-        return found
 
     def done(self, shards: range, schema: Schema) -> dict[int, Marker]:
         """Return the markers of the shards that are done, once their rows are as they were."""
-        sweep(self.shards)
-        names = {self.marker(shard).name: shard for shard in shards}
+        place, table = self.place.below(SHARDS), self.place.below(SAMPLES)
+        place.sweep()
+        names = {marker_of(shard): shard for shard in shards}
         # what systems leave in folders that people look into is hidden
-        marked = {name: kind for name, kind in entries(self.shards).items() if name[0] != "."}
+        marked = {f"{SHARDS}/{name}": kind for name, kind in place.list().items() if name[0] != "."}
         self._refuse(
-            f"shards/{name} is not of this run"
+            f"{name} is not of this run"
             for name, kind in marked.items()
             if name not in names or isinstance(kind, str)
         )
         markers = self.markers(names[name] for name in sorted(marked))
-        there, problems = entries(self.samples), []
+        there, problems = table.list(), []
         for shard, marker in markers.items():
-            name = f"shards/{self.marker(shard).name}"
             if sorted(marker.files) != sorted(chunks(schema, shard)):
-                problems.append(f"{name} vouches for other files")
+                problems.append(f"{marker_of(shard)} vouches for other files")
             else:
                 problems += [
-                    f"samples.zarr/{problem}, for which {name} vouches"
-                    for problem in changes(self.samples, marker.files, there)
+                    f"{SAMPLES}/{problem}, for which {marker_of(shard)} vouches"
+                    for problem in changes(table, marker.files, there)
                 ]
         self._refuse(problems)
         return markers
@@ -222,55 +211,49 @@ class Run:
         problems = list(problems)
         if problems:
             raise ValueError(
-                f"{self.where}: expected the shards that are done in {self.path} as they were "
+                f"{self.where}: expected the shards that are done in {self.place} as they were "
                 f"written, got {len(problems)} differences: {'; '.join(problems)}. Restore these "
-                f"files, or delete what does not belong and the markers in {self.shards} of shards "
-                "that are damaged, and run again: their samples are then done anew."
+                f"files, or delete what does not belong and the markers in {self.place}/{SHARDS} "
+                "of shards that are damaged, and run again: their samples are then done anew."
             )
 
     def add(
         self, shard: int, start: int, states: Arrays, rows: Rows, schema: Schema, items: np.ndarray
     ) -> None:
         """Commit a shard: its rows first, its states last, which mark it as done."""
-        files = fill(self.samples, schema, rows, shard, start) if schema else {}
+        files: Files = {}
+        if schema:
+            table = self.place.below(SAMPLES)
+            files = table.put(filled(table.read("zarr.json"), schema, rows, shard, start))
         made_by = {**versions(), "code": self.code}
         marker = Marker(self.spec_digest, shard, made_by, files, items)
-        save_marker(self.marker(shard), marker, states)
-
-    def states(self, shard: int) -> Arrays:
-        return load_states(self.where, self.marker(shard))
+        self.place.write(marker_of(shard), marker_text(marker, states))
 
     def commit(self, statistics: xr.DataTree, markers: Mapping[int, Marker]) -> None:
         """Write the statistics and, last, the digests of everything: the run is then finished."""
-        sweep(self.path)
+        self.place.sweep()
         made_by = [dict(one) for one in {tuple(each.versions.items()) for each in markers.values()}]
-        if self.statistics.exists():  # of a commit that was killed; it is derived from the shards
-            shutil.rmtree(self.statistics)
-        build_atomically(self.statistics, lambda path: write_tree(statistics, path))
-        files = self._files(markers)
-        write_commit(
-            self.commit_file,
-            files,
-            {
-                "schema": SCHEMA,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": sorted(made_by, key=str),
-            },
-        )
+        # those of a commit that was killed go: they are derived from the shards
+        self.place.build(STATISTICS, tree_files(statistics))
+        said = {
+            "schema": SCHEMA,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": sorted(made_by, key=str),
+        }
+        self.place.write(COMMIT, commit_text(self._files(markers), said))
 
     def _files(self, markers: Mapping[int, Marker]) -> Files:
         """Digest what belongs to the run, and compare it with what markers vouch for."""
         vouched: Files = {}
         for marker in markers.values():
-            vouched |= {f"samples.zarr/{name}": known for name, known in marker.files.items()}
-        ours = [self.marker(shard).relative_to(self.path).as_posix() for shard in markers]
+            vouched |= {f"{SAMPLES}/{name}": known for name, known in marker.files.items()}
+        ours = {SPEC, *map(marker_of, markers)}
         names = [
             name
-            for name, kind in entries(self.path).items()
-            if isinstance(kind, int)
-            and (name in ours or name == "spec.json" or name.split("/")[0].endswith(".zarr"))
+            for name, kind in self.place.list().items()
+            if isinstance(kind, int) and (name in ours or name.split("/")[0].endswith(".zarr"))
         ]
-        files = found(self.path, names)
+        files = found(self.place, names)
         self._refuse(
             f"{name} is other than its marker vouches for"
             for name, known in vouched.items()
@@ -283,31 +266,33 @@ class Run:
         if not self.committed:
             self.spec()
             raise ValueError(
-                f"{self.where}: expected a finished run, got {self.path} with "
-                f"{len(list(self.shards.glob('*.npz')))} shards done and no COMMIT.json. "
-                "Do what made it again to continue it."
+                f"{self.where}: expected a finished run, got {self.place} with {self.marked} "
+                "shards done and no COMMIT.json. Do what made it again to continue it."
             )
         try:
-            return read_commit(self.commit_file)
+            return read_commit(self.place.read(COMMIT))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             self.refuse_damaged([f"COMMIT.json cannot be read ({error})"])
             raise
 
-    def tree(self, statistics: xr.DataTree | None = None) -> xr.DataTree:
-        """Read what was committed; statistics that are at hand are not read again."""
-        statistics = read_tree(self.statistics).load() if statistics is None else statistics
-        if not self.samples.exists():
-            return statistics
-        return with_samples(statistics, read_tree(self.samples))
+    def tree(self, statistics: xr.DataTree) -> xr.DataTree:
+        """Put the table of samples, where there is one, into statistics that are at hand."""
+        table = self.place.below(SAMPLES)
+        return with_samples(statistics, read_tree(table.zarr())) if table.exists("") else statistics
 
     def refuse_damaged(self, problems: list[str]) -> None:
         """Raise if there are differences from what was committed."""
         if problems:
             raise ValueError(
-                f"{self.where}: expected {self.path} as it was committed, got {len(problems)} "
+                f"{self.where}: expected {self.place} as it was committed, got {len(problems)} "
                 f"differences: {'; '.join(problems)}. Restore these files, or analyze anew "
                 "elsewhere."
             )
+
+
+def marker_of(shard: int) -> str:
+    """Name the file that says that a shard is done."""
+    return f"{SHARDS}/{shard:05d}.npz"
 
 
 def open(run: str | os.PathLike[str]) -> xr.DataTree:
@@ -339,29 +324,28 @@ def open(run: str | os.PathLike[str]) -> xr.DataTree:
     Traceback (most recent call last):
     ValueError: ifa.open: expected a run at nowhere, got nothing there. ...
     """
-    return opened(Run(Path(run), "ifa.open"))
+    return opened(Run.at(run, "ifa.open"))
 
 
 def opened(run: Run) -> xr.DataTree:
     """Open a finished run, once its files are found as they were listed."""
-    files = run.listed()
+    files, there = run.listed(), run.place.list()
+    read: dict[str, bytes] = {}
+    problems = changes(run.place, files, there, read, _is_loaded)
     # what is in a store by another name may be read; what is beside the stores is not
-    inside = [
-        problem
-        for problem in differences(run.path, files, _is_loaded)
-        if not problem.endswith(NOT_COMMITTED) or (".zarr/" in problem and "/." not in problem)
-    ]
-    run.refuse_damaged(inside)
-    for store in (run.statistics, run.samples):
-        prefix = f"{store.name}/"
-        below = {
-            name.removeprefix(prefix): size
-            for name, (size, _) in files.items()
-            if name.startswith(prefix)
-        }
+    problems += [one for one in added(files, there) if ".zarr/" in one and "/." not in one]
+    run.refuse_damaged(problems)
+    for store in (STATISTICS, SAMPLES):
+        below = {name: size for name, (size, _) in _below(store, files).items()}
         if below:
-            run.refuse_damaged([prefix + problem for problem in impossible(store, below)])
-    return run.tree()
+            described = read[f"{store}/zarr.json"]
+            run.refuse_damaged([f"{store}/{one}" for one in impossible(described, below)])
+    return run.tree(read_tree(in_memory(_below(STATISTICS, read))[0]).load())
+
+
+def _below(store: str, files: Mapping[str, Any]) -> dict[str, Any]:
+    prefix = f"{store}/"
+    return {name.removeprefix(prefix): files[name] for name in files if name.startswith(prefix)}
 
 
 def _is_loaded(name: str) -> bool:
@@ -383,9 +367,9 @@ def verify(run: str | os.PathLike[str]) -> None:
         With all that is wrong: files missing, changed or added, folders, links and other things
         that were not committed, or a run that is not finished.
     """
-    verified(Run(Path(run), "ifa.verify"))
+    verified(Run.at(run, "ifa.verify"))
 
 
 def verified(run: Run) -> None:
     """Raise unless all of a finished run is as it was committed."""
-    run.refuse_damaged(differences(run.path, run.listed(), bool))
+    run.refuse_damaged(differences(run.place, run.listed()))

@@ -1,16 +1,15 @@
 """The per-sample table: laid out once, each shard fills its own whole chunks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from ifa.store.commits import found
-from ifa.store.files import entries, synced
-from ifa.store.markers import Files
-from ifa.store.trees import consolidate
+from ifa.store.commits import changes
+from ifa.store.places import Place, digest_of
+from ifa.store.trees import consolidate, contents_of, in_memory
 
 # Group of the table ("" for what does not depend on the layer) -> variable -> values.
 Rows = dict[str, dict[str, np.ndarray]]
@@ -38,18 +37,15 @@ class Column:
 Schema = dict[str, dict[str, Column]]
 
 
-def lay_out(
-    path: Path,
-    schema: Schema,
-    coords: Mapping[str, np.ndarray],
-    shard: int,
-    attrs: Mapping[str, Any],
-) -> None:
-    """Create the table without any value; `coords` are those of the target dimension."""
+def laid_out(
+    schema: Schema, coords: Mapping[str, np.ndarray], shard: int, attrs: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Make the files of a table without any value; `coords` are those of the target dimension."""
     import zarr
 
+    store, buffers = in_memory()
     for group_name, columns in schema.items():
-        group = zarr.open_group(path, mode="a", path=group_name, zarr_format=3)
+        group = zarr.open_group(store, mode="a", path=group_name, zarr_format=3)
         if not group_name:
             group.attrs.update(attrs)
         for name, column in columns.items():
@@ -61,26 +57,29 @@ def lay_out(
                 _whole(_create(group, name, column, len(values)))[:] = values
             if "target_name" in coords:
                 group.attrs["coordinates"] = "target_name"  # xarray's mark of a coordinate
-    consolidate(path)
+    consolidate(store)
+    return contents_of(buffers)
 
 
-def fill(path: Path, schema: Schema, rows: Rows, shard: int, start: int) -> Files:
-    """Write the rows of one shard to its own chunks, and return once they are on the disk."""
+def filled(
+    described: bytes, schema: Schema, rows: Rows, shard: int, start: int
+) -> Iterator[tuple[str, bytes]]:
+    """Make the files of one shard: its own chunks, column by column.
+
+    `described` is the table's zarr.json, which has the metadata of all columns.
+    """
     import zarr
 
-    root = zarr.open_group(path, mode="r+", zarr_format=3)
+    store, buffers = in_memory({"zarr.json": described})
+    root = zarr.open_group(store, mode="r+", zarr_format=3)
     for group_name, columns in rows.items():
         for name, values in columns.items():
-            array = _whole(root[f"{group_name}/{name}".removeprefix("/")])
-            axis = schema[group_name][name].axis
+            path, column = f"{group_name}/{name}".removeprefix("/"), schema[group_name][name]
             region = [slice(None)] * values.ndim
-            region[axis] = slice(start, start + values.shape[axis])
-            array[tuple(region)] = values
-    names = chunks(schema, shard)
-    # a chunk is renamed into its folder, and the first one makes it
-    folders = {path / parent for name in names for parent in Path(name).parents}
-    synced([*(path / name for name in names), *sorted(folders, reverse=True)])
-    return found(path, names)
+            region[column.axis] = slice(start, start + values.shape[column.axis])
+            _whole(root[path])[tuple(region)] = values
+            chunk = f"{path}/{column.chunk(shard)}"
+            yield chunk, buffers.pop(chunk).to_bytes()
 
 
 def chunks(schema: Schema, shard: int) -> list[str]:
@@ -92,19 +91,15 @@ def chunks(schema: Schema, shard: int) -> list[str]:
     ]
 
 
-def template_changes(path: Path, template: Path, schema: Schema, shards: range) -> list[str]:
+def template_changes(
+    place: Place, template: Mapping[str, bytes], schema: Schema, shards: range
+) -> list[str]:
     """Say where a table is not as it was laid out, or holds what is no shard's."""
-    there, expected = entries(path), entries(template)
-    problems = []
-    for name, kind in expected.items():
-        if name not in there:
-            problems.append(f"{name} is missing")
-        elif isinstance(kind, str) or isinstance(there[name], str):
-            problems += [f"{name} is {there[name]}"] * (there[name] != kind)
-        elif (path / name).read_bytes() != (template / name).read_bytes():
-            problems.append(f"{name} was changed")
-    known = {name for shard in shards for name in chunks(schema, shard)} | expected.keys()
-    folders = {parent.as_posix() for name in known for parent in Path(name).parents}
+    files = {name: digest_of(content) for name, content in template.items()}
+    there = place.list()
+    problems = [problem.split(": it has")[0] for problem in changes(place, files, there)]
+    known = {name for shard in shards for name in chunks(schema, shard)} | template.keys()
+    folders = {parent.as_posix() for name in known for parent in PurePosixPath(name).parents}
     for name, kind in there.items():
         if not (name in known and isinstance(kind, int)) and not (
             name in folders and kind == "a folder"

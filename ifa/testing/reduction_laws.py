@@ -1,8 +1,6 @@
 """Laws of reductions. `batches` draws a batch: a tensor, or a record with a sample axis first."""
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -192,14 +190,12 @@ def _cut(batch: Any, start: int, stop: int | None) -> Any:
 
 
 def _saved_and_loaded(state: Any) -> Any:
-    from ifa.store.markers import Marker, load_states, save_marker  # which needs xarray and zarr
+    from ifa.store.markers import Marker, marker_text, read_marker  # which needs xarray and zarr
 
     parts = leaves(state)
     strange = [type(part).__name__ for part in parts if not isinstance(part, Tensor)]
     assert not strange, f"expected a state of tensors only, got {strange}"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "state.npz")
-        states = {str(index): part.numpy() for index, part in enumerate(parts)}
-        save_marker(path, Marker("", 0, {}, {}, np.empty((0, 16), np.uint8)), states)
-        loaded = load_states("ifa.testing", path)
+    states = {str(index): part.numpy() for index, part in enumerate(parts)}
+    text = marker_text(Marker("", 0, {}, {}, np.empty((0, 16), np.uint8)), states)
+    _, loaded = read_marker("ifa.testing", "state.npz", text)
     return rebuilt(state, [torch.from_numpy(loaded[str(index)]) for index in range(len(parts))])
