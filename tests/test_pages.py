@@ -1,6 +1,8 @@
 """Every Python block of every page runs, in the page's order and one namespace."""
 
+import doctest
 import functools
+import importlib.util
 import itertools
 import re
 from pathlib import Path
@@ -11,7 +13,7 @@ from torch import nn
 
 import ifa
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
 # these say more about what their page shows
 ELSEWHERE = {
     "own-data": "test_data",
@@ -21,8 +23,12 @@ ELSEWHERE = {
 }
 
 
+def pieces(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+
+
 def blocks(page: Path) -> str:
-    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+    return "\n".join(pieces(page))
 
 
 def given() -> dict:
@@ -82,21 +88,48 @@ def given() -> dict:
 @pytest.mark.parametrize(
     "page",
     [
-        page.relative_to(DOCS).with_suffix("").as_posix()
-        for folder in ("start", "how-to")
-        for page in sorted((DOCS / folder).glob("*.md"))
-        if blocks(page) and page.stem not in ELSEWHERE
+        page.relative_to(ROOT).as_posix()
+        for folder in (".", "docs", "docs/start", "docs/how-to")
+        for page in sorted((ROOT / folder).glob("*.md"))
+        if blocks(page) and page.stem not in {*ELSEWHERE, "contributing"}
     ],
 )
 def test_a_page_runs(page, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = blocks(DOCS / f"{page}.md")
+    code = blocks(ROOT / page)
     if "train_digits" in code:
         network = trained()
         monkeypatch.setattr(ifa.nets, "train_digits", lambda: network)
-    exec(compile(code, f"{page}.md", "exec"), given() | {"__name__": "page"})
+    exec(compile(code, page, "exec"), given() | {"__name__": "page"})
 
 
 def test_pages_tested_elsewhere_are():
     for page, where in ELSEWHERE.items():
         assert f'"{page}.md"' in (Path(__file__).parent / f"{where}.py").read_text()
+
+
+# the files that the recipes write: where, and what; other blocks are lines of such files
+RECIPES = re.findall(
+    r"`ifa/(\w+)/(\w+)\.py`, [^\n]*\n(?:[^\n`]+[^\n]*\n)*\n```python\n(\"\"\".*?)```",
+    (ROOT / "docs" / "contributing.md").read_text(),
+    re.S,
+)
+
+
+@pytest.mark.parametrize(("room", "name", "code"), RECIPES, ids=lambda text: text[:20])
+def test_a_recipe_is_a_file_whose_examples_hold(room, name, code, tmp_path, monkeypatch):
+    (tmp_path / f"{name}.py").write_text(code)
+    spec = importlib.util.spec_from_file_location(name, tmp_path / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    home = importlib.import_module(f"ifa.{room}")
+    for public, value in vars(module).items():
+        if getattr(value, "__module__", None) == name and not public.startswith("_"):
+            monkeypatch.setattr(home, public, value, raising=False)
+    found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted or room == "plot"  # a picture has a test instead
+    assert not found.failed
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) == 5
