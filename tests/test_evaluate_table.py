@@ -533,9 +533,11 @@ def test_noise_is_called_beaten_seldom_and_with_power():
     random = np.random.default_rng(11)
     names = {"method": [*"abcdefg", "noise"]}
     quiet = [drawn(random, 8, 20).assign_coords(names) for _ in range(40)]
-    assert sum(float(contest.summary(one)["p_noise"][0]) <= 0.05 for one in quiet) <= 7
+    assert sum(float(contest.summary(one)["p_noise"].min()) <= 0.05 for one in quiet) <= 7
     loud = [drawn(random, 8, 20, m3=1.6).assign_coords(names) for _ in range(20)]
-    assert sum(float(contest.summary(one)["p_noise"][0]) <= 0.05 for one in loud) >= 15
+    found = [contest.summary(one)["p_noise"].values[:, 0] <= 0.05 for one in loud]
+    assert sum(one[3] for one in found) >= 15
+    assert sum(one[:3].any() | one[4:].any() for one in found) <= 4  # the others are noise too
     assert "p_noise" not in contest.summary(drawn(random, 3, 9))
 
 
@@ -624,7 +626,38 @@ def test_a_summary_says_where_no_method_beats_noise():
     few["value"][1] -= 3
     told = contest.summary(few)
     assert "No method is shown to beat noise by down (p 1)." in written(told)
-    assert told["p_noise"].values.tolist() == pytest.approx([1 / 2001, 1, np.nan], nan_ok=True)
+    assert told["p_noise"].values[0] == pytest.approx([1 / 2001, 1, np.nan], nan_ok=True)
+    assert np.isnan(told["p_noise"].values[1]).all()  # noise is not compared with itself
+
+
+def test_a_summary_says_which_methods_beat_noise_and_when_none_does():
+    random = np.random.default_rng(15)
+    names = {"method": ["good", "fair", "poor", "noise"]}
+    value = np.concatenate(
+        [drawn(random, 4, 60, m0=3.0, m1=by)["value"].values for by in (3.0, -1.0)], 1
+    )
+    none = np.zeros((4, 60), bool)
+    made = xr.Dataset(
+        {
+            "value": (("method", "metric", "sample"), value),
+            "blank": (("method", "sample"), none),
+            "nonfinite": (("method", "sample"), none),
+        },
+        names | {"metric": ["one", "two"], "better": ("metric", ["higher", "higher"])},
+    )
+    told = written(contest.summary(made)).splitlines()
+    assert told[0].endswith("beats noise")
+    assert [line.split("  ")[-1].strip() for line in told[1:5]] == [
+        "2 of 2",
+        "1 of 2",
+        "0 of 2",
+        "0/0",
+    ]
+    assert "Shown to beat noise by every metric: good. By none: poor." in told
+    assert not any("No method" in line for line in told)
+    told = written(contest.summary(made.isel(method=[2, 3])))
+    assert "No method is shown to beat noise, by any metric. These maps" in told
+    assert "0 of 2" in told
 
 
 def test_pictures_hold_what_was_given():

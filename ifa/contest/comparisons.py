@@ -103,13 +103,21 @@ def compared(pairs: Pairs, mean: np.ndarray, *, level: float, same: float = 0.0)
     return Compared(p, best, *_against(pairs, best, critical))
 
 
-def beaten(pairs: Pairs, control: int) -> float:
-    """Return p of: no method is better than a control; NaN where none shares samples with it."""
+def beating(pairs: Pairs, control: int, methods: int) -> np.ndarray:
+    """Return p of each method being no better than a control; NaN where they share no samples.
+
+    All methods at once, the one that is ahead by the most first, then the others without it.
+    """
+    p = np.full(methods, np.nan)
     own = ((pairs.i == control) | (pairs.j == control)) & (pairs.clusters > 0)
-    if not own.any():
-        return float("nan")
-    way = np.where(pairs.j[own] == control, 1, -1)
-    return _p((pairs.drawn[:, own] * way).max(1), float((pairs.pull[own] * way).max()))
+    first = pairs.j[own] == control
+    way, others = np.where(first, 1, -1), np.where(first, pairs.i[own], pairs.j[own])
+    pull, drawn = way * pairs.pull[own], way * pairs.drawn[:, own]
+    order, last = np.argsort(-pull, kind="stable"), 0.0
+    for place, one in enumerate(order):
+        last = max(last, _p(drawn[:, order[place:]].max(1), pull[one]))
+        p[others[one]] = last
+    return p
 
 
 def _p(drawn: np.ndarray, seen: float) -> float:

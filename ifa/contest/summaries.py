@@ -8,7 +8,7 @@ import xarray as xr
 
 from ifa.checks import check_level
 from ifa.clusters import table_codes
-from ifa.contest.comparisons import beaten, compared, fewest, pairs_of
+from ifa.contest.comparisons import beating, compared, fewest, pairs_of
 from ifa.intervals import mean_error, mean_interval, share_interval
 
 _WHERE = "ifa.contest.summary"
@@ -50,11 +50,13 @@ def summary(table: Any, *, level: float = 0.95, cluster: Any = None) -> xr.Datas
         - ``unknown``: not told apart, but with fewer samples (clusters) in common with the best
           than could tell any two methods apart: 6 of .95;
         - ``p``: that no other method is better. Called worse are those of 1 − level and less;
-        - ``detectable``: the smallest difference to the best that would have been told apart.
+        - ``detectable``: the smallest difference to the best that would have been told apart;
+        - ``p_noise``, where there is a method ``"noise"``: that this method is no better than it,
+          adjusted for all methods, each metric for itself. Its smallest of a column is that of no
+          method being better.
 
         ``blank`` and ``nonfinite(method)``: how many maps say nothing; their samples are missing
-        from `count`. ``p_noise(metric)``, where there is a method ``"noise"``: p of no method being
-        better than it, over all methods; each metric for itself.
+        from `count`.
 
     Raises
     ------
@@ -98,16 +100,14 @@ def summary(table: Any, *, level: float = 0.95, cluster: Any = None) -> xr.Datas
     value = table["value"].transpose("method", "metric", "sample").values
     codes = table_codes(_WHERE, table, cluster)
     parts = {name: np.stack(each, 1) for name, each in _columns(table, value, codes, level).items()}
-    p_noise = parts.pop("p_noise")[0]
+    if CONTROL not in table["method"].values:
+        del parts["p_noise"]
     variables: dict[str, Any] = {
         name: (("method", "metric"), part, {"long_name": _NAMES[name].format(level)})
         for name, part in parts.items()
     }
     variables["blank"] = table["blank"].sum("sample")
     variables["nonfinite"] = table["nonfinite"].sum("sample")
-    if CONTROL in table["method"].values:
-        said = {"long_name": f"p of no method being better than {CONTROL}"}
-        variables["p_noise"] = ("metric", p_noise, said)
     coords = {name: table.coords[name] for name in ("method", "metric") if name in table.coords}
     attrs = {"samples": value.shape[2], "level": level, "clusters": len(np.unique(codes))}
     return xr.Dataset(variables, coords | {"better": table["better"]}, attrs)
@@ -123,6 +123,7 @@ _NAMES = {
     "unknown": "too few samples to be told from the best",
     "p": "p of no method being better",
     "detectable": "smallest difference to the best that would be told apart",
+    "p_noise": f"p of being no better than {CONTROL}",
 }
 
 
@@ -132,7 +133,7 @@ def _columns(
     """Summarize each metric."""
     methods = [str(name) for name in table["method"].values]
     control = methods.index(CONTROL) if CONTROL in methods else None
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*_NAMES, "p_noise")}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in _NAMES}
     for place, way in enumerate(table["better"].values):
         column = value[:, place]
         found = _averages(column, codes, level)
@@ -158,9 +159,8 @@ def _ranked(
     mean = mean_error(values.T).mean
     nothing, none = np.full(mean.shape, np.nan), np.zeros(mean.shape, bool)
     if not known or not np.isfinite(mean).any():
-        p_noise = np.full(mean.shape, np.nan)
         return {"best": none, "tied": none, "unknown": none, "p": nothing,
-                "detectable": nothing, "p_noise": p_noise}  # fmt: skip
+                "detectable": nothing, "p_noise": nothing}  # fmt: skip
     pairs = pairs_of(values, codes)
     found = compared(pairs, mean, level=level, same=_SAME)
     best = np.arange(len(mean)) == found.best
@@ -172,26 +172,29 @@ def _ranked(
         "unknown": left & few,
         "p": found.p,
         "detectable": np.where(best, np.nan, found.detectable),
-        "p_noise": np.full(mean.shape, np.nan if control is None else beaten(pairs, control)),
+        "p_noise": nothing if control is None else beating(pairs, control, len(mean)),
     }
 
 
 def written(found: xr.Dataset) -> str:
     """Write a summary as text: a row for each method, the best marked, and what is missing.
 
-    The last row is what difference to the best would be told apart, the median over methods. Below
-    stands by which metrics no method is shown to beat noise, if there is such a method.
+    The last row is what difference to the best would be told apart, the median over methods. Where
+    there is a method ``"noise"``, the last column is by how many metrics each method is shown to
+    beat it, and below stands which methods do, and by which metrics none does.
     """
-    rows = [["method", *_headings(found), "blank/nonfinite"]]
-    columns = [_cells(found.isel(metric=place)) for place in range(found.sizes["metric"])]
+    names = [str(name) for name in found["method"].values]
     missing = zip(found["blank"].values, found["nonfinite"].values, strict=True)
-    rows += [
-        [str(name), *cells, f"{blank}/{broken}"]
-        for name, cells, (blank, broken) in zip(
-            found["method"].values, zip(*columns, strict=True), missing, strict=True
-        )
+    columns = [["method", *names, "told apart from"]]
+    columns += [
+        [head, *_cells(column), _least(column)]
+        for head, column in zip(_headings(found), _by_metric(found), strict=True)
     ]
-    rows.append(["told apart from", *map(_least, _by_metric(found)), ""])
+    columns.append(["blank/nonfinite", *(f"{blank}/{broken}" for blank, broken in missing), ""])
+    if "p_noise" in found:
+        beats = found["p_noise"].values <= 1 - found.attrs["level"]
+        columns.append([f"beats {CONTROL}", *map(_share, names, beats, _asked(found)), ""])
+    rows = list(zip(*columns, strict=True))
     sides = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = [
         "  ".join([row[0].ljust(sides[0]), *map(str.rjust, row[1:], sides[1:])]).rstrip()
@@ -211,23 +214,49 @@ def _notes(found: xr.Dataset) -> list[str]:
         f" to tell. By each metric, at most {1 - level:.2g} of tables call a method worse that is"
         " as good as the best. The last row: from which difference to the best on it is told."
     ]
-    lost = unbeaten(found)
-    if lost:
-        listed = ", ".join(f"{name} (p {p:.2g})" for name, p in lost.items())
-        notes.append(
-            f"No method is shown to beat {CONTROL} by {listed}. Such a column says nothing for any "
-            "method: take more samples, another metric, or doubt the maps."
+    return [*notes, *_verdict(found)] if "p_noise" in found else notes
+
+
+def _verdict(found: xr.Dataset) -> list[str]:
+    """Say which methods are shown to beat noise, and by which metrics none is."""
+    asked = _asked(found)
+    beats = (found["p_noise"].values <= 1 - found.attrs["level"]) & asked
+    if not asked.any():
+        return []
+    if not beats.any():
+        return [
+            f"No method is shown to beat {CONTROL}, by any metric. These maps are not shown to say "
+            "anything of the network: take more samples, other metrics, or doubt them."
+        ]
+    names, others = found["method"].values, found["method"].values != CONTROL
+    every = [str(name) for name in names[(beats.sum(1) == asked.any(0).sum()) & others]]
+    none = [str(name) for name in names[~beats.any(1) & others]]
+    said = [
+        f"Shown to beat {CONTROL} by every metric: {', '.join(every) or 'no method'}."
+        + (f" By none: {', '.join(none)}." if none else "")
+    ]
+    smallest = np.where(asked, found["p_noise"].values, np.inf).min(0)
+    lost = asked.any(0) & ~beats.any(0)
+    if lost.any():
+        listed = [
+            f"{name} (p {p:.2g})"
+            for name, p in zip(found["metric"].values[lost], smallest[lost], strict=True)
+        ]
+        said.append(
+            f"No method is shown to beat {CONTROL} by {', '.join(listed)}. Such a column says "
+            "nothing for any method: take more samples, another metric, or doubt the maps."
         )
-    return notes
+    return said
 
 
-def unbeaten(found: xr.Dataset) -> dict[str, float]:
-    """List the metrics by which no method is shown to be better than noise, each with its p."""
-    if "p_noise" not in found:
-        return {}
-    p, level = found["p_noise"].values, found.attrs["level"]
-    names = map(str, found["metric"].values)
-    return {name: float(one) for name, one in zip(names, p, strict=True) if one > 1 - level}
+def _asked(found: xr.Dataset) -> np.ndarray:
+    """Tell which methods were compared with noise by which metrics: (method, metric)."""
+    return np.isfinite(found["p_noise"].values)
+
+
+def _share(name: str, beats: np.ndarray, asked: np.ndarray) -> str:
+    """Write by how many metrics a method beats noise, of those by which it was asked."""
+    return "" if name == CONTROL else f"{(beats & asked).sum()} of {asked.sum()}"
 
 
 def decimals_of(values: np.ndarray) -> int:

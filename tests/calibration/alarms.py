@@ -159,7 +159,7 @@ def worse_found(of: Setting, rng: Generator) -> bool:
 
 def beats_noise(of: Setting, better: float, rng: Generator) -> bool:
     """A method is shown to beat noise."""
-    return bool(contested(5, of, better, rng, "noise")["p_noise"][0] <= 0.05)
+    return bool(contested(5, of, better, rng, "noise")["p_noise"].min() <= 0.05)
 
 
 def ranks_apart(methods: int, of: Setting, rng: Generator) -> bool:
