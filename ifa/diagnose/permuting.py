@@ -33,17 +33,17 @@ def exchanged(
     alone = np.flatnonzero(~whole[codes])
     own = np.unique(np.stack([codes, strata], 1)[alone], axis=0, return_inverse=True)[1].reshape(-1)
     result = np.tile(np.arange(len(codes)), (draws + 1, 1))
-    for draw in range(1, draws + 1):
-        source = first[whole][_within(home, rng)]
-        result[draw] = source[places] if len(source) else result[draw]
-        result[draw, alone] = alone[_within(own, rng)]
+    if whole.any():
+        result[1:] = first[whole][_within(home, draws, rng)][:, places]
+    result[1:, alone] = alone[_within(own, draws, rng)]
     return result
 
 
-def _within(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a permutation in which every place takes one of its own group."""
-    result = np.empty(len(groups), dtype=np.int64)
-    result[np.argsort(groups, kind="stable")] = np.lexsort((rng.random(len(groups)), groups))
+def _within(groups: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw permutations (draw, place) in which every place takes one of its own group."""
+    order = np.argsort(groups + rng.random((draws, len(groups))), axis=1)
+    result = np.empty_like(order)
+    result[:, np.argsort(groups, kind="stable")] = order
     return result
 
 

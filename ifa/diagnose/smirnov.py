@@ -22,20 +22,19 @@ def distances(values: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def permuted_distances(values: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return D of each column, (draw, column), where `second` (draw, row) says whose a row is."""
-    parts = [_steps(one) for one in second]
-    steps, whole = np.stack([part[0] for part in parts]), np.array([part[1] for part in parts])
+    steps, whole = _steps(second)
     result = np.empty((len(second), values.shape[1]))
     for place, column in enumerate(values.T):
         order = np.argsort(column, kind="stable")
         last = np.flatnonzero(np.diff(column[order]) > 0)  # of equal values
         apart = np.cumsum(steps[:, order], axis=1)[:, last]
-        result[:, place] = np.abs(apart).max(axis=1, initial=0) / whole
+        result[:, place] = np.abs(apart).max(axis=1, initial=0) / whole[:, 0]
     return result
 
 
-def _steps(second: np.ndarray) -> tuple[np.ndarray, int]:
-    """Steps of F − G at each row, in whole numbers, and what they are to be divided by."""
-    ours, theirs = max(int((~second).sum()), 1), max(int(second.sum()), 1)
+def _steps(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of F − G at each row (..., row), in whole numbers, and what divides them (..., 1)."""
+    ours, theirs = (np.maximum(one.sum(-1, keepdims=True), 1) for one in (~second, second))
     return np.where(second, ours, -theirs), ours * theirs
 
 
