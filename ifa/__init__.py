@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         data,
         dense,
         diagnose,
+        engines,
         evaluate,
         evidence,
         interop,
@@ -49,10 +50,11 @@ if TYPE_CHECKING:
     from ifa.basis import project
     from ifa.evidence import claims
     from ifa.population import analyze, compare, maps, merge
-    from ifa.store import ModelRef, open, verify
+    from ifa.store import DataRef, ModelRef, open, verify
 
 # What needs xarray, zarr or matplotlib is imported when it is first used.
 _LATER = {
+    "DataRef": "ifa.store",
     "ModelRef": "ifa.store",
     "analyze": "ifa.population",
     "attribute": None,
@@ -63,6 +65,7 @@ _LATER = {
     "data": None,
     "dense": None,
     "diagnose": None,
+    "engines": None,
     "evaluate": None,
     "evidence": None,
     "interop": None,
@@ -84,6 +87,7 @@ __all__ = [
     "BasisDependent",
     "Cancellation",
     "Chain",
+    "DataRef",
     "DependentSamples",
     "EvenTiling",
     "Features",
@@ -120,6 +124,7 @@ __all__ = [
     "dense",
     "diagnose",
     "difference",
+    "engines",
     "evaluate",
     "evidence",
     "explain",

@@ -25,6 +25,7 @@ NAMESPACES = [
     "ifa.data",
     "ifa.dense",
     "ifa.diagnose",
+    "ifa.engines",
     "ifa.evaluate",
     "ifa.interop",
     "ifa.nets",
@@ -116,6 +117,23 @@ def test_import_loads_nothing_heavy():
     assert not [name for name in HEAVY if name in loaded]
 
 
+def test_nothing_needs_an_engine():
+    """Dask, and what object stores need, may be missing: xarray imports what is there."""
+    names = [name for name in ifa.__all__ if name != "testing"]
+    run_fresh(
+        "import sys\n"
+        "for name in ('dask', 'distributed', 'cloudpickle', 'moto', 'obstore'):\n"
+        "    sys.modules[name] = None\n"
+        "import ifa, tempfile, torch\n"
+        f"[getattr(ifa, name) for name in {names}]\n"
+        "ifa.engines.dask\n"
+        "net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten()).eval()\n"
+        "options = {'store': tempfile.mkdtemp(), 'layer': '0', 'progress': False}\n"
+        "ifa.analyze(net, [(torch.ones(1, 4), 0)], **options)\n"
+        "ifa.open(options['store'])"
+    )
+
+
 def test_everything_public_can_be_reached_after_a_light_import():
     names = [name for name in ifa.__all__ if name != "testing"]
     run_fresh(f"import ifa; [getattr(ifa, name) for name in {names}]; dir(ifa); ifa.__version__")
@@ -188,16 +206,18 @@ def test_what_is_imported_is_declared():
     extras = project["optional-dependencies"]
     needed = {re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]}
     # what is asked for by name where it is used, and tools of tests
-    optional = {re.split(r"[<>=\[]", line)[0] for line in extras["io"] + extras["test"]}
+    optional = {
+        re.split(r"[<>=\[]", line)[0] for name in ("io", "dask", "test") for line in extras[name]
+    }
     distributions = packages_distributions()
     for path in (ROOT / "ifa").rglob("*.py"):
-        given = needed | optional if path.parent.name in OPTIONAL else needed
+        given = needed | optional if {path.parent.name, path.stem} & {*OPTIONAL} else needed
         for package in {*imported(path)} - {"ifa", *sys.stdlib_module_names}:
             assert given & {name.lower() for name in distributions[package]}, (path, package)
 
 
 # rooms that import what an extra installs
-OPTIONAL = ("data", "nets", "store", "testing")
+OPTIONAL = ("engines", "data", "nets", "store", "testing")
 
 PAGES = [
     "README.md",

@@ -483,13 +483,30 @@ def test_a_merged_run_is_of_its_parts(model, data, tmp_path):
         ifa.merge(tmp_path / "a", tmp_path / "maps")
 
 
-def test_what_map_returns_is_in_its_order(model, data, tmp_path):
-    def backwards(function, shards):
-        return reversed([function(shard) for shard in shards])
+def backwards(function, shards):
+    return reversed([function(shard) for shard in shards])
 
-    for store in (None, tmp_path / "run"):
-        with pytest.raises(ValueError, match="expected map= to return what its function returns"):
-            ifa.analyze(model, data, map=backwards, store=store, **OPTIONS)
+
+def test_what_map_returns_is_taken_in_any_order(model, data, made, tmp_path):
+    ifa.analyze(model, data, map=backwards, store=tmp_path / "run", **OPTIONS)
+    assert same(tmp_path / "run", made)
+    there, here = (ifa.analyze(model, data, map=each, **OPTIONS) for each in (backwards, map))
+    for name in values(made):
+        assert there[name].to_dataset().identical(here[name].to_dataset())
+
+
+def test_map_returns_what_its_function_returns(model, data, tmp_path):
+    def twice(function, shards):
+        return [function(shard) for shard in [*shards] * 2]
+
+    def nothing(function, shards):
+        return map(function, list(shards)[:-1])
+
+    said = {twice: "got 0, which was not waited for", nothing: "got nothing for 3"}
+    for mapper, came in said.items():
+        for store in (None, tmp_path / mapper.__name__):
+            with pytest.raises(ValueError, match=f"once for every shard, {came}"):
+                ifa.analyze(model, data, map=mapper, store=store, **OPTIONS)
     with pytest.raises(TypeError, match=r"Of an executor give its method: executor\.map"):
         ifa.analyze(model, data, map=4, **OPTIONS)
     with pytest.raises(TypeError, match="expected store= to be the path of a folder, got int"):

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,6 @@ from ifa.evaluate.masking import check_inputs, chunk_of, targets_of
 from ifa.evaluate.sharing import Batch as Shared
 from ifa.evaluate.sharing import sharing
 from ifa.network.behaviour import Sketch, behaviour_of
-from ifa.network.identity import model_token
 from ifa.network.inputs import count, moved, shapes_of, split
 from ifa.network.probabilities import heed_outputs, reads
 from ifa.network.replicas import device_of
@@ -35,7 +34,7 @@ from ifa.network.scorers import Scorer
 from ifa.network.tokens import callable_token
 from ifa.population.driver import Advance, Cuts, Job, Versions, drive
 from ifa.population.options import check_task
-from ifa.population.passes import loaded, probed
+from ifa.population.passes import Loaded, network, probed
 from ifa.progress import Progress
 from ifa.reduce.verdicts import FLAGS, Task, said
 from ifa.score import logit
@@ -54,17 +53,33 @@ _TASKS = ("classification", "binary", "multilabel", "regression")
 
 @dataclass(frozen=True)
 class _Plan:
-    model: nn.Module
-    device: torch.device
+    network: Loaded
     methods: Mapping[str, Method]
     metrics: Mapping[str, Callable[[Explained], Any]]
     targets: str | int
     task: Task
     chances: bool  # whether outputs are probabilities, as the scores take them
-    scorer: Scorer  # the network's predictions
+    output: Output
     better: Mapping[str, str]
     left_out: list[str]  # methods of a list that this network cannot be asked for, and why
     owners: np.ndarray | None  # (sample,): whose each is
+
+    @property
+    def model(self) -> nn.Module:
+        return self.network.model
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.model)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The network's predictions."""
+        return Scorer(_WHERE, self.model, logit, self.output)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made of the rest."""
+        return {name: vars(self)[name] for name in self.__dataclass_fields__}
 
 
 def table(
@@ -170,7 +185,7 @@ def table(
     >>> dict(found.sizes)
     {'method': 2, 'metric': 1, 'sample': 2}
     """
-    data = data_set(_WHERE, data)
+    source, data = data, data_set(_WHERE, data)
     check_count(_WHERE, "shard", shard)
     for kind, asked in (("method", methods), ("metric", metrics)):
         if not isinstance(asked, Mapping) or not asked:
@@ -180,23 +195,22 @@ def table(
         check_choice(_WHERE, "targets", targets, ("predicted", "label"))
     for column, way in (better or {}).items():
         check_choice(_WHERE, f"better[{column!r}]", way, ("higher", "lower"))
-    network = loaded(_WHERE, model, device)
     first = collate(_WHERE, data, range(min(2, len(data))))
-    methods, left_out = possible(methods, network, moved(first.inputs, device_of(network)))
+    ready = network(_WHERE, model, first.inputs, device)
+    example = moved(first.inputs, device_of(ready.model))
+    methods, left_out = possible(methods, ready.model, example)
     if left_out:
         warnings.warn("\n".join([f"{_WHERE}:", *left_out]), LeftOut, stacklevel=2)
-    scorer = Scorer(_WHERE, network, logit, output)
     read = _read([*methods.values(), *metrics.values()])
-    outputs = scorer.outputs(moved(first.inputs, device_of(network)))
+    outputs = Scorer(_WHERE, ready.model, logit, output).outputs(example)
     plan = _Plan(
-        model=network,
-        device=device_of(network),
+        network=ready,
         methods={name: explaining(_WHERE, name, method) for name, method in methods.items()},
         metrics={name: measuring(_WHERE, name, metric) for name, metric in metrics.items()},
         targets=_targets(targets, task, outputs),
         task=task,
         chances="probabilities" in read and "logits" not in read,
-        scorer=scorer,
+        output=output,
         better={**BETTER, **(better or {})},
         left_out=left_out,
         owners=owners_of(_WHERE, data, cluster),
@@ -206,7 +220,7 @@ def table(
         "schema": SCHEMA,
         "table": 1,
         "versions": versions_now(),
-        "model": model_token(network, moved(first.inputs, plan.device)),
+        "model": ready.token,
         "data": data_token(_WHERE, data, data_version, items),
         "methods": {name: callable_token(method, _WHERE) for name, method in methods.items()},
         "metrics": {name: callable_token(metric, _WHERE) for name, metric in metrics.items()},
@@ -234,7 +248,7 @@ def table(
         probe=partial(_behaviour, plan, items, shard),
     )
     _heed(plan, items, shard, read.get("logits"))
-    found = drive(job, store=store, map=map, progress=progress, versions=versions)
+    found = drive(job, store=store, map=map, progress=progress, versions=versions, source=source)
     return found.to_dataset()
 
 

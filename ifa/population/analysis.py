@@ -107,7 +107,8 @@ def analyze(
     data
         A sized, indexable collection of ``(input, label)`` or ``(input, label, id)``, such as a
         map-style data set: the same item for the same index, every time. Labels are output indices;
-        for binary and multilabel tasks 0 or 1, of each output; for regression, real values.
+        for binary and multilabel tasks 0 or 1, of each output; for regression, real values. Or an
+        `ifa.DataRef`.
     layer
         Name of a layer, or several, or None for the last with a grid: see `ifa.tap`.
     example : (sample, \*input)
@@ -195,8 +196,10 @@ def analyze(
     device
         Where to compute; the model's own by default. The model itself is not moved.
     map
-        Anything with the signature of the built-in `map`, such as an executor's. A worker process
-        loads an `ifa.ModelRef` by itself, once; a module is sent to it with every shard.
+        Anything with the signature of the built-in `map`, such as an executor's, in whatever order
+        it returns; or an engine of `ifa.engines`. A worker process loads an `ifa.ModelRef` and an
+        `ifa.DataRef` by itself, once; a module, or data, are sent to it with every shard. One of
+        other versions, another kind of device or another network raises, and is named.
     progress
         True draws a bar, False does not, a callable gets ``(done, total)`` samples.
 
@@ -300,10 +303,10 @@ def analyze(
         target_names=target_names,
     )
     options.check(_WHERE)
-    data = data_set(_WHERE, data)
+    source, data = data, data_set(_WHERE, data)
     check_order(_WHERE, data, label_names(options.task, options.target_names))
     job = _job(model, data, options, example, (groups, cluster), device)
-    return drive(job, store=store, map=map, progress=progress, versions=versions)
+    return drive(job, store=store, map=map, progress=progress, versions=versions, source=source)
 
 
 def _job(

@@ -6,22 +6,24 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 
 from ifa.checks import check_choice, check_progress
+from ifa.population.contract import Contract, check_samples, computing
 from ifa.progress import Progress, reporting
 from ifa.store.datasets import joined, renamed, sample_tree, with_samples
 from ifa.store.items import DIGEST, Batch, reading
 from ifa.store.markers import Arrays, Marker
 from ifa.store.places import place_of
+from ifa.store.references import DataRef
 from ifa.store.runs import Run, opened, verified
+from ifa.store.specs import versions as versions_now
 from ifa.store.tables import Rows, Schema
 from ifa.types import RunNote
 
@@ -37,6 +39,15 @@ class Cuts:
     shard: int
     batch_size: int
     workers: int | None
+    source: DataRef | None = None  # what another process loads the data by
+
+    def __getstate__(self) -> dict[str, Any]:
+        of = {"count": self.count, **vars(self)}
+        return of if self.source is None else {**of, "data": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        source = state["source"]
+        vars(self).update(state if source is None else {**state, "data": source.loaded()})
 
     @cached_property
     def count(self) -> int:
@@ -104,12 +115,16 @@ def drive(
     map: Any = None,
     progress: Progress = True,
     versions: Versions = "same",
+    source: Any = None,
 ) -> xr.DataTree:
     """Do a job shard by shard, in memory or in a run that can be killed and continued.
 
     Shards are committed on their own and merged in the order of their numbers, so that a run that
-    was killed, and one done by many processes, has the same bits as an undisturbed one.
+    was killed, and one done by many processes, has the same bits as an undisturbed one. Of data by
+    reference, the `source`, only the reference goes to other processes.
     """
+    if isinstance(source, DataRef):
+        job = replace(job, cuts=replace(job.cuts, source=source))
     check_choice(job.where, "versions", versions, ("same", "any"))
     check_progress(job.where, progress)
     mapper = builtins.map if map is None else map
@@ -119,7 +134,7 @@ def drive(
             f"{type(map).__name__}. Of an executor give its method: executor.map."
         )
     if store is None:
-        return _in_memory(job, list(_every(job, None, (), mapper, progress)))
+        return _in_memory(job, sorted(_every(job, None, (), mapper, progress), key=_number))
     run = Run(place_of(job.where, store).fixed(), job.where)
     run.claimable()
     first = _first(job) if run.begins else None
@@ -158,10 +173,14 @@ def _noted(run: Run, notes: list[str], tree: xr.DataTree) -> xr.DataTree:
     return tree
 
 
+def _number(result: tuple[Any, ...]) -> int:
+    return result[0]
+
+
 def _in_memory(job: Job, shards: list[Any]) -> xr.DataTree:
-    tree = job.finish(arrays for arrays, _ in shards)
+    tree = job.finish(arrays for _, arrays, _ in shards)
     if job.schema:
-        rows = joined([rows for _, rows in shards], job.schema)
+        rows = joined([rows for _, _, rows in shards], job.schema)
         return with_samples(tree, sample_tree(rows, job.schema, job.coords))
     return tree
 
@@ -221,43 +240,62 @@ def _every(
         if mapper is builtins.map:  # in this process, so it can say more often how far it is
             yield from _in_turn(job, run, todo, advance, first)
             return
-        results = mapper(partial(_one, job, run), todo)
-        for shard, result in itertools.zip_longest(todo, results or ()):
-            if result is None or result[0] != shard:
-                raise ValueError(
-                    f"{job.where}: expected map= to return what its function returns, in the order "
-                    f"of shards, got {None if result is None else result[0]} for {shard}."
-                )
+        waiting = set(todo)
+        for result in mapper(Work(job, run), todo) or ():
+            shard = result[0] if isinstance(result, tuple) and result else result
+            if shard not in waiting:
+                raise _not_as_map(job, f"{shard!r}, which was not waited for")
+            waiting.remove(shard)
             advance(job.units * len(cuts.samples(shard)))
-            yield result[1:]
+            yield result
+        if waiting:
+            raise _not_as_map(job, f"nothing for {min(waiting)}")
 
 
-def _one(job: Job, run: Run | None, shard: int) -> tuple[Any, ...]:
-    """Do one shard: commit it to the run, or without one return its number, states and rows."""
-    if run is not None and run.has(shard):  # an executor does again what a worker died of
+def _not_as_map(job: Job, came: str) -> ValueError:
+    return ValueError(
+        f"{job.where}: expected map= to return what its function returns, once for every shard, "
+        f"got {came}."
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What `map=` is given: shard -> its number and, without a run to commit it to, its result.
+
+    It goes to other processes with a `Contract`, without what is done where it was made.
+    """
+
+    job: Job
+    run: Run | None
+
+    def __reduce__(self) -> Any:
+        sent = replace(self.job, finish=_elsewhere, check=_elsewhere, probe=None)
+        return _received, (Contract(self.job.where, versions_now()), sent, self.run)
+
+    def __call__(self, shard: int) -> tuple[Any, ...]:
+        job, run = self.job, self.run
+        if run is not None and run.has(shard):  # an executor does again what a worker died of
+            return (shard,)
+        spans = job.cuts.batches(shard)
+        read = _Read(job.cuts.read(job.where, spans, digest=run is not None))
+        with closing(read), computing(job.where, job.spec["threads"]):
+            arrays, rows = job.work(zip(spans, read, strict=True), lambda samples: None)
+        if run is None:
+            return shard, arrays, rows
+        _add(job, run, shard, arrays, rows, read.digests())
         return (shard,)
-    spans = job.cuts.batches(shard)
-    read = _Read(job.cuts.read(job.where, spans, digest=run is not None))
-    with closing(read), _threads(job.spec["threads"]):
-        arrays, rows = job.work(zip(spans, read, strict=True), lambda samples: None)
-    if run is None:
-        return shard, arrays, rows
-    _add(job, run, shard, arrays, rows, read.digests())
-    return (shard,)
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute on as many threads as the spec says, also in a process that was made with others."""
-    before = torch.get_num_threads()
-    if before == count:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _received(contract: Contract, job: Job, run: Run | None) -> Work:
+    """Take work from another process, whose contract was checked as it was read."""
+    check_samples(contract.where, job.cuts.count, len(job.cuts.data))
+    return Work(job, run)
+
+
+def _elsewhere(*given: Any) -> Any:
+    """Stand for a function that a worker is not sent."""
+    raise NotImplementedError
 
 
 def _add(job: Job, run: Run, shard: int, arrays: Arrays, rows: Rows, items: np.ndarray) -> None:
@@ -299,7 +337,7 @@ class _Read:
 
 def _in_turn(
     job: Job, run: Run | None, shards: list[int], advance: Advance, first: Batch | None
-) -> Iterator[tuple[Arrays, Rows] | None]:
+) -> Iterator[tuple[Any, ...]]:
     """Do shards one after the other: the next is read and the last written meanwhile."""
     spans = [job.cuts.batches(shard) for shard in shards]
     everything = [span for part in spans for span in part]
@@ -311,8 +349,8 @@ def _in_turn(
             arrays, rows = job.work(zip(part, batches, strict=True), advance)
             written.result()
             if run is None:
-                yield arrays, rows
+                yield shard, arrays, rows
             else:
                 written = writer.submit(_add, job, run, shard, arrays, rows, read.digests())
-                yield None
+                yield (shard,)
         written.result()

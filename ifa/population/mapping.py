@@ -183,9 +183,9 @@ def maps(
         grid_of=grid_of,
     )
     options.check(_WHERE)
-    data = data_set(_WHERE, data)
+    source, data = data, data_set(_WHERE, data)
     job = _job(model, data, options, example, device)
-    return drive(job, store=store, map=map, progress=progress, versions=versions)
+    return drive(job, store=store, map=map, progress=progress, versions=versions, source=source)
 
 
 def _job(

@@ -1,11 +1,9 @@
 """One pass over a population: a network made ready, and what is asked of every batch."""
 
 import copy
-import threading
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -27,6 +25,7 @@ from ifa.network.outputs import every_tensor
 from ifa.network.probabilities import heed_outputs, reads
 from ifa.network.replicas import check_module, device_of, plain
 from ifa.network.tokens import callable_token
+from ifa.population.contract import Kept, check_kind, here
 from ifa.population.options import Options, check_layers, check_task
 from ifa.reduce.verdicts import FLAGS, Task, said
 from ifa.score.rows import classes_at, rows_of
@@ -94,7 +93,7 @@ class Engine:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if isinstance(self.recipe.model, ModelRef):
-            return _engine, (self.key, self.token, self.recipe)
+            return _engine, (self.key, self.token, self.recipe, self.device.type)
         return super().__reduce_ex__(protocol)
 
     @cached_property
@@ -217,31 +216,72 @@ def _one_position(weighted: Weighted) -> Tensor:
     return weighted.activations.flatten(1)[:, 0]
 
 
-# The last engines that were made of references in this process.
-_ENGINES: OrderedDict[str, Engine] = OrderedDict()
-_MOST = 4
-_LOCK = threading.Lock()
+# The last engines and networks that were made of references in this process.
+_ENGINES, _NETWORKS = Kept(2), Kept(2)
 
 
-def _engine(key: str, token: dict[str, Any], recipe: Recipe) -> Engine:
+def _engine(key: str, token: dict[str, Any], recipe: Recipe, device: str) -> Engine:
     """Make the engine of a reference once in each process."""
-    with _LOCK:
-        made = _ENGINES.get(key)
-    if made is None:
-        made = Engine(recipe, loaded(recipe.where, recipe.model, recipe.device))
-        difference, _ = network_difference(token, made.token)
-        if difference:
-            raise ValueError(
-                f"{recipe.where}: expected the model reference to give the same network in every "
-                f"process, got another in a worker: {difference}. Set what is random in the "
-                "factory, and leave the file of weights as it is while the analysis runs."
-            )
-    with _LOCK:
-        made = _ENGINES.setdefault(key, made)  # of two that were made at once the first
-        _ENGINES.move_to_end(key)
-        while len(_ENGINES) > _MOST:
-            _ENGINES.popitem(last=False)
-    return made
+
+    def made() -> Engine:
+        engine = Engine(recipe, loaded(recipe.where, recipe.model, recipe.device))
+        check_kind(recipe.where, device, engine.device.type)
+        _check_token(recipe.where, token, engine.token)
+        return engine
+
+    return _ENGINES.get(key, made)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network and its token; of one by reference, only the reference goes to other processes."""
+
+    where: str
+    source: nn.Module | ModelRef
+    example: Inputs
+    asked: str | torch.device | None  # the device that was asked for
+    model: nn.Module
+    token: dict[str, Any]
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __reduce__(self) -> Any:
+        kind = device_of(self.model).type
+        parts = self.where, self.source, self.example, self.asked
+        if isinstance(self.source, ModelRef):
+            return _network, (self.key, self.token, kind, *parts)
+        return Loaded, (*parts, self.model, self.token, self.key)
+
+
+def network(
+    where: str, source: nn.Module | ModelRef, example: Inputs, device: str | torch.device | None
+) -> Loaded:
+    """Make a network ready where it runs as it is."""
+    model = loaded(where, source, device)
+    token = model_token(model, moved(example, device_of(model)))
+    return Loaded(where, source, example, device, model, token)
+
+
+def _network(key: str, token: dict[str, Any], kind: str, where: str, *parts: Any) -> Loaded:
+    """Load a network by its reference once in each process."""
+
+    def made() -> Loaded:
+        found = network(where, *parts)
+        check_kind(where, kind, device_of(found.model).type)
+        _check_token(where, token, found.token)
+        return found
+
+    return _NETWORKS.get(key, made)
+
+
+def _check_token(where: str, token: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise unless this process made the same network."""
+    difference, _ = network_difference(token, found)
+    if difference:
+        raise ValueError(
+            f"{where}: expected the model reference to give the same network in every process, got "
+            f"another in {here()}: {difference}. Set what is random in the factory, leave the file "
+            "of weights as it is while this runs, and let all read the same one."
+        )
 
 
 def loaded(where: str, model: nn.Module | ModelRef, device: str | torch.device | None) -> nn.Module:

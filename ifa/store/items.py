@@ -19,6 +19,7 @@ from ifa.network.inputs import Shapes, described, leaves_of, shapes_of, tensors_
 from ifa.network.inputs import joined as tree_joined
 from ifa.network.outputs import map_tensors
 from ifa.stages import native
+from ifa.store.references import DataRef
 from ifa.store.workers import READER, in_processes, said
 from ifa.types import LoaderTaken
 
@@ -35,7 +36,12 @@ class Batch(NamedTuple):
 
 
 def data_set(where: str, data: Any) -> Any:
-    """Take data that are sized, indexable and not empty; of a DataLoader its data set."""
+    """Take data that are sized, indexable and not empty, of a reference what it loads.
+
+    Of a DataLoader its data set is taken.
+    """
+    if isinstance(data, DataRef):
+        data = data.load()
     if isinstance(data, DataLoader):
         data = data.dataset
         warnings.warn(

@@ -1,7 +1,10 @@
-"""Networks by reference: where their code is, safe weights and a configuration."""
+"""Networks and data by reference: where their code is, safe weights and a configuration."""
 
 import copy
+import json
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +94,55 @@ class ModelRef:
             other processes.
         """
         return preparation("ifa.ModelRef.preparation", how, self.factory, self.config)
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """Data that a worker process can load by itself.
+
+    A data set that is in memory would be sent to every process; of this only the reference is.
+
+    Parameters
+    ----------
+    factory
+        ``"package.module:name"`` or ``"path/to/file.py:name"``: a callable that returns a data set,
+        as `ifa.analyze` takes it, the same in every process; ``"ifa.data:folder"``, and the others
+        of `ifa.data`. Importing it runs its code: use it as you would use the package.
+    config
+        Keyword arguments of the factory.
+
+    Examples
+    --------
+    >>> import ifa
+    >>> reference = ifa.DataRef("ifa.nets:digits", config={"split": "held-out"})
+    >>> len(reference.load())
+    360
+    """
+
+    factory: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """Call the factory."""
+        return called(self.factory, "ifa.DataRef", **self.config)
+
+    def loaded(self) -> Any:
+        """Return what was loaded before in this thread, or load it.
+
+        Data are read by one thread at a time, so that each thread that computes has its own.
+        """
+        key = json.dumps([self.factory, self.config], sort_keys=True, default=repr)
+        kept: OrderedDict[str, Any] = vars(_DATA).setdefault("kept", OrderedDict())
+        if key not in kept:
+            kept[key] = self.load()
+        kept.move_to_end(key)
+        while len(kept) > _MOST_DATA:
+            kept.popitem(last=False)
+        return kept[key]
+
+
+_DATA = threading.local()
+_MOST_DATA = 2  # of each thread
 
 
 def _own(factory: str, config: dict[str, Any]) -> nn.Module:
