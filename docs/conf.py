@@ -63,6 +63,7 @@ NAMESPACES = {
     "ifa.score": "The scalar being explained.",
     "ifa.baseline": "What stands for nothing there, in metrics and attributions.",
     "ifa.reduce": "Mergeable statistics.",
+    "ifa.engines": "What does the shards of a population, where it is more than one process.",
     "ifa.diagnose": "What the statistics say: outliers, redundancy, shift, confounders.",
     "ifa.evaluate": "Is the map any good.",
     "ifa.contest": "Methods against metrics over a population.",

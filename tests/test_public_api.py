@@ -217,7 +217,7 @@ def test_what_is_imported_is_declared():
 
 
 # rooms that import what an extra installs
-OPTIONAL = ("engines", "data", "nets", "store", "testing")
+OPTIONAL = ("data", "engines", "nets", "store", "testing")
 
 PAGES = [
     "README.md",
