@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
 from ifa.checks import check_choice
+from ifa.noise import chunks
 from ifa.perturb.perturbation import (
     Advance,
     Network,
@@ -17,6 +19,7 @@ from ifa.perturb.perturbation import (
     each_layer,
     score_variants,
 )
+from ifa.perturb.updates import one_changed
 from ifa.progress import Progress
 from ifa.score import logit
 from ifa.stages import builder
@@ -121,15 +124,48 @@ def _ablated(
         new = flat[places].mean(2, keepdim=True)
     else:
         new = flat.new_full((len(places), 1, 1), baseline)
-    scores: list[Tensor] = []
-    for span in network.spans(samples, len(places)):
-        part = slice(span.start, span.stop)
-        value = new[part].expand_as(places[part]).flatten(1)
-        variants = flat.repeat(len(span), 1).scatter_(1, places[part].flatten(1), value)
-        variants = variants.reshape(len(span), *samples.raw.shape)
-        scores.append(score_variants(network, samples, variants, mapped))
-        advance(len(span) * len(samples.raw))
-    lost = samples.scores[..., None] - torch.cat(scores, 1).transpose(1, 2)
+    new = new.expand_as(places)
+    scores = None
+    if network.grid is None:  # otherwise channels lie elsewhere in the layer's own output
+        every = flat.scatter(0, places.flatten(), new.flatten()).reshape(samples.raw.shape)
+        scores = _updated(samples, advance, network, every)
+    if scores is None:
+        scores = _one_by_one(samples, advance, network, places, new, mapped)
+    lost = samples.scores[..., None] - scores.transpose(1, 2)
     if not normalize:
         return lost
     return lost / (samples.scores.abs() + torch.finfo(lost.dtype).eps)[..., None]
+
+
+def _updated(samples: Samples, advance: Advance, network: Network, every: Tensor) -> Tensor | None:
+    """Score without each channel, what lies above being run once; None where that cannot be."""
+    scores: list[Tensor] = []
+    for span in chunks(network.channels, max(1, network.rows // len(samples.raw))):
+        outputs = one_changed(samples.head, samples.raw, every, span)
+        if outputs is None:
+            return None
+        scored = vmap(partial(network.scores_of, targets=samples.targets), out_dims=1)
+        scores.append(scored(outputs))
+        advance(len(span) * len(samples.raw))
+    return torch.cat(scores, 1)
+
+
+def _one_by_one(
+    samples: Samples,
+    advance: Advance,
+    network: Network,
+    places: Tensor,
+    new: Tensor,
+    mapped: bool,
+) -> Tensor:
+    """Score without each channel, what lies above being run for each."""
+    flat = samples.raw.flatten()
+    scores: list[Tensor] = []
+    for span in network.spans(samples, len(places)):
+        part = slice(span.start, span.stop)
+        at, value = places[part].flatten(1), new[part].flatten(1)
+        variants = flat.repeat(len(span), 1).scatter_(1, at, value)
+        variants = variants.reshape(len(span), *samples.raw.shape)
+        scores.append(score_variants(network, samples, variants, mapped))
+        advance(len(span) * len(samples.raw))
+    return torch.cat(scores, 1)

@@ -104,6 +104,9 @@ class Network:
         self._replicas = replicas(self._model, ())
         blank = torch.empty(1, *site.shape, device="meta")
         self.channels, *self.space = self.laid_out(blank).shape[1:]
+        # how many outputs, one for each channel and sample, are at once
+        widest = max(self.channels, self._outputs or 1) * site.dtype.itemsize
+        self.rows = chunk or max(1, budget(gridded.device) // widest)
 
     def describe(self) -> str:
         """Write the network's part of a perturbation's description."""

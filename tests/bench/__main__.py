@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 ROWS = [
+    "calls",
     "taps",
     "perturbations",
     "attributions",
