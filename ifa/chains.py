@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_map
 
 from ifa.types import Features, Step
 
@@ -109,11 +110,17 @@ def _batched(record: Any, *, step: Step) -> Any:
             f"or (target, sample), got {type(record).__name__} with target {shape}. "
             "For one example call the step itself."
         )
-    over_samples = vmap(step)
+    over_samples = vmap(step) if target.shape[-1] > 1 else partial(_alone, step)
     if target.ndim == 1:
         return over_samples(record)
     in_dims = tuple(map(_target_dims, record)) if several else _target_dims(record)
     return vmap(over_samples, in_dims=(in_dims,))(record)
+
+
+def _alone(step: Step, record: Any) -> Any:
+    """Do what `vmap` does for a batch of one; its wrapping costs more than a small map."""
+    found = step(tree_map(lambda field: field[0], record))
+    return tree_map(lambda field: field[None], found)
 
 
 def _target_dims(record: Any) -> Any:

@@ -4,6 +4,7 @@ import inspect
 import math
 import sys
 from collections.abc import Mapping, Sequence, Set
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,15 @@ def check_level(where: str, level: float) -> None:
 
 def takes(function: Any, arguments: int) -> bool:
     """Tell whether a function can be called with so many arguments and no options."""
+    if type(function) is FunctionType and not vars(function).keys() & {
+        "__wrapped__",
+        "__signature__",
+    }:
+        code = function.__code__  # read as it is: a signature takes long, in each call
+        least = code.co_argcount - len(function.__defaults__ or ())
+        most = math.inf if code.co_flags & inspect.CO_VARARGS else code.co_argcount
+        asked = code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
+        return least <= arguments <= most and asked == 0
     try:
         inspect.signature(function).bind(*range(arguments))
     except TypeError:

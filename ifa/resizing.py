@@ -156,6 +156,8 @@ def _place(
 def _interpolated(values: Tensor, axis: int, start: float, step: float, extent: int) -> Tensor:
     """Read one axis, whose elements lie at start + step · i, at 0 … extent - 1."""
     last = values.shape[axis] - 1
+    if (start, step, extent) == (0, 1, last + 1):  # every unit is at a pixel's centre
+        return values
     kind = torch.float32 if values.device.type == "mps" else torch.float64
     ends = -start / step, (extent - 1 - start) / step
     where = torch.linspace(*ends, extent, dtype=kind, device=values.device).clamp(0, last)

@@ -272,16 +272,23 @@ def cancellation(parts: Tensor) -> Tensor:
     (), float64
         From 0, where all positions cancel, to 1.
     """
-    sizes = parts.abs().sum(0, dtype=torch.float64)
-    left = parts.sum(0, dtype=torch.float64).abs()
+    sizes, left = _sums(parts)
     ratio = torch.where(sizes > 0, left / sizes.where(sizes > 0, 1), 0).amax()
     return torch.where((sizes > 0).any(), ratio, 1)
 
 
 def cancels(parts: Tensor) -> Tensor:
     """Tell whether weighted activations cancel at every position, to rounding; as a bool, ()."""
+    sizes, left = _sums(parts)
     # sums of hundreds of numbers, and what is added to a variance, leave more than one rounding
-    return cancellation(parts) <= max(1e-3, 4 * torch.finfo(parts.dtype).eps)
+    most = max(1e-3, 4 * torch.finfo(parts.dtype).eps)
+    return ~(left > most * sizes).any() & (sizes > 0).any()
+
+
+def _sums(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum sizes, and size of the sum, over channels."""
+    sizes = parts.abs().sum(0, dtype=torch.float64)
+    return sizes, parts.sum(0, dtype=torch.float64).abs()
 
 
 def combine_blocks(blocks: int) -> Step:

@@ -71,7 +71,7 @@ def _note(values: Iterable[Any], found: list[Any], known: dict[int, int], conten
                 _note(_parts(value, found), found, known, contents)
         elif isinstance(value, Tensor):
             _note_tensor(value, found, contents)
-        elif isinstance(value, _SHARED):
+        elif not isinstance(value, nn.Module) and isinstance(value, _SHARED):
             if holds_others(value):  # such as the model itself, which must not be kept alive
                 raise Unknown
             found.append(_Same(value) if contents else id(value))
