@@ -1,0 +1,1 @@
+"""The literature's claims, measured over several populations and networks."""
