@@ -97,8 +97,8 @@ def claims(
       not change it;
     - *per-map scale*: how much larger that r is than with every map scaled by its own limits;
     - *kept level*: how much larger r is if only the first `ratio` of the channels are kept;
-    - *few channels*: the share of the channels that is shown to keep the performance, with zeros,
-      and with their means, in place of the others, by `ifa.diagnose.principal_features`;
+    - *few channels*: the share of the channels that keeps the performance, with zeros, and with
+      their means, in place of the others, by `ifa.diagnose.principal_features`;
     - *few atoms*: the same of directions that both vary and matter, by `ifa.basis.balanced`;
     - *ranked*: by how much the first `ratio` keep more of it than as many at random;
     - *same map*: Pearson's r of maps of the first `ratio` and of all channels, and how much larger
@@ -141,9 +141,9 @@ def claims(
     -------
     xarray.Dataset
         Over `claim`: `estimate`, `low`, `high`, `threshold`, `above`, `verdict`, and a `sentence`,
-        as `ifa.evidence.summary` prints and `ifa.plot.claims` draws. Intervals of a share of
-        channels go from the smallest to the largest that five folds of the samples choose; those
-        of *ranked* are the two performances' intervals taken against each other, and wide.
+        as `ifa.evidence.summary` prints and `ifa.plot.claims` draws. The interval of a share
+        of channels goes from the least that is not shown to lose more than the tolerance to the
+        least that is shown not to: with few samples it is wide. Those of *ranked* are the two performances' intervals taken against each other, and wide.
 
     Raises
     ------
@@ -173,7 +173,8 @@ def claims(
     seen = _Seen(network, layer, rest, run, kept, thresholds, ratio, level, seed)
     measure = partial(
         principal_features, network, layer, rest, metric=_METRICS[task], tolerance=tolerance,
-        cluster=whose, by="importance", ratio=(ratio,), batch_size=batch_size, progress=progress,
+        alpha=(1 - level) / 2, cluster=whose, by="importance", ratio=(ratio,),
+        batch_size=batch_size, progress=progress,
     )  # fmt: skip
     few = [*_few(seen, measure(ranks)), _atoms(seen, ranks, measure)]
     found = [*_levels(seen), *few, *_maps(seen, maps)]
@@ -333,17 +334,8 @@ def _few(seen: _Seen, found: xr.Dataset) -> Iterator[Claim]:
     channels, rules = seen.kept.sizes["channel"], found["rule"].values
     for fill in found["fill"].values.tolist():
         row, instead = found.sel(fill=fill), _FILLED[fill]
-        folds, count = row["chosen_count_fold"].values / channels, int(row["chosen_count"])
-        yield Claim(
-            f"few channels, {fill} fill",
-            f"at most {seen.thresholds.few:.0%} of the channels keep the performance, {instead}",
-            count / channels,
-            Interval(folds.min(), folds.max()),
-            seen.thresholds.few,
-            above=False,
-            note=f"{count} of {channels}; samples that did not choose them lose "
-            f"{float(row['loss']):.3f}",
-        )
+        said = f"at most {seen.thresholds.few:.0%} of the channels keep the performance, {instead}"
+        yield _share(f"few channels, {fill} fill", said, row, channels, seen.thresholds.few)
         own, drawn = (row.sel(rule=rule).isel(ratio=0) for rule in rules)
         best, random = float(own["performance"]), float(drawn["performance"])
         yield Claim(
@@ -361,21 +353,35 @@ def _atoms(seen: _Seen, ranks: Any, measure: Callable[..., xr.Dataset]) -> Claim
     """Say how many directions are enough of those that both vary and matter."""
     said = f"at most {seen.thresholds.few:.0%} as many balanced atoms keep the performance"
     said += f", {_FILLED['mean']}"
-    claim = partial(Claim, "few atoms, mean fill", said, threshold=seen.thresholds.few, above=False)
+    name = "few atoms, mean fill"
     if "gradient_moment" not in ranks:
         nothing = np.array(np.nan)
         cure = "not measured: the statistics have no second moments, analyze with "
         cure += "reductions=['second_moments']"
-        return claim(float("nan"), Interval(nothing, nothing), note=cure)
+        unknown = float("nan"), Interval(nothing, nothing), seen.thresholds.few
+        return Claim(name, said, *unknown, above=False, note=cure)
     basis = balanced(ranks)
     # atoms come the strongest first
     order = np.arange(len(basis.atoms), 0, -1, dtype=np.float64)[None]
     first = xr.Dataset({"importance": (("target", "channel"), order)}, {"target": [0]})
     found = measure(first, basis=basis, fill="mean", seeds=()).isel(fill=0)
-    channels, count = basis.atoms.shape[1], int(found["chosen_count"])
-    folds, lost = found["chosen_count_fold"].values / channels, float(found["loss"])
-    note = f"{count} for {channels} channels; samples that did not choose them lose {lost:.3f}"
-    return claim(count / channels, Interval(folds.min(), folds.max()), note=note)
+    return _share(name, said, found, basis.atoms.shape[1], seen.thresholds.few)
+
+
+def _share(name: str, said: str, found: xr.Dataset, channels: int, threshold: float) -> Claim:
+    """Say which share is enough, between what is shown to lose too much and what is shown not to.
+
+    The estimate is where losses, as they were measured, come to stay within the tolerance.
+    """
+    attrs, kept = found.attrs, found["candidate_loss"].values <= found.attrs["tolerance"]
+    first = len(kept) - int(kept[::-1].cumprod().sum())
+    count = int(found["candidate"][min(first, len(kept) - 1)])
+    low, high = (found[one].values / channels for one in ("least_count", "chosen_count"))
+    note = f"{count} of {channels}"
+    if attrs["least_tolerance"] > attrs["tolerance"]:
+        note += f"; {attrs['samples']} samples cannot exclude a loss of "
+        note += f"{attrs['least_tolerance']:.2g}, and {attrs['tolerance']:g} is tolerated"
+    return Claim(name, said, count / channels, Interval(low, high), threshold, False, note)
 
 
 def _maps(seen: _Seen, count: int) -> Iterator[Claim]:

@@ -237,7 +237,25 @@ def test_too_few_samples_keep_every_channel_and_say_so():
     found = principal(net, "1", drawn(net, 50), ranked(), **FEW)
     assert found.attrs["least_tolerance"] > 0.05
     assert (found["chosen_count"] == CHANNELS).all()
+    assert (found["least_count"] < CHANNELS).all()
     assert "50 samples cannot exclude a loss of" in ifa.diagnose.summary(found)
+
+
+def test_fewer_than_the_least_count_are_shown_to_lose_more_and_no_others():
+    net = planted()
+    found = principal(net, "1", drawn(net, 400), ranked(), tolerance=0.05, alpha=0.05, **FEW)
+    images, labels, _ = zip(*drawn(net, 400), strict=True)
+    images, labels = torch.stack(images), torch.tensor(labels)
+    full = (net(images).argmax(1) == labels).double()
+    for fill, baseline in (("zero", 0.0), ("mean", images.relu().double().mean((0, 2)))):
+        row, low = found.sel(fill=fill), []
+        for count in range(1, CHANNELS + 1):
+            mask = ifa.select.largest(ranked()["importance"][0], ratio=count / CHANNELS)
+            kept = ifa.evaluate.feature_perturbation(net, "1", images, mask, baseline=baseline)
+            gain = (kept.argmax(1) == labels).double() - full
+            low.append(-loss_bound(gain.numpy(), most=1.0) > 0.05)
+        assert 1 <= row["least_count"] <= row["chosen_count"]
+        assert int(row["least_count"]) == 1 + low.index(False)
 
 
 def test_performances_are_means_over_samples():

@@ -1,5 +1,6 @@
 """What sets of channels make of the samples: curves, and the smallest that is enough."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,8 +8,11 @@ import xarray as xr
 
 from ifa import select
 from ifa.diagnose.performances import METRICS, Metric, interval_of, values_of
-from ifa.diagnose.sufficiency import folds_of, smallest
+from ifa.diagnose.sufficiency import fewest, folds_of, smallest
 from ifa.intervals import crossed_interval, loss_bound
+
+# `smallest` or `fewest`
+Rule = Callable[..., int]
 
 
 class Sets(NamedTuple):
@@ -96,12 +100,18 @@ def found_of(
     every = np.arange(len(measured.codes))
     chosen = _smallest(measured, sets, every, tolerance, alpha)
     count = int(sets.sizes[min(chosen, len(sets.sizes) - 1)])
+    least = _smallest(measured, sets, every, tolerance, alpha, fewest)
     attrs = {"long_name": f"smallest set shown to be within {tolerance:g} of every channel"}
     return xr.Dataset(
         {
             **curves,
             "chosen": sets.first(count).assign_attrs(attrs),
             "chosen_count": ((), count, {"long_name": "features of the chosen set"}),
+            "least_count": (
+                (),
+                1 + int(sets.sizes[least - 1]) if least else 1,
+                {"long_name": "features; fewer are shown to lose more than the tolerance"},
+            ),
             "enough": (
                 (),
                 sets.spans or chosen < sets.tested,
@@ -147,12 +157,17 @@ def _random(measured: Measured, place: int, ratios: int, draws: int) -> np.ndarr
 
 
 def _smallest(
-    measured: Measured, sets: Sets, samples: np.ndarray, tolerance: float, alpha: float
+    measured: Measured,
+    sets: Sets,
+    samples: np.ndarray,
+    tolerance: float,
+    alpha: float,
+    rule: Rule = smallest,
 ) -> int:
     def loss(place: int, some: np.ndarray) -> tuple[np.ndarray, float | None]:
         return measured.loss(_outcomes(measured, sets, place), some)
 
-    return smallest(loss, sets.tested + 1, samples, measured.codes, tolerance, alpha)
+    return rule(loss, sets.tested + 1, samples, measured.codes, tolerance, alpha)
 
 
 def _elsewhere(

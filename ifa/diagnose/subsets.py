@@ -157,7 +157,7 @@ def principal_features(
         95 %, of samples (Wilson's for an accuracy), and of random sets of samples and sets, both
         drawn anew. `chosen` (fill, channel) or (fill, target, channel), of a basis of atoms, is the
         set that all samples choose, with `chosen_count` and `enough` (fill): whether it is shown to
-        be. `chosen_count_fold` (fill, fold): its smallest and largest say how sure the size is.
+        be, and `least_count` (fill): as surely, fewer lose more. `chosen_count_fold` (fill, fold).
         `chosen_performance`, `chosen_low`, `chosen_high`, `loss` and `loss_bound` (fill): each
         sample with the set that the other folds choose. `candidate_loss` and `candidate_bound`
         (fill, candidate): all sizes, by all samples. Attributes: `reference`, the performance of

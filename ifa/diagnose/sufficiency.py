@@ -1,4 +1,4 @@
-"""The smallest set whose loss is shown to be within a tolerance, and what it does elsewhere."""
+"""The smallest set whose loss is shown to be within a tolerance, and those shown to lose more."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,6 +27,23 @@ def smallest(
         if not loss_bound(each, codes=codes[samples], most=most, alpha=alpha) <= tolerance:
             break
         found -= 1
+    return found
+
+
+def fewest(
+    loss: Loss, sizes: int, samples: np.ndarray, codes: np.ndarray, tolerance: float, alpha: float
+) -> int:
+    """Return the place of the smallest size that is not shown to lose more than the tolerance.
+
+    As `smallest`, from the other end: sizes are tested upwards by a lower bound of the loss. So the
+    chance that one below the returned place is enough is at most `alpha`.
+    """
+    found = 0
+    while found < sizes - 1:
+        each, most = loss(found, samples)
+        if not -loss_bound(-each, codes=codes[samples], most=most, alpha=alpha) > tolerance:
+            break
+        found += 1
     return found
 
 

@@ -238,13 +238,27 @@ def loses(metric: str, n: int, rng: Generator) -> bool:
     return performance(metric) - performance(metric, part) > CHOICE["tolerance"]
 
 
+def too_many(metric: str, n: int, rng: Generator) -> bool:
+    """Whether a set of the ranking with fewer than the least count loses at most the tolerance."""
+    statistics = statistics_of_network(metric)
+    found = principal(metric, items(metric, n, rng), statistics, **CHOICE)
+    least = int(found["least_count"])
+    parts = [_part(metric, statistics, count) for count in range(1, least)]
+    return any(performance(metric) - part <= CHOICE["tolerance"] for part in parts)
+
+
+def _part(metric: str, statistics: xr.Dataset, count: int) -> float:
+    """Performance of the first of the ranking."""
+    order = np.argsort(-np.abs(statistics["0"]["importance"].values).max(0), kind="stable")
+    return performance(metric, weight_of(metric, order[:count]))
+
+
 def chosen(metric: str, n: int, rng: Generator) -> bool | None:
     """Of sets that the other folds choose, each as many of the ranking."""
     statistics = statistics_of_network(metric)
     found = principal(metric, items(metric, n, rng), statistics, **CHOICE)
-    order = np.argsort(-np.abs(statistics["0"]["importance"].values).max(0), kind="stable")
     counts = found["chosen_count_fold"].values.astype(int)
-    truth = np.mean([performance(metric, weight_of(metric, order[:k])) for k in counts])
+    truth = np.mean([_part(metric, statistics, count) for count in counts])
     return holds(float(found["chosen_low"]), float(found["chosen_high"]), float(truth))
 
 
@@ -425,6 +439,17 @@ def _cells() -> list[Cell]:
             "alarm",
             f"n {n}, the chosen set loses more than the tolerance, .05",
             partial(loses, "accuracy", n),
+            draws=500,
+        )
+        for n in (100, 300)
+    ]
+    cells += [
+        Cell(
+            "diagnose.principal_features",
+            ("least_count",),
+            "alarm",
+            f"n {n}, a smaller set loses at most the tolerance, .05",
+            partial(too_many, "accuracy", n),
             draws=500,
         )
         for n in (100, 300)

@@ -7,7 +7,7 @@ of every feature. Both compute the same function.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import ifa
 
 BOTTLENECK, CHANNELS = 4, 24  # of the planted networks
-CROP = 32
+CROP, TRAINED = 32, 200  # extent; crops of each picture to train on
 PICTURES = ("brick", "coins", "grass", "gravel", "page")
 
 Items = Sequence[tuple[Tensor, int, str]]
@@ -85,25 +85,26 @@ def _simulated(seed: int, *, space: int) -> tuple[Items, Items]:
     return make(samples=300, seed=2 * seed), make(samples=600, seed=2 * seed + 1)
 
 
-@cache
-def _pieces() -> tuple[Items, Items]:
-    """Cut pictures into pieces that do not overlap: the left halves to train, the right to test."""
+def _crops(seed: int) -> tuple[Items, Items]:
+    """Crop the left halves of pictures anywhere, and cut the right ones into whole pieces."""
     from skimage import data
 
-    parts: tuple[list[Any], list[Any]] = ([], [])
+    rng = np.random.default_rng(seed)
+    train, rest = [], []
     for label, name in enumerate(PICTURES):
         whole = getattr(data, name)()
-        rows, columns = (extent // CROP for extent in whole.shape)
-        for row, column in np.ndindex(rows, columns):
-            piece = whole[CROP * row :, CROP * column :][:CROP, :CROP].astype(np.float32) / 255
-            item = torch.from_numpy(piece)[None], label, f"{name}-{row:02d}-{column:02d}"
-            parts[column >= columns // 2].append(item)
-    return parts
+        left, right = np.split(whole, [whole.shape[1] // 2], axis=1)
+        corners = rng.integers(np.array(left.shape) - CROP + 1, size=(TRAINED, 2))
+        train += [_crop(left, corner, label, name) for corner in corners]
+        places = np.ndindex(*(extent // CROP for extent in right.shape))
+        rest += [_crop(right, CROP * np.array(place), label, name) for place in places]
+    return train, rest
 
 
-def _crops(seed: int) -> tuple[Items, Items]:
-    del seed
-    return _pieces()
+def _crop(whole: np.ndarray, corner: np.ndarray, label: int, name: str) -> tuple[Tensor, int, str]:
+    row, column = corner.tolist()
+    values = whole[row : row + CROP, column : column + CROP].astype(np.float32) / 255
+    return torch.from_numpy(values)[None], label, f"{name} at {row}, {column}"
 
 
 POPULATIONS = {
@@ -172,7 +173,7 @@ def _vit() -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
     sizes: Any = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    sizes |= {"num_attention_heads": 4, "image_size": CROP, "patch_size": 4, "num_channels": 1}
+    sizes |= {"num_attention_heads": 4, "image_size": CROP, "patch_size": 8, "num_channels": 1}
     return _Logits(ViTForImageClassification(ViTConfig(**sizes, num_labels=len(PICTURES))))
 
 
@@ -187,17 +188,17 @@ def _cells() -> dict[str, Cell]:
         Cell("enlarged", "CNN, two-layer head", partial(_bent, strided), "conv3", 10),
         Cell("faces", "CNN, linear head", faces, "conv3", 20),
         Cell("faces", "CNN, two-layer head", partial(_bent, faces), "conv3", 20),
-        Cell("crops", "ResNet", _resnet, "net.resnet.encoder.stages.1", 10),
-        Cell("crops", "ViT", _vit, "net.vit.layers.1.layernorm_before", 15),
-        Cell("crops", "CNN, two-layer head", partial(_bent, crops), "conv3", 10),
+        Cell("crops", "ResNet", _resnet, "net.resnet.encoder.stages.1", 6),
+        Cell("crops", "ViT", _vit, "net.vit.layers.1.layernorm_before", 25),
+        Cell("crops", "CNN, two-layer head", partial(_bent, crops), "conv3", 6),
     ]
-    for name, space in (("signals", 1), ("volumes", 3)):
+    for name, space, epochs in (("signals", 1, 60), ("volumes", 3, 12)):
         net = partial(ifa.nets.simulated_cnn, space)
         cells += [
-            Cell(name, "CNN, linear head", net, "conv2", 10),
-            Cell(name, "CNN, two-layer head", partial(_bent, net), "conv2", 10),
-            Cell(name, "planted", partial(_Planted, space, False), "layer", 10),
-            Cell(name, "planted, turned", partial(_Planted, space, True), "layer", 10),
+            Cell(name, "CNN, linear head", net, "conv2", epochs),
+            Cell(name, "CNN, two-layer head", partial(_bent, net), "conv2", epochs),
+            Cell(name, "planted", partial(_Planted, space, False), "layer", epochs),
+            Cell(name, "planted, turned", partial(_Planted, space, True), "layer", epochs),
         ]
     return {f"{cell.population}, {cell.network}": cell for cell in cells}
 
