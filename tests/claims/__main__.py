@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -38,7 +39,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.fresh:
         rmtree(options.kept, ignore_errors=True)
-    names = [("cells", name) for name in cells.CELLS] + [("curves", name) for name in curves.NETWORKS]
+    names = [("cells", name) for name in cells.CELLS] + [
+        ("curves", name) for name in curves.NETWORKS
+    ]
     jobs = [
         (kind, name, seed)
         for seed in range(options.seeds)
@@ -78,7 +81,9 @@ def measured(jobs: list[Job], kept: Path, processes: int | None) -> Mapping[Job,
 
 
 def _measured(kind: str, name: str, seed: int) -> dict[str, Any]:
-    return MEASURED[kind](name, seed)
+    begun = time.process_time()
+    found = MEASURED[kind](name, seed)
+    return found | {"seconds": time.process_time() - begun}
 
 
 def _digest(kind: str) -> str:

@@ -103,8 +103,8 @@ def _crops(seed: int) -> tuple[Items, Items]:
 
 def _crop(whole: np.ndarray, corner: np.ndarray, label: int, name: str) -> tuple[Tensor, int, str]:
     row, column = corner.tolist()
-    values = whole[row : row + CROP, column : column + CROP].astype(np.float32) / 255
-    return torch.from_numpy(values)[None], label, f"{name} at {row}, {column}"
+    values = whole[row : row + CROP, column : column + CROP].astype(np.float32)
+    return torch.from_numpy(values / 64 - 2)[None], label, f"{name} at {row}, {column}"
 
 
 POPULATIONS = {
