@@ -141,9 +141,10 @@ def claims(
     -------
     xarray.Dataset
         Over `claim`: `estimate`, `low`, `high`, `threshold`, `above`, `verdict`, and a `sentence`,
-        as `ifa.evidence.summary` prints and `ifa.plot.claims` draws. The interval of a share
-        of channels goes from the least that is not shown to lose more than the tolerance to the
-        least that is shown not to: with few samples it is wide. Those of *ranked* are the two performances' intervals taken against each other, and wide.
+        as `ifa.evidence.summary` prints and `ifa.plot.claims` draws. The interval of a share of
+        channels goes from the least that is not shown to lose more than the tolerance to the least
+        that is shown not to: with few samples it is wide. Those of *ranked* are the two
+        performances' intervals taken against each other, and wide.
 
     Raises
     ------
