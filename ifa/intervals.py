@@ -398,9 +398,8 @@ def auroc_interval(
     single positive sample, or cluster of them, has no variance of its own: V stands for it, and its
     shape is an assumption. Where all areas are 0 or 1, clusters count once.
 
-    Nominal .95 covers .93–.99 of areas of .5 to .99, from 3 positive of 33 to 100 of 200 samples,
-    and in 5 to 50 clusters of 5. Exceptions are few positive samples that vary three times as much
-    as the negative ones: .88–.89 in two of 28 settings; with a single one .83–1.
+    What it covers, and whose methods these are, says `ifa.evaluate.auroc_interval`; the same in 5
+    to 50 clusters of 5.
 
     Parameters
     ----------
@@ -416,16 +415,6 @@ def auroc_interval(
     Interval
         Without axes, in [0, 1]; NaN where an output has samples of one kind only, or a score is
         NaN.
-
-    References
-    ----------
-    Newcombe 2006, "Confidence intervals for an effect size measure based on the Mann–Whitney
-    statistic. Part 2: asymptotic methods and evaluation". doi:10.1002/sim.2324
-
-    DeLong, DeLong & Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver
-    operating characteristic curves". doi:10.2307/2531595
-
-    Obuchowski 1997, "Nonparametric analysis of clustered ROC curve data". doi:10.2307/2533958
     """
     scores, yes = _columns(scores), _columns(positive) == 1
     kinds = np.stack([yes, ~yes])

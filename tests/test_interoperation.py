@@ -270,6 +270,19 @@ def test_the_report_equals_scikit_learns_own(run):
     assert found.attrs["samples"] == 40
 
 
+def test_a_report_of_a_single_class_says_so_without_a_warning():
+    """scikit-learn warned of the shape of the confusion matrix."""
+    net = models.pooled_linear(1)
+    inputs = models.inputs(net, 20)
+    predicted = net(inputs).argmax(1)
+    only = int(predicted.mode().values)
+    data = [(one, only) for one in inputs[predicted == only]]
+    found = evaluate.classification_report(ifa.analyze(net, data, layer="conv2", progress=False))
+    assert float(found["accuracy"]) == float(found["f1"].sel(average="macro")) == 1
+    assert found["confusion"].values.tolist() == [[len(data)]]
+    assert found["target"].values.tolist() == [only]
+
+
 def test_a_report_needs_samples_and_classes(run):
     net = models.regression()
     inputs = models.inputs(net, 4)

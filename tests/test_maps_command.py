@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from populations import contents
 
@@ -118,6 +120,20 @@ def test_a_run_to_maps_and_pictures_without_python(home, capsys):
     before = contents(home / "r-maps")
     assert run(*arguments, *options) == 0  # again: nothing is done twice
     assert contents(home / "r-maps") == before
+
+
+def test_a_single_layer_is_not_read_letter_by_letter(home):
+    from ifa.contest.mapped import maps_of_run
+
+    assert run("analyze", *NETS, "--layer", "2", "--layer", "0", "--out", "r", "--limit", 4) == 0
+    import mapped_nets
+
+    data = torch.utils.data.Subset(mapped_nets.Images(), range(4))
+    network = ifa.ModelRef("mapped_nets:network")
+    tree = maps_of_run("ifa maps", Path("r"), network, data, layers="2", progress=False)
+    assert [*tree.children] == ["2"]
+    with pytest.raises(LookupError, match="expected --layer from the run's, 2, 0, got '20'"):
+        maps_of_run("ifa maps", Path("r"), network, data, layers="20")
 
 
 def test_methods_beside_one_another(home, capsys):

@@ -34,7 +34,7 @@ def maps_of_run(
     network: ModelRef,
     data: Any,
     *,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     mask: str | None = None,
     ratio: float = 0.1,
     of: str | None = None,
@@ -44,12 +44,12 @@ def maps_of_run(
     """Make the maps of a population as a run was made, on its scale; see `ifa maps`."""
     statistics = statistics_of(where, run)
     every = statistics.attrs["layers"]
-    for layer in layers or ():
+    chosen = [layers] if isinstance(layers, str) else list(layers or every)
+    for layer in chosen:
         if layer not in every:
             raise LookupError(
                 f"{where}: expected --layer from the run's, {', '.join(every)}, got {layer!r}."
             )
-    chosen = list(layers or every)
     spec = Run.at(run, where).spec()
     masks = None
     if mask is not None:

@@ -55,20 +55,6 @@ class Channels:
         self._where, self._cut = where, lay(where, model, layer, example, **laid)
         self.layer = self._cut.layer
 
-    def __call__(
-        self,
-        inputs: Inputs,
-        mask: Any,
-        target: Tensor | None = None,
-        *,
-        keep: bool = True,
-        baseline: Hidden = 0.0,
-        basis: Dictionary | None = None,
-    ) -> Tensor:
-        """Run a batch as `feature_perturbation` does."""
-        found = in_basis(self._where, *self.below(inputs), basis)
-        return self.masked(*found, mask, target, keep=keep, baseline=baseline)
-
     def below(self, inputs: Inputs) -> tuple[Tensor, Above]:
         """Run what lies below the layer, once for all masks."""
         return self._cut(inputs)

@@ -92,7 +92,8 @@ def feature_perturbation(
     """
     where, laid = "ifa.evaluate.feature_perturbation", (output, grid, grid_of)
     run = Channels(where, model, layer, take(inputs, slice(1)), *laid)
-    return run(inputs, mask, target, keep=keep, baseline=baseline, basis=basis)
+    activations, head = in_basis(where, *run.below(inputs), basis)
+    return run.masked(activations, head, mask, target, keep=keep, baseline=baseline)
 
 
 def feature_curve(

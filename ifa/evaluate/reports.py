@@ -81,10 +81,11 @@ def classification_report(
             f"{cure}"
         )
     label, prediction = (table[name].values for name in ("label", "prediction"))
-    targets = np.union1d(label, prediction)
+    targets, place = np.unique(np.concatenate([label, prediction]), return_inverse=True)
     codes = table_codes(_WHERE, table, cluster, column=statistics.attrs.get("shared"))
     low, high = share_interval(label == prediction, codes=codes, level=level)
-    confusion = metrics.confusion_matrix(label, prediction, labels=targets)
+    confusion = np.zeros((len(targets),) * 2, np.int64)
+    np.add.at(confusion, tuple(place.reshape(2, -1)), 1)
     names, averages = ("precision", "recall", "f1"), ("macro", "weighted")
     options: dict[str, Any] = {"labels": targets, "zero_division": 0.0}
     scores = partial(metrics.precision_recall_fscore_support, label, prediction, **options)
