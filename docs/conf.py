@@ -71,6 +71,7 @@ NAMESPACES = {
     "ifa.population": "The drivers over a population, and how sure its statistics are.",
     "ifa.interop": "Adapters for captum and Quantus.",
     "ifa.plot": "Pictures: axes in, axes out.",
+    "ifa.reports": "One page about a run, which needs nothing else.",
     "ifa.data": "Data sets from folders, tables, volumes, arrays and other libraries.",
     "ifa.store": "Runs on disk, masks and maps as files, networks by reference.",
     "ifa.nets": "Networks and data that ship with the library.",

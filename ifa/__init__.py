@@ -44,12 +44,14 @@ if TYPE_CHECKING:
         plot,
         population,
         refine,
+        reports,
         store,
         testing,
     )
     from ifa.basis import project
     from ifa.evidence import claims
     from ifa.population import analyze, compare, maps, merge
+    from ifa.reports import report
     from ifa.store import DataRef, ModelRef, open, verify
 
 # What needs xarray, zarr or matplotlib is imported when it is first used.
@@ -78,6 +80,8 @@ _LATER = {
     "population": None,
     "project": "ifa.basis",
     "refine": None,
+    "report": "ifa.reports",
+    "reports": None,
     "store": None,
     "testing": None,
     "verify": "ifa.store",
@@ -147,6 +151,8 @@ __all__ = [
     "reduce",
     "refine",
     "relu",
+    "report",
+    "reports",
     "rescale",
     "resize",
     "saturate",

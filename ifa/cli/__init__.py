@@ -23,6 +23,7 @@ from ifa.cli.files import FILE, Command
 from ifa.cli.init import init
 from ifa.cli.layers import layers
 from ifa.cli.maps import maps
+from ifa.cli.report import report
 from ifa.cli.runs import merge, open, verify
 
 app = typer.Typer(
@@ -34,7 +35,20 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(init)
 # those that read the file of options, in the order of `ifa --help`
-_READ = layers, analyze, maps, explain, evaluate, diagnose, claims, basis, open, verify, merge
+_READ = (
+    layers,
+    analyze,
+    maps,
+    explain,
+    evaluate,
+    diagnose,
+    claims,
+    report,
+    basis,
+    open,
+    verify,
+    merge,
+)
 for _command in _READ:
     app.command(cls=Command)(_command)
 

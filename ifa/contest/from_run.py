@@ -1,5 +1,7 @@
 """The table of a run's population: the run's own network, data and layer, checked."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from ifa.store.references import ModelRef
 from ifa.store.runs import Run
 from ifa.store.runs import open as open_run
 from ifa.store.specs import data_difference, data_token
+from ifa.types import Statistics
 
 _WHERE = "ifa evaluate"
 
@@ -103,22 +106,30 @@ def _chosen(known: Mapping[str, Any], asked: Sequence[str] | None) -> dict[str, 
 
 
 def check_same(
-    where: str, run: Path, model: nn.Module, data: Any, *, other_data: bool = False
+    where: str,
+    run: str | os.PathLike[str] | Statistics,
+    model: nn.Module | None,
+    data: Any,
+    *,
+    other_data: bool = False,
 ) -> None:
-    """Raise unless this is the network of a run, and the data are the run's."""
-    spec = Run.at(run, where).spec()
-    example = moved(collate(where, data, range(min(2, len(data)))).inputs, device_of(model))
-    network, _ = network_difference(spec.get("model", {}), model_token(model, example))
+    """Raise unless this is the network of a run, if there is one, and the data are the run's."""
+    kept = isinstance(run, str | os.PathLike)
+    spec = Run.at(run, where).spec() if kept else json.loads(run.attrs["spec"])
+    network = others = None
+    if model is not None:
+        example = moved(collate(where, data, range(min(2, len(data)))).inputs, device_of(model))
+        network, _ = network_difference(spec.get("model", {}), model_token(model, example))
     known = spec.get("data", {})
-    others = None
     if not other_data:
-        others = data_difference(known, data_token(where, data, known.get("version")))
+        version = known.get("version") if isinstance(known, Mapping) else None
+        others = data_difference(known, data_token(where, data, version))
     difference = "; ".join(filter(None, (network, others)))
     if difference:
-        what = "network" if other_data else "network and data"
+        what = "network" if other_data else "data" if model is None else "network and data"
         raise ValueError(
-            f"{where}: expected the {what} of the run at {run}, got others: {difference}. Give the "
-            "factory, weights and data set that it was made of."
+            f"{where}: expected the {what} of the run{f' at {run}' if kept else ''}, got others: "
+            f"{difference}. Give the factory, weights and data set that it was made of."
         )
 
 

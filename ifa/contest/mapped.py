@@ -1,6 +1,7 @@
 """Maps by a run: its layers, weighting, task, targets and common scale, over any population."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def maps_of_run(
     )
 
 
-def statistics_of(where: str, run: Path) -> Any:
+def statistics_of(where: str, run: str | os.PathLike[str]) -> Any:
     """Open a run of `ifa analyze`; refuse one that has no scale."""
     statistics = open_run(run)
     title = statistics.attrs.get("title", "something else")
