@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 settings.register_profile(
-    "ci", deadline=None, derandomize=True, print_blob=True, max_examples=40, database=None
+    "ci", deadline=None, derandomize=True, print_blob=True, max_examples=30, database=None
 )
 settings.register_profile("deep", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -1,5 +1,6 @@
 """Readers: what arrives of a data set, and what is said when it cannot be read."""
 
+import copyreg
 import multiprocessing
 import os
 import random
@@ -172,6 +173,17 @@ def test_whatever_a_data_set_raises_names_the_sample(error, text, workers):
         assert "in __getitem__" in note
         assert type(error).__name__ in note
     assert not left()
+
+
+def test_an_error_crosses_also_where_pickled_ones_take_their_cause_along(monkeypatch):
+    """As tblib has them do, which Dask installs for the whole process."""
+
+    def whole(error):
+        return type(error), error.args, {"__cause__": error.__cause__}
+
+    monkeypatch.setitem(copyreg.dispatch_table, RuntimeError, whole)
+    with pytest.raises(RuntimeError, match=f"^{re.escape(SAID)}Locked: no file"):
+        read(raising(Locked()), 1)
 
 
 @pytest.mark.parametrize("workers", [None, 1])

@@ -218,6 +218,8 @@ def _failure(where: str, span: range, error: BaseException) -> bytes:
     """Write an error, with its cause where that pickles."""
     trace = "".join(traceback.format_exception(error))
     cause = error.__cause__
+    # it goes beside: where tblib is installed, as Dask does, an error takes what it came of along
+    error.__cause__ = error.__context__ = None
     if not isinstance(error, Exception) or not _crosses(error):
         cause = error
         error = RuntimeError(f"{where}: expected {_listed(span)} to be read, got {said(error)}.")
