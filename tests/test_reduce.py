@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ifa import reduce
+from ifa.reduce.moments import WeightedValues
 from ifa.reduce.tops import Ranked
+from ifa.stages import long_sum
 
 LEVELS = [0.0, 0.01, 0.25, 0.5, 0.77, 0.99, 1.0]
 
@@ -141,3 +143,43 @@ def test_weighted_moments_are_their_definition():
     plain = statistic(reduce.moments(), torch.from_numpy(data))
     same = statistic(reduce.weighted_moments(), (torch.from_numpy(data), ones))
     assert all(torch.equal(a, b) for a, b in zip(plain, same, strict=True))
+
+
+@pytest.mark.parametrize("size", [3, 50], ids=["all groups at once", "touched groups"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_groups_of_a_batch_are_updated_together_as_one_by_one(size, dtype):
+    generator = torch.Generator().manual_seed(size)
+    plain = reduce.weighted_moments()
+    grouped = reduce.grouped(plain, size=size)
+    state, own = None, [plain.init((torch.zeros(0, 4), torch.zeros(0)))] * size
+    for _ in range(3):
+        values = 1e3 + torch.randn(17, 4, generator=generator, dtype=dtype)
+        weight = torch.rand(17, generator=generator)
+        group = torch.randint(0, size, (17,), generator=generator)
+        taken = torch.rand(17, generator=generator) < 0.7
+        values[~taken] = torch.nan  # what is left out counts for nothing
+        batch = WeightedValues(values, weight), group, taken
+        state = grouped.init(batch) if state is None else state
+        state = grouped.update(state, batch)
+        for index in range(size):
+            mask = taken & (group == index)
+            own[index] = plain.update(own[index], (values[mask], weight[mask]))
+    for found, fields in zip(state, zip(*own, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(fields), rtol=1e-12, atol=1e-9)
+
+
+def test_a_fold_over_groups_leaves_a_state_that_was_handed_out_alone():
+    grouped = reduce.grouped(reduce.moments(), size=40)
+    batches = [(torch.randn(5, 2), torch.arange(5)), (torch.randn(5, 2), torch.arange(5))]
+    state = reduce.fold(grouped, batches[:1])
+    before = [field.clone() for field in state]
+    grouped.update(state, batches[1])
+    assert all(torch.equal(one, other) for one, other in zip(state, before, strict=True))
+
+
+@pytest.mark.parametrize("positions", [9, 256, 257, 40_000])
+def test_long_sums_keep_their_bound(positions):
+    values = 100 + torch.randn(5, positions, generator=torch.Generator().manual_seed(positions))
+    error = (long_sum(values) - values.sum(1, dtype=torch.float64)).abs()
+    assert (error <= 1e-6 * values.abs().sum(1, dtype=torch.float64)).all()
+    assert torch.equal(long_sum(values.double()), values.double().sum(1))

@@ -116,11 +116,9 @@ def in_cells(
     """Run a reduction for each group, or group and target, over what is read of chosen entries."""
     targets = shape.targets if by == "target" else 1
 
-    def taken(batch: Observed) -> tuple[Any, Tensor]:
-        mask = chosen(batch) & good(batch)
-        batch = Observed(*(part[mask] for part in batch))
+    def taken(batch: Observed) -> tuple[Any, Tensor, Tensor]:
         cell = batch.group if by == "group" else batch.group * targets + batch.target
-        return read(batch), cell
+        return read(batch), cell, chosen(batch) & good(batch)
 
     return mapped(taken, grouped(plain, size=shape.groups * targets))
 

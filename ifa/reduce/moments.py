@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ifa.reduce.core import from_monoid, picklable
+from ifa.reduce.core import from_monoid, picklable, sum_each
 from ifa.types import Reduction
 
 
@@ -70,6 +70,11 @@ def moments(*, ddof: int = 1) -> Reduction:
         count = batch.new_full((), len(batch), dtype=torch.int64)
         return MomentsState(count, mean, (batch - mean).square().sum(0))
 
+    def lift_each(batch: Tensor, slot: Tensor, slots: int) -> MomentsState:
+        one = torch.ones_like(slot, dtype=torch.float64)
+        weight, mean, m2 = _weigh_each(batch.double(), one, slot, slots)
+        return MomentsState(weight.long(), mean, m2)
+
     def merge(a: MomentsState, b: MomentsState) -> MomentsState:
         count = a.count + b.count
         share = b.count.double() / count.clamp(min=1)
@@ -84,7 +89,20 @@ def moments(*, ddof: int = 1) -> Reduction:
         variance = torch.where(freedom > 0, state.m2 / freedom, torch.nan)
         return Moments(state.count, mean, variance)
 
-    return from_monoid(init=init, lift=lift, merge=merge, finalize=finalize)
+    return from_monoid(init=init, lift=lift, merge=merge, finalize=finalize, lift_each=lift_each)
+
+
+def _weigh_each(
+    values: Tensor, weight: Tensor, slot: Tensor, slots: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum the weights of each slot, and find weighted mean and squared deviations, in float64."""
+    total = sum_each(weight, slot, slots)
+    axes = [1] * (values.ndim - 1)
+    spread = weight.reshape(-1, *axes)
+    mean = sum_each(values * spread, slot, slots)
+    mean /= torch.where(total > 0, total, 1).reshape(-1, *axes)
+    away = (values - mean[slot]).square_() * spread
+    return total, mean, sum_each(away, slot, slots)
 
 
 class WeightedValues(NamedTuple):
@@ -150,6 +168,12 @@ def weighted_moments() -> Reduction:
         count = torch.full_like(weight, len(each), dtype=torch.int64)
         return WeightedState(count, weight, each.square().sum(), mean, m2)
 
+    def lift_each(batch: tuple[Tensor, Tensor], slot: Tensor, slots: int) -> WeightedState:
+        each = batch[1].double()
+        weight, mean, m2 = _weigh_each(batch[0].double(), each, slot, slots)
+        count = sum_each(torch.ones_like(slot), slot, slots)
+        return WeightedState(count, weight, sum_each(each.square(), slot, slots), mean, m2)
+
     def merge(a: WeightedState, b: WeightedState) -> WeightedState:
         weight = a.weight + b.weight
         share = b.weight / torch.where(weight > 0, weight, 1)
@@ -164,4 +188,4 @@ def weighted_moments() -> Reduction:
         mean = torch.where(state.weight > 0, state.mean, torch.nan)
         return Moments(state.count, mean, torch.where(usable, state.m2 / freedom, torch.nan))
 
-    return from_monoid(init=init, lift=lift, merge=merge, finalize=finalize)
+    return from_monoid(init=init, lift=lift, merge=merge, finalize=finalize, lift_each=lift_each)

@@ -1,16 +1,17 @@
 """What integrated feature analysis keeps of a population, as one mergeable reduction."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ifa.reduce.core import grouped, picklable
+from ifa.reduce.core import absorbed, absorbing, grouped, picklable, sum_each
 from ifa.reduce.kept import Observed, Shape, Statistic, Variable, good
 from ifa.reduce.moments import WeightedState, WeightedValues, weighted_moments
 from ifa.reduce.quantiles import quantiles
-from ifa.stages import cancels, product
+from ifa.stages import cancels, long_sum, product
 from ifa.types import Reduction, Weighted
 
 
@@ -35,7 +36,7 @@ class PopulationState(NamedTuple):
     nonfinite: Tensor  # (target,), int64
     zero_gradient: Tensor  # (target,), int64
     cancelled: Tensor  # (target,), int64
-    map_max: Tensor  # (entry,): all that were seen, because quantiles do not merge
+    map_max: Tensor  # (entry,): all that were seen, NaN where not finite: quantiles do not merge
     map_min: Tensor  # (entry,)
     target: Tensor  # (entry,), int32
 
@@ -70,7 +71,8 @@ def summarize(weighted: Weighted, *, reduction: Literal["sum", "mean"] = "sum") 
     Returns
     -------
     Summary
-        Signed, before any rectifying, at the layer's resolution, in the score's unit.
+        Signed, before any rectifying, at the layer's resolution, in the score's unit. Of float32
+        the importance is off by at most 1e-6 of the sum of sizes, see `ifa.stages.long_sum`.
 
     Examples
     --------
@@ -80,12 +82,11 @@ def summarize(weighted: Weighted, *, reduction: Literal["sum", "mean"] = "sum") 
     tensor([ 3., -6.], dtype=torch.float64)
     """
     parts = product(weighted)
-    importance = parts.reshape(len(parts), -1).sum(1, dtype=torch.float64)
-    values = parts.sum(0)
+    importance, values = long_sum(parts.flatten(1)), parts.sum(0)
     if reduction == "mean":
         importance = importance / values.numel()
     total = values.sum(dtype=torch.float64)
-    return Summary(importance, values.amax(), values.amin(), total, cancels(parts))
+    return Summary(importance, values.amax(), values.amin(), total, cancels(parts, values))
 
 
 @picklable
@@ -120,6 +121,7 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     tensor([[0, 1]])
     """
     cells = grouped(weighted_moments(), size=groups * targets)
+    absorb_cells = absorbing(cells)
 
     def init(like: Observed) -> PopulationState:
         empty = cells.init((weighed(like), like.target))
@@ -127,16 +129,19 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
         none = like.map_max.new_empty(0)
         return _state(empty, counts, [none, none, like.target.new_empty(0).int()])
 
-    def update(state: PopulationState, batch: Observed) -> PopulationState:
+    def absorb(state: PopulationState, batch: Observed) -> PopulationState:
         sound = good(batch)
-        taken = sound & batch.accepted
         cell = batch.group * targets + batch.target
-        moved = cells.update(_cells(state), (weighed(batch, taken), cell[taken]))
+        taken = weighed(batch), cell, sound & batch.accepted
+        moved = absorb_cells(_cells(state), taken)
         flags = ~sound, batch.zero, batch.cancelled
-        more = [torch.bincount(batch.target[which], minlength=targets) for which in flags]
+        more = [sum_each(flag.long(), batch.target, targets) for flag in flags]
         counts = [one + new for one, new in zip(_counts(state), more, strict=True)]
-        new = (batch.map_max[sound], batch.map_min[sound], batch.target[sound].int())
-        return _state(moved, counts, _appended(_seen(state), new))
+        extremes = [torch.where(sound, v, torch.nan) for v in (batch.map_max, batch.map_min)]
+        return _state(moved, counts, _appended(_seen(state), [*extremes, batch.target.int()]))
+
+    def update(state: PopulationState, batch: Observed) -> PopulationState:
+        return absorb(PopulationState(*(field.clone() for field in state)), batch)
 
     def merge(a: PopulationState, b: PopulationState) -> PopulationState:
         merged = cells.merge(_cells(a), _cells(b))
@@ -146,11 +151,10 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
     def finalize(state: PopulationState) -> Population:
         each = cells.finalize(_cells(state))
         shape = (groups, targets)
-        extremes = state.map_max, state.map_min
-        by_target = [
-            torch.stack([_quantiles(v[state.target == t], levels) for t in range(targets)])
-            for v in extremes
-        ]
+        found = state.map_max.isfinite()  # both or none
+        extremes = [values[found].cpu().numpy() for values in (state.map_max, state.map_min)]
+        target = state.target[found].cpu().numpy()
+        by_target = [_by_target(values, target, targets, levels) for values in extremes]
         mean, variance = each.mean.unflatten(0, shape), each.variance.unflatten(0, shape)
         return Population(
             mean,
@@ -158,15 +162,15 @@ def population(*, targets: int, groups: int = 1, levels: Sequence[float]) -> Red
             each.count.unflatten(0, shape),
             *_counts(state),
             *by_target,
-            *(_quantiles(values, levels) for values in extremes),
+            *(torch.from_numpy(quantiles(values, levels)) for values in extremes),
         )
 
-    return Reduction(init, update, merge, finalize)
+    return absorbed(Reduction(init, update, merge, finalize), absorb)
 
 
-def weighed(batch: Observed, taken: Any = slice(None)) -> WeightedValues:
-    """Take some entries' importances, with their weights."""
-    return WeightedValues(batch.importance[taken], batch.weight[taken])
+def weighed(batch: Observed) -> WeightedValues:
+    """Take the entries' importances, with their weights."""
+    return WeightedValues(batch.importance, batch.weight)
 
 
 def _state(
@@ -191,8 +195,16 @@ def _appended(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
     return [torch.cat(pair) for pair in zip(a, b, strict=True)]
 
 
-def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
-    return torch.from_numpy(quantiles(values.cpu().numpy(), levels))
+def _by_target(
+    values: np.ndarray, target: np.ndarray, targets: int, levels: Sequence[float]
+) -> Tensor:
+    """Quantiles of each target's values, (target, quantile); most may have none."""
+    found = np.full((targets, len(levels)), np.nan)
+    order = target.argsort(kind="stable")
+    present, starts = np.unique(target[order], return_index=True)
+    for row, part in zip(present, np.split(values[order], starts[1:]), strict=False):
+        found[row] = quantiles(part, levels)
+    return torch.from_numpy(found)
 
 
 def _population(shape: Shape) -> Reduction:

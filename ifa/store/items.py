@@ -87,13 +87,25 @@ def collate(
     that of the first; `digest` asks for the digests of the items.
     """
     items = [_item(where, data, index) for index in indices]
-    inputs = [map_tensors(one, lambda tensor: tensor[None]) for one, _, _ in items]
-    names = [f"sample {i} (id {item[2]!r})" for i, item in zip(indices, items, strict=True)]
-    _check_alike(where, inputs, names, shape)
-    labels, ids = [item[1] for item in items], [item[2] for item in items]
-    digests = b"".join(item_digest(*item) for item in items) if digest else b""
+    digests = b"".join([item_digest(*item) for item in items]) if digest else b""
     told = np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST)
-    return Batch(tree_joined(inputs), labels, ids, told)
+    inputs, labels, ids = map(list, zip(*items, strict=True))
+    return Batch(_stacked(where, inputs, indices, ids, shape), labels, ids, told)
+
+
+def _stacked(
+    where: str, inputs: list[Any], indices: range, ids: list[str], shape: Shapes | None
+) -> Any:
+    """Join inputs along a sample axis, once they are found to be alike."""
+    first = inputs[0]
+    if isinstance(first, Tensor) and (shape is None or first.shape == shape):
+        like = first.shape, first.dtype
+        if all(isinstance(one, Tensor) and (one.shape, one.dtype) == like for one in inputs):
+            return torch.stack(inputs)
+    trees = [map_tensors(one, lambda tensor: tensor[None]) for one in inputs]
+    names = [f"sample {index} (id {name!r})" for index, name in zip(indices, ids, strict=True)]
+    _check_alike(where, trees, names, shape)
+    return tree_joined(trees)
 
 
 def _item(where: str, data: Any, index: int) -> tuple[Any, Any, str]:
@@ -106,9 +118,10 @@ def _item(where: str, data: Any, index: int) -> tuple[Any, Any, str]:
             f"(input, label, id), got {type(item).__name__}{length} for sample {index}."
             f"{_cure(item)}"
         )
-    id = item[2] if len(item) == 3 else _place(data, index)
-    name = text_of(where, f"the id of sample {index}", id)
-    return _tree(where, item[0], index), item[1], name
+    id = item[2] if len(item) == 3 else str(_place(data, index))
+    if type(id) is not str or not id.isascii() or not id.isprintable():
+        id = text_of(where, f"the id of sample {index}", id)
+    return _tree(where, item[0], index), item[1], id
 
 
 def _place(data: Any, index: int) -> int:
@@ -154,9 +167,13 @@ def item_digest(inputs: Any, label: Any, name: str) -> bytes:
     two items have the same digest, but for a chance of 2⁻¹²⁸.
     """
     digest = hashlib.sha256()
-    if len(numbers := numbers_of(label)) == 1:
-        label = float(numbers[0])  # whatever holds it
-    for place, leaf in sorted(leaves_of((inputs, label, name)), key=lambda pair: repr(pair[0])):
+    number = number_of(label)
+    item = inputs, label if number is None else number, name  # whatever holds the number
+    if isinstance(inputs, Tensor) and number is not None:
+        leaves: Any = (((place,), leaf) for place, leaf in enumerate(item))
+    else:
+        leaves = sorted(leaves_of(item), key=lambda pair: repr(pair[0]))
+    for place, leaf in leaves:
         kind, content = _content(leaf)
         digest.update(f"{place!r} {kind} {len(content)}|".encode())
         digest.update(content)
@@ -172,8 +189,9 @@ def _content(leaf: Any) -> tuple[str, Any]:
     if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
         flat = np.ascontiguousarray(leaf).reshape(-1)
         return f"{leaf.dtype.str} {leaf.shape}", flat.view(np.uint8) if flat.nbytes else b""
-    written_so = repr(leaf.tolist() if isinstance(leaf, np.ndarray) else leaf)
-    text = re.sub(r" at 0x[0-9a-f]+", "", written_so)  # an address is another in each process
+    text = repr(leaf.tolist() if isinstance(leaf, np.ndarray) else leaf)
+    if " at 0x" in text:  # an address is another in each process
+        text = re.sub(r" at 0x[0-9a-f]+", "", text)
     return type(leaf).__qualname__, text.encode(errors="surrogatepass")
 
 
@@ -214,6 +232,9 @@ def class_labels(
 
     `what` says what they are numbers of.
     """
+    found = [number_of(label) for label in batch.labels]
+    if all(one is not None and 0 <= one < outputs and one == int(one) for one in found):
+        return torch.tensor([int(one) for one in found])  # pyright: ignore
     indices = []
     for index, (label, name) in enumerate(zip(batch.labels, batch.ids, strict=True), first):
         values = numbers_of(label)
@@ -286,6 +307,8 @@ def _taken(where: str, data: Any, index: int) -> Any:
 
 def _tree(where: str, value: Any, index: int) -> Any:
     """Take an input as tensors; a tuple of numbers alone is one."""
+    if isinstance(value, Tensor):
+        return value.detach()
     if isinstance(value, Mapping):
         return {key: _part(where, part, index) for key, part in value.items()}
     if isinstance(value, tuple) and not all(isinstance(part, bool | int | float) for part in value):
@@ -305,6 +328,16 @@ def _tensor(where: str, value: Any, index: int) -> Tensor:
             f"{where}: expected inputs that are tensors or arrays of numbers, got "
             f"{type(value).__name__} for sample {index}. Convert it in the data set."
         ) from None
+
+
+def number_of(label: Any) -> float | None:
+    """Take a label that is one number as such; None of any other."""
+    if type(label) is float or (type(label) is int and abs(label) < 2**53):
+        return float(label)
+    if type(label) is Tensor and label.ndim == 0 and label.device.type == "cpu":
+        return None if label.is_complex() else float(label)
+    values = numbers_of(label)
+    return float(values[0]) if len(values) == 1 else None
 
 
 def numbers_of(label: Any) -> np.ndarray:

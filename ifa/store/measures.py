@@ -9,8 +9,9 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
+from ifa.reduce.core import absorbing
 from ifa.reduce.extras import EXTRAS, always
 from ifa.reduce.kept import Observed, Shape, Statistic
 from ifa.reduce.second_moments import Rows
@@ -110,9 +111,9 @@ class Measures:
         """Add a batch to the states of one layer, which are replaced."""
         for name in names:
             reduction = self.reductions[position][name]
-            # the first batch says on which device and of which dtype a state is
-            before = state[name] if name in state else reduction.init(batch)
-            state[name] = reduction.update(before, batch)
+            if name not in state:  # the first batch says on which device and of which dtype it is
+                state[name] = tree_map(torch.clone, reduction.init(batch))
+            state[name] = absorbing(reduction)(state[name], batch)
 
     def merged(self, a: States | None, b: States) -> States:
         """Merge the states of two parts of the data."""
