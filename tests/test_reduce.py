@@ -1,6 +1,7 @@
 """Histograms, covariance, co-occurrence and top samples against their definitions."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,7 +152,8 @@ def test_groups_of_a_batch_are_updated_together_as_one_by_one(size, dtype):
     generator = torch.Generator().manual_seed(size)
     plain = reduce.weighted_moments()
     grouped = reduce.grouped(plain, size=size)
-    state, own = None, [plain.init((torch.zeros(0, 4), torch.zeros(0)))] * size
+    state: Any = None
+    own = [plain.init((torch.zeros(0, 4), torch.zeros(0)))] * size
     for _ in range(3):
         values = 1e3 + torch.randn(17, 4, generator=generator, dtype=dtype)
         weight = torch.rand(17, generator=generator)

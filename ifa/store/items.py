@@ -24,6 +24,8 @@ from ifa.store.workers import READER, in_processes, said
 from ifa.types import LoaderTaken
 
 DIGEST = 16  # bytes of an item's digest
+_SMALL = 2**20  # bytes that are copied faster than viewed
+_NUMPYS = {torch.float32, torch.float64, torch.uint8, torch.int16, torch.int32, torch.int64}
 
 
 class Batch(NamedTuple):
@@ -183,9 +185,12 @@ def item_digest(inputs: Any, label: Any, name: str) -> bytes:
 def _content(leaf: Any) -> tuple[str, Any]:
     """Return what a leaf is, and its bytes, of an array without a copy where it is contiguous."""
     if isinstance(leaf, Tensor):
+        kind = f"{leaf.dtype} {tuple(leaf.shape)}"
+        if leaf.dtype in _NUMPYS and leaf.device.type == "cpu" and leaf.nbytes <= _SMALL:
+            return kind, leaf.detach().numpy().tobytes()
         flat = leaf.detach().cpu().contiguous().reshape(-1)
         content = flat.view(torch.uint8).numpy() if len(flat) else b""
-        return f"{leaf.dtype} {tuple(leaf.shape)}", content
+        return kind, content
     if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
         flat = np.ascontiguousarray(leaf).reshape(-1)
         return f"{leaf.dtype.str} {leaf.shape}", flat.view(np.uint8) if flat.nbytes else b""
