@@ -6,10 +6,14 @@ import platform
 import time
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
+from tests.bench.records import load, parsed, save, slower
+
 ROWS = [
+    "counts",
     "calls",
     "taps",
     "perturbations",
@@ -29,16 +33,29 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="done in two minutes, less exact")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="keep the tables here, for a later --compare")
+    parser.add_argument(
+        "--compare", type=Path, help="what --json has kept: print what has become slower since"
+    )
     options = parser.parse_args()
     if unknown := [row for row in options.rows if row not in ROWS]:
         parser.error(f"expected rows of {', '.join(ROWS)}, got {', '.join(unknown)}")
     torch.set_num_threads(options.threads)
+    before = load(options.compare) if options.compare else []
     print(header(options.threads), flush=True)
+    tables = []
     for row in options.rows or ROWS:
         start = time.perf_counter()
         for text in import_module(f"tests.bench.{row}").tables(options.quick):
             print(f"\n{text}\n\n({time.perf_counter() - start:.0f} s)", flush=True)
+            tables.append(parsed(text))
+            if options.json:  # after each, because all together take long
+                save(tables, options.json)
             start = time.perf_counter()
+    if options.compare:
+        worse = slower(before, tables)
+        print(f"\nSlower than in {options.compare}:" if worse else "\nNothing became slower.")
+        print(*worse, sep="\n")
 
 
 def header(threads: int) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import ifa
 from tests.bench import peers
-from tests.bench.measure import Work, interleaved, table
+from tests.bench.measure import Work, exponents, interleaved, table
 from tests.bench.networks import Case, resnet50
 
 
@@ -96,18 +96,11 @@ def channels(quick: bool) -> Iterator[str]:
         net = Pooled(count).eval()
         works[count] = partial(ifa.perturb.ablationcam(net, "layer", image), image)
     taken = interleaved({str(count): work for count, work in works.items()}, 2 if quick else 20, 9)
-    before = None
-    for count in works:
-        seconds = statistics.median(taken[str(count)])
-        growth = "" if before is None else f"{_exponent(before, seconds, 4):.2f}"
-        rows.append([count, f"{1e3 * seconds:.1f}", growth])
-        before = seconds
+    seconds = [statistics.median(taken[str(count)]) for count in works]
+    for count, each, growth in zip(works, seconds, exponents(list(works), seconds), strict=True):
+        rows.append([count, f"{1e3 * each:.1f}", growth])
     head = ["channels on 7 × 7, 1000 classes", "ms", "exponent"]
     yield "### Ablation-CAM over a pooled linear head\n\n" + table(head, rows)
-
-
-def _exponent(before: float, after: float, times: float) -> float:
-    return float(torch.tensor(after / before).log() / torch.tensor(times).log())
 
 
 def _gradcam() -> ifa.chains.Chain:

@@ -1,11 +1,12 @@
 """Time and memory of variants of one piece of work, side by side."""
 
 import json
+import math
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,17 @@ def interleaved(variants: Mapping[str, Work], seconds: float, least: int = 3) ->
             taken[name].append(_now() - before)
         names.reverse()
     return taken
+
+
+def exponents(sizes: Sequence[float], seconds: Sequence[float]) -> list[str]:
+    """Write with which power of the size time has grown since the size before; none of the first.
+
+    What a call costs of any size is in it: it falls short of the true power where work is small.
+    """
+    pairs = zip(sizes, seconds, sizes[1:], seconds[1:], strict=False)
+    grown = [math.log(after / before) / math.log(large / small)
+             for small, before, large, after in pairs]  # fmt: skip
+    return ["", *(f"{max(power, 0.0):.2f}" for power in grown)]
 
 
 def _now() -> float:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -64,4 +65,13 @@ def tables(quick: bool) -> Iterator[str]:
             for name in works
         ]
     head = ["Grad-CAM at the last stage, batch 16", "option", "ms", "faster than plain"]
-    yield "### Options\n\n" + table([*head, "max difference on trained digits"], rows)
+    text = table([*head, "max difference on trained digits"], rows)
+    yield f"### Options\n\n{_bfloat16()}\n\n{text}"
+
+
+def _bfloat16() -> str:
+    """Say whether the processor multiplies bfloat16 itself: without that it is slower."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    own = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
+    has = f"has {' and '.join(own)}" if own else "has neither avx512_bf16 nor amx_bf16"
+    return f"bfloat16 gains where the processor multiplies it: this one {has}."

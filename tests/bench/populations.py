@@ -4,6 +4,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import ifa
-from tests.bench.measure import interleaved, peaks, table
+from tests.bench.measure import exponents, interleaved, peaks, table
 from tests.bench.networks import resnet18
 
 
@@ -27,10 +28,27 @@ def analyzed(net: nn.Module, *, data: Any, layer: str, batch: int, **options: An
 
 
 def small_analysis(samples: int) -> int:
-    """Analyze random digits with the network that ships with the library."""
+    """Analyze random digits with a network of ten classes."""
+    net, images = digits_of(10), torch.rand(samples, 1, 8, 8)
+    return analyzed(net, data=accepted(net, images), layer="conv3", batch=64)
+
+
+def digits_of(classes: int) -> nn.Module:
+    """Return the network of digits with so many classes, of which random images have many."""
     torch.manual_seed(0)
-    data = TensorDataset(torch.rand(samples, 1, 8, 8), torch.zeros(samples, dtype=torch.int64))
-    return analyzed(ifa.nets.digits_cnn().eval(), data=data, layer="conv3", batch=64)
+    net = ifa.nets.digits_cnn()
+    net.head = nn.Linear(64, classes)
+    body = nn.Sequential(*list(net.children())[:-1]).eval()
+    with torch.no_grad():  # what all images have in common decides for no class
+        net.head.bias -= net.head(body(torch.rand(256, 1, 8, 8)).mean(0))
+    return net.eval()
+
+
+def accepted(net: nn.Module, images: torch.Tensor) -> TensorDataset:
+    """Label images as the network does: statistics are of samples that are predicted rightly."""
+    with torch.no_grad():
+        labels = torch.cat([net(part).argmax(1) for part in images.split(64)])
+    return TensorDataset(images, labels)
 
 
 def bare(net: nn.Module, data: Any, batch: int) -> Callable[[], None]:
@@ -62,7 +80,7 @@ def speed(quick: bool) -> Iterator[str]:
     place = f"ResNet-18, {many} images of 224², batch {batch}"
     runs = partial(analyzed, case.net, layer=case.last, batch=batch)
     rows += _speed(place, case.net, images, few, batch, runs, options, 5 if quick else 150)
-    net = ifa.nets.digits_cnn().eval()
+    net = digits_of(10)
     runs = partial(analyzed, net, layer="conv3", batch=64)
     for size in (8,) if quick else (8, 28):
         place = f"digits CNN, 4096 images of {size}², batch 64"
@@ -70,14 +88,14 @@ def speed(quick: bool) -> Iterator[str]:
         rows += _speed(place, net, digits, 1024, 64, runs, {"fullcam": {}}, 5 if quick else 30)
     head = ["network, population", "variant", "ms", "images per second / bare"]
     note = (
-        "The last two columns: the same from image "
+        "All samples are accepted. The last two columns: the same from image "
         f"{few} (ResNet-18) or 1024 (digits) on, and what a run costs before: tracing, hashing, "
         "committing, and compiling where that is asked for.\n\n"
     )
     yield (
         "### Population pass, with its store\n\n"
         + note
-        + table([*head, "the same, further on", "seconds before"], rows)
+        + table([*head, "images per second / bare, further on", "seconds before"], rows)
     )
 
 
@@ -93,7 +111,7 @@ def _speed(
 ) -> list[list[object]]:
     works: dict[str, Callable[[], object]] = {}
     for count in (few, len(inputs)):
-        data = TensorDataset(inputs[:count], torch.zeros(count, dtype=torch.int64))
+        data = accepted(net, inputs[:count])
         works[f"bare {count}"] = bare(net, data, batch)
         works[f"bare, again {count}"] = works[f"bare {count}"]
         for name, given in options.items():
@@ -121,15 +139,46 @@ def _speed(
     return rows
 
 
+def classes(quick: bool) -> Iterator[str]:
+    """What statistics by class cost as there are more classes."""
+    images = torch.rand(256 if quick else 2048, 1, 8, 8)
+    rows: list[list[object]] = []
+    seconds: list[float] = []
+    counts = (10, 100, 1000)
+    for count in counts:
+        net = digits_of(count)
+        data = accepted(net, images)
+        options: dict[str, Any] = {"layer": "conv3", "batch_size": 32, "progress": False}
+        works = {
+            "bare": bare(net, data, 32),
+            "ifa": partial(ifa.analyze, net, data, **options),
+        }
+        taken = interleaved(works, 1 if quick else 15, 1 if quick else 3)
+        present = len(data.tensors[1].unique())
+        rows.append([count, present, taken.milliseconds("ifa"), taken.ratio("bare", "ifa")])
+        seconds.append(statistics.median(taken["ifa"]))
+    for row, power in zip(rows, exponents(counts, seconds), strict=True):
+        row.append(power)
+    head = ["digits CNN: classes", "that occur", "ms", "images per second / bare", "exponent"]
+    note = f"{len(images)} images of 8², all accepted, in memory, batch 32.\n\n"
+    yield "### Statistics by class\n\n" + note + table(head, rows)
+
+
 def growth(quick: bool) -> Iterator[str]:
-    """Memory and disk, from N to 10 N samples."""
-    counts = (1024, 4096) if quick else (1024, 10240)
+    """Time, memory and disk as the population grows."""
+    counts = (1024, 4096) if quick else (1000, 10_000, 100_000)
     found = peaks("population", [str(count) for count in counts])
-    rows = [
-        [count, f"{found[str(count)]:.1f}", f"{small_analysis(count) / count:.0f}"]
-        for count in counts
-    ]
-    head = ["digits CNN, samples (shards of 512)", "peak of memory, MiB", "bytes on disk / sample"]
+    rows: list[list[object]] = []
+    seconds: list[float] = []
+    for count in counts:
+        start = time.process_time()
+        size = small_analysis(count)
+        seconds.append(time.process_time() - start)
+        rows.append([count, f"{1e3 * seconds[-1]:.0f}", f"{found[str(count)]:.1f}", size // count])
+    for row, power in zip(rows, exponents(counts, seconds), strict=True):
+        row.append(power)
+    head = ["digits CNN, samples (shards of 512)", "ms", "peak of memory, MiB"]
+    head += ["bytes on disk / sample", "exponent"]
     yield "### Growth with the population\n\n" + table(head, rows)
 
 
@@ -151,5 +200,6 @@ def imports(quick: bool) -> Iterator[str]:
 def tables(quick: bool) -> Iterator[str]:
     """Yield the tables of this part."""
     yield from speed(quick)
+    yield from classes(quick)
     yield from growth(quick)
     yield from imports(quick)

@@ -1,52 +1,50 @@
 """How cost grows, and what the wrapping of small networks costs."""
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
 import ifa
 from tests.bench import peers
-from tests.bench.measure import Measured, interleaved, table
+from tests.bench.measure import Work, exponents, interleaved, table
 from tests.bench.networks import resnet18
 from tests.bench.taps import GRADCAM, ours
 
 
 def growth(quick: bool) -> Iterator[str]:
-    """Time against batch, targets and layers."""
-    case = resnet18()
-    bare, rows = peers.bare(case), []
-    stages = [case.last.replace("stages.3", f"stages.{stage}") for stage in range(4)]
-    for batch in (1,) if quick else (1, 4, 16):
-        images = case.images(batch)
-        taps = {f"batch {batch}, last stage": ours(case, case.last, images)}
-        if batch == 1:
-            for count in (2, 4):
-                both = ifa.tap(case.net, stages[-count:], images)
-                taps[f"batch 1, last {count} stages together"] = both
-        works = {"bare": lambda images=images: bare(images)}
-        works |= {name: (lambda tap=tap, images=images: tap(images)) for name, tap in taps.items()}
-        rows += _rows(interleaved(works, 2 if quick else 10), list(taps))
-    images = case.images(1)
-    tap = ours(case, case.last, images)
-    works = {"bare": lambda: bare(images)}
-    for count in (1, 10, 100, 1000)[: 3 if quick else 4]:
-        target = torch.arange(count)[:, None]
-        works[f"batch 1, last stage, {count} targets"] = lambda target=target: tap(images, target)
-    rows += _rows(interleaved(works, 2 if quick else 10), list(works)[1:])
-    for channels in (512,) if quick else (128, 256, 512):
-        stage = stages[{128: 1, 256: 2, 512: 3}[channels]]
-        found = ifa.perturb.ablationcam(case.net, stage, images)
-        works = {"bare": lambda: bare(images), stage: lambda found=found: found(images)}
-        name = f"Ablation-CAM, {stage.removeprefix('net.resnet.encoder.')}, {channels} channels"
-        taken = interleaved(works, 2 if quick else 10, least=1 if quick else 3)
-        rows.append([name, taken.milliseconds(stage), taken.ratio(stage, "bare")])
-    yield f"### Growth, {case.title}\n\n" + table(["work", "ms", "/ bare"], rows)
+    """Time of a ResNet-18 against batch, layers and targets."""
+    case, seconds = resnet18(), 0.5 if quick else 5.0
+    bare, images = peers.bare(case), case.images(1)
+    rows: list[list[object]] = []
 
+    def add(works: Mapping[str, tuple[Work, Work]], sizes: Sequence[int]) -> None:
+        """Measure works, each beside a bare pass."""
+        taken = {name: interleaved({"bare": bare, name: work}, seconds, 1 if quick else 3)
+                 for name, (bare, work) in works.items()}  # fmt: skip
+        powers = exponents(sizes, [statistics.median(taken[name][name]) for name in works])
+        for name, power in zip(works, powers, strict=True):
+            found = taken[name]
+            rows.append([name, found.milliseconds(name), found.ratio(name, "bare"), power])
 
-def _rows(taken: Measured, names: list[str]) -> list[list[object]]:
-    return [[name, taken.milliseconds(name), taken.ratio(name, "bare")] for name in names]
+    sizes = (1, 2) if quick else (1, 4, 16)
+    tap, one = ours(case, case.last, images), partial(bare, images)
+    batches = {size: case.images(size) for size in sizes}
+    add({f"batch {size}, last stage": (partial(bare, some), partial(tap, some))
+         for size, some in batches.items()}, sizes)  # fmt: skip
+    encoder = case.last.removesuffix(".stages.3")
+    layers = [f"{encoder}.stages.{stage}" for stage in range(4)]
+    layers.insert(0, f"{encoder.removesuffix('.encoder')}.embedder")
+    taps = [ifa.tap(case.net, layers[-count:], images) for count in range(1, 6)]
+    add({f"last {count} layers of 5": (one, partial(each, images))
+         for count, each in enumerate(taps, 1)}, range(1, 6))  # fmt: skip
+    sizes = (1, 10, 100, 1000)[: 3 if quick else 4]
+    add({f"{size} targets": (one, partial(tap, images, torch.arange(size)[:, None]))
+         for size in sizes}, sizes)  # fmt: skip
+    head = ["work", "ms", "/ bare", "exponent"]
+    yield f"### Growth, {case.title}\n\n" + table(head, rows)
 
 
 def overhead(quick: bool) -> Iterator[str]:
@@ -77,7 +75,7 @@ def overhead(quick: bool) -> Iterator[str]:
     yield "### Overhead on a small grid (8 × 8)\n\n" + table(head, rows)
 
 
-def _forward(net: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+def _forward(net: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
         return net(images)
 
