@@ -214,10 +214,10 @@ def _notes(found: xr.Dataset) -> list[str]:
         f" to tell. By each metric, at most {1 - level:.2g} of tables call a method worse that is"
         " as good as the best. The last row: from which difference to the best on it is told."
     ]
-    return [*notes, *_verdict(found)] if "p_noise" in found else notes
+    return [*notes, *said_of_noise(found)] if "p_noise" in found else notes
 
 
-def _verdict(found: xr.Dataset) -> list[str]:
+def said_of_noise(found: xr.Dataset) -> list[str]:
     """Say which methods are shown to beat noise, and by which metrics none is."""
     asked = _asked(found)
     beats = (found["p_noise"].values <= 1 - found.attrs["level"]) & asked

@@ -147,7 +147,7 @@ def evidence(claims: Any) -> list[dict[str, Any]] | None:
 def methods(table: Any, rows: Rows | None) -> dict[str, Any] | None:
     """Say which methods a table tells from noise, and show it as it is written."""
     from ifa.contest import summary as ranked
-    from ifa.contest.summaries import CONTROL, unbeaten, written
+    from ifa.contest.summaries import CONTROL, said_of_noise, written
 
     if table is None:
         return None
@@ -165,15 +165,7 @@ def methods(table: Any, rows: Rows | None) -> dict[str, Any] | None:
     if "better" in table.coords and (table["better"].values == "").any():
         table = table.isel(metric=table["better"].values != "")
     found = ranked(table)
-    lost = unbeaten(found)
-    metrics = [str(name) for name in found["metric"].values]
-    if "p_noise" not in found:
-        said = f"The table has no method {CONTROL!r}: it cannot say whether any method beats noise."
-    elif not lost:
-        said = f"By each of {', '.join(metrics)} a method is shown to beat noise."
-    else:
-        beaten = [name for name in metrics if name not in lost]
-        known = f"By {', '.join(beaten)} a method is shown to beat noise. " if beaten else ""
-        named = ", ".join(f"{name} (p {p:.2g})" for name, p in lost.items())
-        said = f"{known}No method is shown to beat noise by {named}: doubt these columns, or maps."
+    said = f"The table has no method {CONTROL!r}: it cannot say whether any method beats noise."
+    if "p_noise" in found:
+        said = " ".join(said_of_noise(found)) or "No method was compared with noise."
     return {"said": said, "text": written(found)}
