@@ -115,7 +115,7 @@ def beating(pairs: Pairs, control: int, methods: int) -> np.ndarray:
     pull, drawn = way * pairs.pull[own], way * pairs.drawn[:, own]
     order, last = np.argsort(-pull, kind="stable"), 0.0
     for place, one in enumerate(order):
-        last = max(last, _p(drawn[:, order[place:]].max(1), pull[one]))
+        last = max(last, _p(drawn[:, order[place:]].max(1), float(pull[one])))
         p[others[one]] = last
     return p
 
