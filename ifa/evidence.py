@@ -364,7 +364,7 @@ def _atoms(seen: _Seen, ranks: Any, measure: Callable[..., xr.Dataset]) -> Claim
     basis = balanced(ranks)
     # atoms come the strongest first
     order = np.arange(len(basis.atoms), 0, -1, dtype=np.float64)[None]
-    first = xr.Dataset({"importance": (("target", "channel"), order)}, {"target": [0]})
+    first = xr.Dataset({"importance": (("target", "atom"), order)}, {"target": [0]})
     found = measure(first, basis=basis, fill="mean", seeds=()).isel(fill=0)
     return _share(name, said, found, basis.atoms.shape[1], seen.thresholds.few)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ifa.basis.projections import check_basis, heed_basis, projections, weights_in
+from ifa.basis.projections import check_basis, check_features, heed_basis, projections, weights_in
 from ifa.chains import Chain, batched, chain
 from ifa.checks import check_choice
 from ifa.fusion import fuse
@@ -123,6 +123,7 @@ def explain(
     where = "ifa.explain"
     check_batch(where, inputs)
     check_basis(where, "basis", basis)
+    check_features(where, "a mask", mask, basis)
     heed_basis(where, weight, basis)
     made = Weighing(
         *(where, model, layer, take(inputs, slice(2)), weight),

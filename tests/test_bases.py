@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import ifa
 from ifa.testing import assert_trees_close, models
@@ -282,6 +283,35 @@ def test_what_reads_a_run_reads_one_in_a_basis(tmp_path):
     ifa.diagnose.agreement(ifa.open(tmp_path / "a"), ifa.open(tmp_path / "b"))
 
 
+def test_values_of_atoms_are_not_taken_for_channels():
+    net, data = population()
+    basis = dictionary(net, data, "rotation")
+    plain, turned = run(net, data), run(net, data, basis=basis)
+    inputs = torch.stack([one for one, _ in data])
+    other = dictionary(net, data, "pca")
+    for tree, given, came in (
+        (turned, None, "atoms"),
+        (plain, basis, "channels"),
+        (turned, other, "another basis"),
+    ):
+        with pytest.raises(ValueError, match=rf"principal_features: expected .* got .*{came}"):
+            ifa.diagnose.principal_features(net, LAYER, data, tree, basis=given)
+        if given is other:
+            continue  # values do not say which basis they are of
+        values = tree[LAYER]["importance_overall"]
+        values = values.isel(target=0) if "target" in values.dims else values
+        mask = ifa.select.largest(values, ratio=0.4)
+        for call in (
+            partial(ifa.evaluate.feature_curve, net, LAYER, inputs, values),
+            partial(ifa.evaluate.feature_perturbation, net, LAYER, inputs, mask),
+            partial(ifa.explain, net, inputs, 0, layer=LAYER, mask=mask),
+            partial(ifa.maps, net, data, layer=LAYER, mask=mask, **QUIET),
+            partial(ifa.evaluate.map_similarity, net, LAYER, inputs, mask),
+        ):
+            with pytest.raises(ValueError, match=rf"{call.func.__name__}: expected .*{came}"):
+                call(**({} if given is None else {"basis": given}))
+
+
 UNLIKE = sorted({*ifa.weight.__all__} - {"cam", "fullcam", "gradcam", "hirescam"})
 
 
@@ -454,6 +484,14 @@ def test_fits_refuse_what_they_cannot_read():
         ifa.basis.from_sklearn(object(), values)
 
 
+@pytest.mark.parametrize("kind", ["pca", "gradient", "balanced", "rotation", "identity"])
+def test_every_fit_of_moments_can_be_stored(kind, tmp_path):
+    net, data = population()
+    found = dictionary(net, data, kind)
+    ifa.basis.save(found, tmp_path / "basis.safetensors")
+    assert_trees_close(ifa.basis.load(tmp_path / "basis.safetensors"), found, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", ["basis.safetensors", "basis.zarr"])
 def test_a_dictionary_survives_the_disk(name, tmp_path):
     values, _ = activations()
@@ -469,21 +507,133 @@ def test_a_dictionary_survives_the_disk(name, tmp_path):
         ifa.basis.load(tmp_path / f"no{name}")
 
 
-def test_the_commands_fit_a_basis_and_analyze_in_it(tmp_path, monkeypatch, capsys):
+SOURCE = """
+import ifa, torch
+def net():
+    torch.manual_seed(0)
+    return ifa.nets.digits_cnn().eval()
+def data():
+    model, images = net(), ifa.nets.digits("held-out")[:40]
+    return [(one, int(model(one[None]).argmax()), str(n)) for n, (one, *_) in enumerate(images)]
+"""
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory):
+    """Runs of one network: of channels, and in a basis of 5 atoms, of which one is another."""
     from ifa.cli import main
 
-    source = (
-        "import ifa\nnet = ifa.nets.digits_cnn\ndata = lambda: ifa.nets.digits('held-out')[:40]\n"
-    )
-    (tmp_path / "mine.py").write_text(source)
-    monkeypatch.chdir(tmp_path)
-    words = ["mine.py:net", "mine.py:data", "--layer", "conv3", "--quiet"]
-    first = [*words, "--out", "run", "--targets", "0,1,2", "--reductions", "second_moments"]
-    assert main(["analyze", *first, "--subsample-positions", "9"]) == 0, capsys.readouterr()
-    assert main(["basis", "run", "--atoms", "5", "--out", "five.safetensors"]) == 0
+    home = tmp_path_factory.mktemp("typed")
+    (home / "mine.py").write_text(SOURCE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        words = ["mine.py:net", "mine.py:data", "--layer", "conv3", "--quiet", "--targets", "0,1,2"]
+        assert main(["analyze", *words, "--out", "run", "--reductions", "second_moments"]) == 0
+        for name, fit in {"five": "balanced", "other": "rotation"}.items():
+            out = f"{name}.safetensors"
+            assert main(["basis", "run", "--atoms", "5", "--fit", fit, "--out", out]) == 0
+        full = ["--keep-samples", "full", "--basis", "five.safetensors"]
+        assert main(["analyze", *words, "--out", "turned", *full]) == 0
+        np.save("digit.npy", np.asarray(ifa.nets.digits("held-out")[0][0]))
+    return home
+
+
+COMMANDS = {
+    "maps": ["maps", "turned", "mine.py:net", "mine.py:data", "--form", "zarr", "--quiet"],
+    "evaluate": ["evaluate", "turned", "mine.py:net", "mine.py:data", "--quiet", "--samples", "4"],
+    "diagnose": ["diagnose", "turned", "mine.py:net", "mine.py:data"],
+    "explain": ["explain", "mine.py:net", "digit.npy", "--run", "turned"],
+}
+
+
+def test_the_commands_fit_a_basis_and_analyze_in_it(typed, monkeypatch, capsys):
+    from ifa.cli import main
+
+    monkeypatch.chdir(typed)
+    words = ["basis", "run", "--atoms", "5", "--out"]
+    assert main([*words, "again.safetensors"]) == 0
     assert "balanced of conv3: 5 atoms of 64 channels" in capsys.readouterr().out
-    assert main(["analyze", *words, "--out", "turned", "--basis", "five.safetensors"]) == 0
+    again, five = (ifa.basis.load(f"{name}.safetensors") for name in ("again", "five"))
+    assert ifa.basis.digest(again) == ifa.basis.digest(five)
     assert ifa.open("turned")["conv3"].sizes["atom"] == 5
-    assert main(["analyze", *words, "--out", "other", "--basis", "conv3=five.safetensors"]) == 0
+    words = ["mine.py:net", "mine.py:data", "--layer", "conv3", "--quiet", "--limit", "4"]
+    assert main(["analyze", *words, "--out", "named", "--basis", "conv3=five.safetensors"]) == 0
+    assert ifa.open("named")["conv3"].sizes["atom"] == 5
     assert main(["basis", "turned", "--out", "six.safetensors"]) == 1
     assert "second_moments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_on_a_run_in_a_basis_asks_for_that_basis(name, typed, monkeypatch, capsys):
+    from ifa.cli import main
+
+    monkeypatch.chdir(typed)
+    words = [*COMMANDS[name]] + (["--out", "shown"] if name == "explain" else [])
+    five, other = (ifa.basis.digest(ifa.basis.load(f"{one}.safetensors"))[:12]
+                   for one in ("five", "other"))  # fmt: skip
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "expected --basis with the dictionary that the run at turned was made in" in said
+    assert f"at layer conv3, {five}, got none" in said
+    assert main([*words, "--basis", "other.safetensors"]) == 1
+    assert f"{five}, got other.safetensors ({other})" in capsys.readouterr().err
+    plain = ["run" if word == "turned" else word for word in words]
+    assert main([*plain, "--basis", "five.safetensors"]) == 1
+    assert f"got five.safetensors ({five}), which it was not" in capsys.readouterr().err
+
+
+def test_maps_of_a_run_in_a_basis_are_those_of_its_atoms(typed, monkeypatch, capsys):
+    from ifa.cli import main
+
+    monkeypatch.chdir(typed)
+    options = ["--basis", "five.safetensors", "--beside", "run", "--mask", "largest"]
+    assert main([*COMMANDS["maps"], *options, "--of", "overall", "--ratio", "0.4"]) == 0, (
+        capsys.readouterr()
+    )
+    tree = ifa.open("turned-maps/maps/fullcam-basis")
+    basis, run = ifa.basis.load("five.safetensors"), ifa.open("turned")
+    images = torch.stack([one for one, *_ in ifa.nets.digits("held-out")[:40]])
+    torch.manual_seed(0)
+    net = ifa.nets.digits_cnn().eval()
+    mask = ifa.select.largest(run["conv3"]["importance_overall"], ratio=0.4)
+    maps = ifa.explain(net, images, 1, layer="conv3", basis=basis, mask=mask, scale=run)
+    np.testing.assert_allclose(tree["conv3"]["map"].sel(target=1), maps, rtol=1e-3, atol=1e-4)
+    assert ifa.open("turned-maps/maps/fullcam")["conv3"]["map"].shape == (3, 40, 8, 8)
+
+
+def test_a_table_in_a_basis_has_the_methods_that_can_be_in_one(typed, monkeypatch, capsys):
+    from ifa.cli import main
+
+    monkeypatch.chdir(typed)
+    options = ["--basis", "five.safetensors", "--metrics", "sparseness"]
+    with pytest.warns(ifa.BasisDependent):
+        assert main([*COMMANDS["evaluate"], *options]) == 0, capsys.readouterr()
+    said = capsys.readouterr().out
+    assert "scorecam is left out" in said
+    assert "kernel with basis=" in said
+    basis = ifa.basis.load("five.safetensors")
+    methods = ifa.contest.cam_methods("conv3", basis=basis)
+    torch.manual_seed(0)
+    net, images = ifa.nets.digits_cnn().eval(), torch.rand(2, 1, 8, 8)
+    expected = ifa.explain(net, images, layer="conv3", basis=basis, weight=ifa.weight.gradcam)
+    torch.testing.assert_close(methods["gradcam"](net, images, None), expected)
+    assert methods["noise"](net, images, None).shape == (2, 8, 8)
+
+
+def test_principal_features_and_pictures_by_command_are_in_the_basis(typed, monkeypatch, capsys):
+    from ifa.cli import main
+
+    monkeypatch.chdir(typed)
+    assert main([*COMMANDS["diagnose"], "--basis", "five.safetensors", "--pictures", "drawn"]) == 0
+    said = capsys.readouterr().out
+    assert "principal features of layer conv3: " in said
+    assert "of 5 atoms" in said
+    assert main([*COMMANDS["diagnose"][:2], "--basis", "five.safetensors"]) == 1
+    assert "expected MODEL and DATA with --basis" in capsys.readouterr().err
+    words = ["explain", "mine.py:net", "digit.npy", "--target", "1", "--basis", "five.safetensors"]
+    assert main([*words, "--layer", "conv3", "--out", "free"]) == 0, capsys.readouterr()
+    assert main([*words, "--run", "turned", "--out", "scaled"]) == 0, capsys.readouterr()
+    maps = [xr.open_zarr(f"{one}/maps.zarr") for one in ("free", "scaled")]
+    xr.testing.assert_equal(*maps)
+    made_by = json.loads(maps[0].attrs["made_by"])
+    assert made_by["basis"] == ifa.basis.digest(ifa.basis.load("five.safetensors"))

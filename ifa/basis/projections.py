@@ -91,6 +91,21 @@ def projections(
     return tuple(map(project, by_layer(where, basis, layers, channels).values()))
 
 
+def check_features(where: str, what: str, values: Any, basis: Any) -> None:
+    """Raise where values are said to be of atoms without a basis, or of channels in one."""
+    dims = getattr(values, "dims", ())
+    if basis is None and "atom" in dims:
+        raise ValueError(
+            f"{where}: expected {what} of the layer's channels, got one of atoms. Give the "
+            "dictionary that they are of as basis=."
+        )
+    if basis is not None and "channel" in dims:
+        raise ValueError(
+            f"{where}: expected {what} of atoms with basis=, got one of channels. Take it from "
+            "statistics in this basis, ifa.analyze(..., basis=)."
+        )
+
+
 def digests(basis: Any) -> Any:
     """Return what tells a basis from every other, for a spec."""
     if isinstance(basis, Mapping):

@@ -45,7 +45,11 @@ def save(dictionary: Dictionary, path: str | os.PathLike[str]) -> None:
     kind = _kind(where, home)
     if home.exists():
         raise FileExistsError(f"{where}: expected nothing at {home}. Nothing was touched.")
-    parts = {name: part.detach().cpu().contiguous() for name, part in _named(dictionary).items()}
+    # a copy of each: of an orthonormal one both matrices are the same memory
+    parts = {
+        name: part.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, part in _named(dictionary).items()
+    }
     temporary = home.with_name(f".{home.name}.{os.getpid()}.part")
     try:
         if kind == ".safetensors":

@@ -21,6 +21,7 @@ from ifa.cli.arguments import (
     Weight,
     Weights,
     Workers,
+    basis_of,
     data_of,
     is_table,
     network_of,
@@ -125,7 +126,7 @@ def analyze(
         samples,
         layer=layer,
         weight=weighting(_WHERE, weight),
-        basis=_basis(basis),
+        basis=basis_of(_WHERE, basis),
         targets=targets_of(_WHERE, targets),
         task=task,  # pyright: ignore[reportArgumentType]
         keep_samples=keep_samples,  # pyright: ignore[reportArgumentType]
@@ -150,23 +151,6 @@ def analyze(
     known = typed(context, "model", "data", "weights", "config", "prepare", "limit")
     for line in _next(context, str(out), known, keep_samples):
         typer.echo(f"  {line}")
-
-
-def _basis(paths: list[str] | None) -> Any:
-    """Read a dictionary, or one for each layer that is named."""
-    import ifa
-
-    if not paths:
-        return None
-    if len(paths) == 1 and "=" not in paths[0]:
-        return ifa.basis.load(paths[0])
-    named = dict(path.split("=", 1) for path in paths if "=" in path)
-    if len(named) < len(paths):
-        raise ValueError(
-            f"{_WHERE}: expected --basis LAYER=PATH for each of several layers, got "
-            f"{', '.join(paths)}."
-        )
-    return {layer: ifa.basis.load(path) for layer, path in named.items()}
 
 
 def _is_column(groups: str) -> bool:

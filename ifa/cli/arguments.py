@@ -28,6 +28,12 @@ Data = Annotated[
 Weight = Annotated[
     str, typer.Option("--weight", help="A weighting by name, such as gradcam or scorecam, or noise")
 ]
+Basis = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--basis", help="What `ifa basis` wrote, where the run is in it; may be given again"
+    ),
+]
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="Its state dictionary: .safetensors, .pt, or CHECKPOINT#KEY"),
@@ -132,6 +138,29 @@ def data_of(
     chosen = spaced(where, "--limit", data_set(where, data), limit)
     note(f"{len(chosen)} of {len(data)} samples, evenly spaced")
     return chosen
+
+
+def dictionaries(paths: list[str] | None) -> dict[str, Any]:
+    """Read what `ifa basis` wrote, by path."""
+    import ifa
+
+    return {path: ifa.basis.load(path) for path in paths or ()}
+
+
+def basis_of(where: str, paths: list[str] | None) -> Any:
+    """Read a dictionary, or one for each layer that is named: LAYER=PATH."""
+    if not paths:
+        return None
+    if len(paths) == 1 and "=" not in paths[0]:
+        return dictionaries(paths)[paths[0]]
+    named = dict(path.split("=", 1) for path in paths if "=" in path)
+    if len(named) < len(paths):
+        raise ValueError(
+            f"{where}: expected --basis LAYER=PATH for each of several layers, got "
+            f"{', '.join(paths)}."
+        )
+    found = dictionaries([*named.values()])
+    return {layer: found[path] for layer, path in named.items()}
 
 
 def look_of(where: str, channels: str | None, mean: str | None, std: str | None) -> Any:

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from ifa.cli.arguments import (
+    Basis,
     Config,
     Device,
     Limit,
     Prepare,
     Weights,
     data_of,
+    dictionaries,
     network_of,
 )
 from ifa.cli.runs import Run
@@ -42,6 +44,7 @@ def diagnose(
     prepare: Prepare = None,
     limit: Limit = None,
     device: Device = None,
+    basis: Basis = None,
     other: Annotated[
         Path | None, typer.Option("--other", help="Another run, to compare with this one")
     ] = None,
@@ -65,6 +68,7 @@ def diagnose(
     confounders; with MODEL and DATA: how few channels are enough.
     """
     import ifa
+    from ifa.contest.bases import bases_of
     from ifa.contest.from_run import layer_of
     from ifa.plot import diagnosis, save
 
@@ -79,7 +83,10 @@ def diagnose(
     values = None if nuisance is None else _nuisance(tree, nuisance)
     measured = None
     if model is not None and data is not None:
-        measured = *_measured(run, tree, model, data, weights, config, prepare, limit), device
+        (own,) = bases_of(_WHERE, [run], chosen, dictionaries(basis))
+        measured = *_measured(run, tree, model, data, weights, config, prepare, limit), device, own
+    elif basis:
+        raise ValueError(f"{_WHERE}: expected MODEL and DATA with --basis, which they are read in.")
     for name in chosen:
         for kind, found in _all(tree, name, second, values, measured):
             typer.echo(found if isinstance(found, str) else ifa.diagnose.summary(found))
@@ -128,14 +135,18 @@ def _all(
             yield "", f"principal features of layer {layer}: none. {error}"
 
 
-def _principal(tree: Any, layer: str, network: Any, data: Any, metric: Any, device: Any) -> Any:
+def _principal(
+    tree: Any, layer: str, network: Any, data: Any, metric: Any, device: Any, bases: Any
+) -> Any:
     """Find the principal features; of one real output nothing tells it from others."""
     from ifa.diagnose import principal_features
 
     statistics = tree[layer].to_dataset()
     single = metric == "r" and statistics.sizes["target"] == 1
     by = "importance" if single else "difference"
-    return principal_features(network, layer, data, statistics, by=by, metric=metric, device=device)
+    options: Any = {"by": by, "metric": metric, "device": device}
+    basis = None if bases is None else bases[layer]
+    return principal_features(network, layer, data, statistics, basis=basis, **options)
 
 
 def _other(other: Path, layers: list[str]) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ifa.cli.arguments import (
+    Basis,
     Config,
     Data,
     Device,
@@ -15,6 +16,7 @@ from ifa.cli.arguments import (
     Shard,
     Weights,
     data_of,
+    dictionaries,
     network_of,
 )
 
@@ -34,6 +36,7 @@ def evaluate(
     layer: Annotated[
         str | None, typer.Option("--layer", help="Where the run has several, which one")
     ] = None,
+    basis: Basis = None,
     methods: Annotated[
         str | None, typer.Option(help="Names with commas; every CAM and noise if left out")
     ] = None,
@@ -73,6 +76,7 @@ def evaluate(
         data_of("ifa evaluate", data, network, prepare, limit, names=names),
         out=out,
         layer=layer,
+        given=dictionaries(basis),
         methods=methods.split(",") if methods else None,
         metrics=metrics.split(",") if metrics else None,
         samples=samples,

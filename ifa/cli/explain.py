@@ -15,6 +15,8 @@ from ifa.cli.arguments import (
     Model,
     Prepare,
     Weights,
+    basis_of,
+    dictionaries,
     look_of,
     network_of,
     text_of,
@@ -42,6 +44,14 @@ def explain(
     ] = None,
     target: Annotated[
         int | None, typer.Option(help="Output to explain; each image's prediction if left out")
+    ] = None,
+    basis: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--basis",
+            help="What `ifa basis` wrote, of several layers LAYER=PATH; with --run where the run "
+            "is in it; may be given again",
+        ),
     ] = None,
     run: Annotated[
         list[Path] | None,
@@ -76,7 +86,7 @@ def explain(
     reference = network_of(model, weights, config)
     check_choice(_WHERE, "--form", form, ("png", "svg", "pdf"))
     look = look_of(_WHERE, channels, mean, std)
-    asked = _asked(layer, weight, run)
+    asked = _asked(layer, weight, run, basis)
     given = reference.preparation(prepare) if prepare else None
     inputs = read_inputs(images, mode="RGB" if prepare else _mode(asked), prepare=given)
     look["denormalize"] = look["denormalize"] or getattr(given, "normalization", None)
@@ -116,6 +126,7 @@ class _Asked(NamedTuple):
     layer: str | None
     statistics: Any
     run: Path | None
+    basis: Any = None
 
 
 class _Made(NamedTuple):
@@ -125,34 +136,64 @@ class _Made(NamedTuple):
     said: dict[str, Any]  # what the maps were made of
 
 
-def _asked(layers: list[str] | None, weight: str | None, runs: list[Path] | None) -> list[_Asked]:
+def _asked(
+    layers: list[str] | None,
+    weight: str | None,
+    runs: list[Path] | None,
+    basis: list[str] | None,
+) -> list[_Asked]:
     """List what is to be made: of each run, or of each weighting, every layer."""
+    from ifa.contest.bases import bases_of
     from ifa.contest.from_run import layer_of
     from ifa.contest.mapped import statistics_of, weighting_of
 
     given = [one.strip() for one in weight.split(",")] if weight else []
     if not runs:
+        turned = _turned(layers or [None], basis_of(_WHERE, basis))
         return [
-            _Asked(w, one, None, None) for w in given or ["fullcam"] for one in layers or [None]
+            _Asked(w, one, None, None, turned[one])
+            for w in given or ["fullcam"]
+            for one in layers or [None]
         ]
     found = []
-    for run in runs:
+    own = bases_of(_WHERE, runs, layers, dictionaries(basis))
+    for run, turned in zip(runs, own, strict=True):
         statistics = statistics_of(_WHERE, run)
         every = statistics.attrs["layers"]
         for one in [layer_of(_WHERE, every, name) for name in layers or every]:
             of = given or [weighting_of(_WHERE, statistics, one)]
-            found += [_Asked(name, one, statistics, run) for name in of]
-    names = [f"{one.weight} at {one.layer}" for one in found]
+            found += [
+                _Asked(name, one, statistics, run, None if turned is None else turned[one])
+                for name in of
+            ]
+    names = [f"{_title(one)} at {one.layer}" for one in found]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{_WHERE}: expected each --run to be another, got {name} twice.")
     return found
 
 
+def _turned(layers: Sequence[str | None], basis: Any) -> dict[str | None, Any]:
+    """Give each layer its dictionary, of one or of a mapping by layers."""
+    named = basis if isinstance(basis, dict) else dict.fromkeys(layers[:1], basis)
+    if basis is not None and {*named} != {*layers}:
+        raise ValueError(
+            f"{_WHERE}: expected --basis LAYER=PATH for each --layer, "
+            f"{', '.join(map(str, layers))}, got {', '.join(map(str, named))}."
+        )
+    return dict.fromkeys(layers) | named
+
+
+def _title(asked: _Asked) -> str:
+    """Name a method: files are called so, and pictures."""
+    return asked.weight if asked.basis is None else f"{asked.weight}-basis"
+
+
 def _made(
     network: Any, inputs: Any, targets: Any, asked: _Asked, several: bool, unit: str
 ) -> _Made:
     import ifa
+    from ifa.basis.projections import weights_in
     from ifa.contest.methods import weighting
     from ifa.explanation import common_scale
     from ifa.network.identity import model_token, origin_of
@@ -164,15 +205,15 @@ def _made(
     method, logit = weighting(_WHERE, asked.weight), ifa.score.logit
     layer = Weighing(_WHERE, network, asked.layer, inputs[:2], method, remember=True).layers[0]
     token = model_token(network, inputs[:2])
-    origin = origin_of(_WHERE, token, layer, method, logit, None, None)
+    (whole,) = weights_in(method, asked.basis, (layer,))
+    origin = origin_of(_WHERE, token, layer, whole, logit, None, None)
     scale, _ = common_scale(_WHERE, asked.statistics, origin, False)
-    size = inputs.shape[2:]
-    maps = ifa.explain(
-        network, inputs, targets, layer=layer, weight=method, rectify=False, size=size
-    )
-    said: dict[str, Any] = {"layer": layer, "weight": asked.weight, "network": origin.network}
+    options: Any = {"layer": layer, "weight": method, "basis": asked.basis}
+    maps = ifa.explain(network, inputs, targets, **options, rectify=False, size=inputs.shape[2:])
+    said: dict[str, Any] = {"layer": layer, "weight": _title(asked), "network": origin.network}
     said |= {"run": text_of(asked.run), "limits": None}
-    title = f"{asked.weight}, {layer}" if several else layer
+    said |= {} if asked.basis is None else {"basis": ifa.basis.digest(asked.basis)}
+    title = f"{_title(asked)}, {layer}" if several else layer
     if scale is None:
         most = float(maps.abs().nan_to_num(0.0).amax()) or 1.0
         return _Made(maps, maps, Panel(title, Shades(0.0, most, True, f"map ({unit})")), said)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ifa.cli.arguments import (
+    Basis,
     BatchSize,
     Config,
     Data,
@@ -22,6 +23,7 @@ from ifa.cli.arguments import (
     Weights,
     Workers,
     data_of,
+    dictionaries,
     look_of,
     network_of,
     targets_of,
@@ -58,6 +60,7 @@ def maps(
         list[str] | None,
         typer.Option("--layer", help="Of the run's; all if left out; may be given again"),
     ] = None,
+    basis: Basis = None,
     targets: Annotated[
         str | None, typer.Option(help="predicted, label, or outputs: 0,2,5; the run's if left out")
     ] = None,
@@ -101,6 +104,7 @@ def maps(
     The population may be another than the run's. Memory holds one shard. Killed at any moment, it
     continues where it was when it is run again.
     """
+    from ifa.contest.bases import bases_of
     from ifa.contest.mapped import maps_of_run, names_of, statistics_of, weighting_of
 
     forms, look = _forms(form), look_of(_WHERE, channels, mean, std)
@@ -109,9 +113,11 @@ def maps(
     samples = data_of(_WHERE, data, network, prepare, limit, names=names)
     home = out or run.with_name(f"{run.name}-maps")
     trees: dict[str, Any] = {}
-    for one in (run, *(beside or ())):
+    runs = [run, *(beside or ())]
+    for one, own in zip(runs, bases_of(_WHERE, runs, layer, dictionaries(basis)), strict=True):
         statistics = statistics_of(_WHERE, one)
         name = weighting_of(_WHERE, statistics, statistics.attrs["layers"][0])
+        name += "" if own is None else "-basis"
         if name in trees:
             raise ValueError(
                 f"{_WHERE}: expected --beside to be a run by another weighting, got two by {name}."
@@ -119,6 +125,7 @@ def maps(
         trees[name] = maps_of_run(
             *(_WHERE, one, network, samples),
             layers=layer,
+            basis=own,
             mask=mask,
             ratio=ratio,
             of=of,

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from torch import nn
 
+from ifa.contest.bases import Given, bases_of
 from ifa.contest.driver import table
 from ifa.contest.methods import cam_methods, usable, weighting
 from ifa.contest.metrics import default_metrics
@@ -47,6 +48,7 @@ def table_of_run(
     *,
     out: Path | None = None,
     layer: str | None = None,
+    given: Given | None = None,
     methods: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
     samples: int | None = None,
@@ -62,10 +64,12 @@ def table_of_run(
     spec = Run.at(run, _WHERE).spec()
     check_same(_WHERE, run, model, data)
     layer = layer_of(_WHERE, spec["layers"], layer)
+    (own,) = bases_of(_WHERE, [run], [layer], given or {})
+    basis = None if own is None else own[layer]
     left_out: list[str] = []
     if methods is None:
         first = collate(_WHERE, data, range(min(2, len(data))))
-        weightings, left_out = usable(model, layer, first.inputs)
+        weightings, left_out = usable(model, layer, first.inputs, basis=basis)
     else:
         weightings = {name: weighting(_WHERE, name) for name in methods}
     task = spec["task"]
@@ -74,7 +78,7 @@ def table_of_run(
     found = table(
         model,
         data if samples is None else spaced(_WHERE, "--samples", data, samples),
-        cam_methods(layer, weightings=weightings, rectify=rectify),
+        cam_methods(layer, weightings=weightings, rectify=rectify, basis=basis),
         _chosen(known, metrics),
         targets=targets,
         task=task,

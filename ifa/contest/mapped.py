@@ -11,9 +11,11 @@ import xarray as xr
 
 from ifa import select
 from ifa.checks import check_choice
+from ifa.contest.bases import digests_of
 from ifa.contest.methods import WEIGHTINGS
 from ifa.data.samples import label_names
 from ifa.network.identity import read_origin
+from ifa.network.tokens import callable_token
 from ifa.population import maps
 from ifa.reduce import difference
 from ifa.store.datasets import MAPS
@@ -36,6 +38,7 @@ def maps_of_run(
     data: Any,
     *,
     layers: str | Sequence[str] | None = None,
+    basis: Any = None,
     mask: str | None = None,
     ratio: float = 0.1,
     of: str | None = None,
@@ -60,6 +63,7 @@ def maps_of_run(
         data,
         layer=chosen,
         weight=WEIGHTINGS[weighting_of(where, statistics, chosen[0])],
+        basis=basis,
         mask=masks,
         scale=statistics,
         targets=spec["targets"] if targets is None else targets,
@@ -85,13 +89,20 @@ def names_of(statistics: Any) -> Sequence[str | None] | None:
     targets = layer["target"].values.tolist()
     if "target_name" not in layer.coords or targets != list(range(len(targets))):
         return None
-    task = json.loads(statistics.attrs["spec"])["task"]
-    return label_names(task, tuple(map(str, layer["target_name"].values)))
+    return label_names(spec_of(statistics)["task"], tuple(map(str, layer["target_name"].values)))
+
+
+def spec_of(statistics: Any) -> dict[str, Any]:
+    """Read what determined a run."""
+    return json.loads(statistics.attrs["spec"])
 
 
 def weighting_of(where: str, statistics: Any, layer: str) -> str:
-    """Return the name of the weighting that a run is of."""
-    name = read_origin(statistics[layer].attrs["origin"]).names[1]
+    """Return the name of the weighting that a run is of, in a basis that of its kernel."""
+    name, spec = read_origin(statistics[layer].attrs["origin"]).names[1], spec_of(statistics)
+    if digests_of(spec):
+        tokens = {known: callable_token(one) for known, one in WEIGHTINGS.items()}
+        name = next((known for known, token in tokens.items() if token == spec["weight"]), name)
     if name not in WEIGHTINGS:
         raise ValueError(
             f"{where}: expected a run of a weighting that has a name, got {name}. Its maps are "

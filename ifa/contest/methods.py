@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ifa import perturb, weight
+from ifa.basis.projections import projections
 from ifa.checks import takes
 from ifa.declared import declare, declared
 from ifa.explanation import explain
@@ -96,6 +97,7 @@ def cam_methods(
     weightings: Mapping[str, Any] | None = None,
     rectify: bool = True,
     score: Score = logit,
+    basis: Any = None,
     seed: int = 0,
 ) -> dict[str, Explain]:
     r"""List class activation maps of a layer as methods for `table`, and noise as control.
@@ -112,6 +114,9 @@ def cam_methods(
         Set what speaks against the target to zero.
     score
         What is explained, as in `ifa.explain`.
+    basis
+        An `ifa.basis.Dictionary` that the layer is read in, as in `ifa.explain`; maps of methods
+        that are no kernels cannot be made in one.
     seed
         Of the noise.
 
@@ -139,6 +144,7 @@ def cam_methods(
             weight=partial(noise, seed=seed) if one is noise else one,
             rectify=rectify,
             score=score,
+            **({} if basis is None or one is noise else {"basis": basis}),
         )
         for name, one in _weightings(weightings).items()
     }
@@ -168,6 +174,7 @@ def usable(
     *,
     weightings: Mapping[str, Any] | None = None,
     score: Score = logit,
+    basis: Any = None,
 ) -> Usable:
     """Find out which weightings a network and a layer can be asked for.
 
@@ -176,8 +183,8 @@ def usable(
 
     Parameters
     ----------
-    model, layer, example, score
-        As in `ifa.tap`.
+    model, layer, example, score, basis
+        As in `ifa.explain`.
     weightings
         Name -> what ``weight=`` takes; None takes those of `cam_methods`.
 
@@ -203,10 +210,11 @@ def usable(
     where, asked, left_out = "ifa.contest.usable", dict(_weightings(weightings)), []
     one = take(example, slice(1))
     make = partial(Weighing, where, model, layer, example, score=score, remember=True)
+    turned = None if basis is None else partial(projections, where=where, basis=basis)
     make(weight.randomcam).observe(one, 0, step=combine)  # raises what is not a weighting's own
     for name, asked_for in list(asked.items()):
         try:
-            made = make(asked_for)
+            made = make(asked_for, basis=None if asked_for is noise else turned)
             if declared(asked_for, "reads") != "inputs":
                 made.observe(one, 0, step=combine)
         except (LookupError, ValueError, TypeError) as error:
@@ -229,6 +237,7 @@ def possible(
                 example,
                 weightings={name: options["weight"]},
                 score=options["score"],
+                basis=options.get("basis"),
             )
             left_out += found.left_out
             if name not in found.weightings:

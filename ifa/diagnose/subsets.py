@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ifa.basis import Dictionary, rotation
 from ifa.basis import fill as basis_fill
+from ifa.basis.projections import check_features
 from ifa.checks import check_choice, check_count
 from ifa.clusters import codes_of, heed_dependence
 from ifa.data.samples import owners_of
@@ -187,6 +188,7 @@ def principal_features(
     network = cut_network(_WHERE, model, layer, data, device, Laid(output, grid, grid_of))
     table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
     check_origin(network, table, basis)
+    check_features(_WHERE, "importances", table["importance"], basis)
     cluster = owners_of(_WHERE, network.data, cluster)
     (seen,) = network.look(evenly(len(network.data), 16), 16)
     outcome = outcome_of(_WHERE, metric, seen.batch.labels[0], seen.outputs)

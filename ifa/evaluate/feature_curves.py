@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ifa import select
 from ifa.basis import Dictionary
+from ifa.basis.projections import check_features
 from ifa.checks import check_choice
 from ifa.evaluate.channels import Channels, Hidden, in_basis
 from ifa.network.inputs import take
@@ -91,6 +92,7 @@ def feature_perturbation(
     tensor([[1., 6.]])
     """
     where, laid = "ifa.evaluate.feature_perturbation", (output, grid, grid_of)
+    check_features(where, "a mask", mask, basis)
     run = Channels(where, model, layer, take(inputs, slice(1)), *laid)
     activations, head = in_basis(where, *run.below(inputs), basis)
     return run.masked(activations, head, mask, target, keep=keep, baseline=baseline)
@@ -164,6 +166,7 @@ def feature_curve(
     tensor([4., 7.])
     """
     check_choice(_CURVE, "keep", keep, ("selected", "dropped", "random"))
+    check_features(_CURVE, "importance", importance, basis)
     if not len(ratio):
         raise ValueError(f"{_CURVE}: expected at least one ratio, got none.")
     run = Channels(_CURVE, model, layer, take(inputs, slice(1)), output, grid, grid_of)

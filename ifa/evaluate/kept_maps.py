@@ -1,9 +1,11 @@
 """What is left of a map when only some channels of its layer are kept."""
 
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+from ifa.basis.projections import check_basis, check_features, heed_basis, projections
 from ifa.evaluate.similarity import Similarity, similarity
 from ifa.network.inputs import check_batch, take
 from ifa.score import logit
@@ -21,6 +23,7 @@ def map_similarity(
     target: Target = None,
     *,
     weight: Any = fullcam,
+    basis: Any = None,
     score: Score = logit,
     grid: Grid | None = None,
     output: Output = None,
@@ -35,11 +38,11 @@ def map_similarity(
 
     Parameters
     ----------
-    model, layer, inputs, target, weight, score, grid, output, grid_of
+    model, layer, inputs, target, weight, basis, score, grid, output, grid_of
         As in `ifa.explain`.
     mask : (channel,) or (target, channel)
-        What is kept, see `ifa.keep`: as a rule of `ifa.select` returns it, whose rows are found by
-        the target, or a tensor.
+        Channels or atoms that are kept, see `ifa.keep`: as a rule of `ifa.select` returns it, whose
+        rows are found by the target, or a tensor.
 
     Returns
     -------
@@ -67,7 +70,12 @@ def map_similarity(
     """
     where = "ifa.evaluate.map_similarity"
     check_batch(where, inputs)
+    check_basis(where, "basis", basis)
+    check_features(where, "a mask", mask, basis)
+    heed_basis(where, weight, basis)
     laid: Any = {"score": score, "grid": grid, "output": output, "grid_of": grid_of}
+    if basis is not None:
+        laid["basis"] = partial(projections, where=where, basis=basis)
     made = Weighing(where, model, layer, take(inputs, slice(2)), weight, **laid, remember=True)
     kept = keep(mask)
 

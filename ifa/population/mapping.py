@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from torch import nn
 
+from ifa.basis.projections import check_features
 from ifa.chains import Chain
 from ifa.explanation import after_weighing, common_scale, onto_input
 from ifa.network.identity import Origin
@@ -198,6 +199,8 @@ def _job(
     engine, label, like = ready(_WHERE, model, data, options, example, device)
     layers = engine.layers
     masks = _masks(options.mask, layers)
+    for mask in masks.values():
+        check_features(_WHERE, "a mask", mask, options.basis)
     scales = {layer: _scale(options, engine.origins[layer], len(layers)) for layer in layers}
     placed = options.size, options.placing, options.grid_of
     last = onto_input(_WHERE, engine.made, moved(like, engine.device), *placed)
