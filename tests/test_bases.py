@@ -637,3 +637,42 @@ def test_principal_features_and_pictures_by_command_are_in_the_basis(typed, monk
     xr.testing.assert_equal(*maps)
     made_by = json.loads(maps[0].attrs["made_by"])
     assert made_by["basis"] == ifa.basis.digest(ifa.basis.load("five.safetensors"))
+
+
+def test_what_is_found_in_a_basis_is_said_of_atoms():
+    from matplotlib import pyplot as plt
+
+    net, data = population(48)
+    data = [(one, n % 2) for n, (one, _) in enumerate(data)]
+    basis = dictionary(net, data, "balanced", atoms=4)
+    options = {"basis": basis, "keep_samples": "full", "targets": [0, 1]}
+    one, two = run(net, data[:24], **options), run(net, data[24:], **options)
+    right = [(one, int(net(one[None]).argmax())) for one, _ in data]
+    whole = run(net, right, basis=basis, targets=[0, 1])
+    principal = ifa.diagnose.principal_features
+    found = {
+        "redundancy": ifa.diagnose.redundancy(one),
+        "shift": ifa.diagnose.shift(one, two),
+        "agreement": ifa.diagnose.agreement(one, two),
+        "confounders": ifa.diagnose.confounders(one, np.arange(24) // 3 % 2, draws=99),
+        "features": principal(net, LAYER, right, whole, basis=basis, by="importance", seeds=(0,)),
+    }
+    for name, each in found.items():
+        assert "atom" in each.dims, name
+        assert not [dim for dim in each.dims if str(dim).startswith("channel")], name
+        figure = ifa.plot.diagnosis(each)
+        written = [text.get_text() for text in figure.findobj(plt.Text)]
+        said = " ".join([ifa.diagnose.summary(each), *written])
+        assert "atom" in said, name
+        assert "channel" not in said, name
+        plt.close(figure)
+    axes = ifa.plot.distributions(one, 3)
+    assert axes.get_xlabel() == "importance of atom 3 (logit)"
+    plt.close(axes.figure)
+    plain = run(net, data[24:], keep_samples="full", targets=[0, 1])
+    other = dictionary(net, data, "pca", atoms=4)
+    turned = run(net, data[24:], **{**options, "basis": other})
+    for call in (ifa.diagnose.shift, ifa.diagnose.agreement):
+        for its in (plain, turned):
+            with pytest.raises(ValueError, match="expected two runs in one basis, got atoms"):
+                call(one, its)

@@ -117,7 +117,7 @@ def redundancy(
     p_value, p_adjusted = (_both(p) for p in (found[0], corrected(found[0], adjust, _WHERE)))
     pairs = max(int(np.isfinite(found[0]).sum()), 1)
     group, order = _clusters(r, silent, threshold)
-    square = ("channel", "channel_b")
+    square = (table.feature, f"{table.feature}_b")
     one = {"units": "1"}
     return xr.Dataset(
         {
@@ -130,13 +130,12 @@ def redundancy(
             "p_value": (square, p_value, {"long_name": "p-value", **one}),
             "p_adjusted": (square, p_adjusted, {"long_name": f"p-value after {adjust}", **one}),
             "alarm": (square, p_adjusted <= alpha, {"long_name": f"says the same at {alpha:g}"}),
-            "cluster": ("channel", group, {"long_name": "group of channels; −1 is dead"}),
-            "dead": ("channel", silent, {"long_name": "says nothing"}),
-            "order": ("channel", order, {"long_name": "channels by the dendrogram"}),
+            "cluster": (square[0], group, {"long_name": f"group of {square[0]}s; −1 is dead"}),
+            "dead": (square[0], silent, {"long_name": "says nothing"}),
+            "order": (square[0], order, {"long_name": f"{square[0]}s by the dendrogram"}),
         },
         {
-            "channel": np.arange(len(r)),
-            "channel_b": np.arange(len(r)),
+            **dict.fromkeys(square, np.arange(len(r))),
             "bound": ["low", "high"],
         },
         {

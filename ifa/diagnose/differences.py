@@ -9,6 +9,7 @@ from ifa.checks import check_size
 from ifa.clusters import cluster_sums
 from ifa.diagnose.corrections import check_alpha, corrected
 from ifa.diagnose.rows import Table, keeps_samples, statistics_of, two_tables
+from ifa.reduce.statistics import feature_of
 from ifa.types import Statistics
 
 _WHERE = "ifa.diagnose.agreement"
@@ -126,7 +127,8 @@ def agreement(
             "that kept none. Run ifa.analyze(..., keep_samples='full')."
         )
     tests = _tested(moments, margin, level, adjust, alpha)
-    variables = _variables(moments, tests, level, adjust, alpha)
+    feature = feature_of(one["importance"])
+    variables = _variables(moments, tests, feature, level, adjust, alpha)
     unit = one["importance"].attrs.get("units", "1")
     coords = {name: one.coords[name] for name in ("target", "target_name") if name in one.coords}
     return xr.Dataset(
@@ -171,13 +173,19 @@ def _check(one: Any, other: Any) -> None:
                 f"{run['importance'].dims}. Take one group: dataset.isel(group=0)."
             )
     shapes = [run["importance"].shape for run in (one, other)]
+    features = [feature_of(run["importance"]) for run in (one, other)]
+    if features[0] != features[1]:
+        raise ValueError(
+            f"{_WHERE}: expected two runs in one basis, got {features[0]}s and {features[1]}s. "
+            "Analyze both with the same dictionary."
+        )
     if shapes[0] != shapes[1] or not np.array_equal(one["target"], other["target"]):
         raise ValueError(
-            f"{_WHERE}: expected two runs of the same targets and channels, got {shapes[0]} and "
-            f"{shapes[1]}."
+            f"{_WHERE}: expected two runs of the same targets and {features[0]}s, got "
+            f"{shapes[0]} and {shapes[1]}."
         )
     if shapes[0][1] < 2:
-        raise ValueError(f"{_WHERE}: expected at least two channels, got {shapes[0][1]}.")
+        raise ValueError(f"{_WHERE}: expected at least two {features[0]}s, got {shapes[0][1]}.")
 
 
 def _with_bias(values: np.ndarray) -> np.ndarray:
@@ -284,12 +292,12 @@ def _tested(moments: _Moments, margin: float, level: float, adjust: str, alpha: 
 
 
 def _variables(
-    moments: _Moments, tests: _Tests, level: float, adjust: str, alpha: float
+    moments: _Moments, tests: _Tests, feature: str, level: float, adjust: str, alpha: float
 ) -> dict[str, tuple[Any, np.ndarray, str, str]]:
     """Name what was found: dimensions, values, what it is, and units; of importance if empty."""
     from scipy.stats import norm
 
-    both, one, percent = ("target", "channel"), "target", f"{100 * level:g} %"
+    both, one, percent = ("target", feature), "target", f"{100 * level:g} %"
     channels, bias = moments.difference[:, :-1], moments.difference[:, -1]
     wide = norm.ppf(0.5 + level / 2) * channels.std(axis=1, ddof=1)
     half = tests.half
@@ -313,18 +321,18 @@ def _variables(
         "channel_p_value": (both, tests.p_value[:, :-1], "p-value of the difference", "1"),
         "channel_p_adjusted": (both, tests.p_adjusted[:, :-1], f"p-value after {adjust}", "1"),
         "channel_alarm": (both, tests.p_adjusted[:, :-1] <= alpha, f"differs at {alpha:g}", "-"),
-        "bias": (one, bias, "mean difference over channels", ""),
+        "bias": (one, bias, f"mean difference over {feature}s", ""),
         "bias_interval": (
             (one, "bound"), interval[:, -1], f"{percent} interval of the mean difference", "",
         ),
-        "lower": (one, bias - wide, f"lower limit of agreement, {percent} of channels", ""),
-        "upper": (one, bias + wide, f"upper limit of agreement, {percent} of channels", ""),
+        "lower": (one, bias - wide, f"lower limit of agreement, {percent} of {feature}s", ""),
+        "upper": (one, bias + wide, f"upper limit of agreement, {percent} of {feature}s", ""),
         "correlation": (one, _pearson(moments.a, moments.b), "Pearson's r", "1"),
         "concordance": (one, _concordance(moments.a, moments.b), "Lin's concordance", "1"),
         "bias_p_value": (one, tests.p_value[:, -1], "p-value of the bias", "1"),
-        "p_value": (one, p_value, "p-value of bias and channels together", "1"),
+        "p_value": (one, p_value, f"p-value of bias and {feature}s together", "1"),
         "p_adjusted": (one, p_adjusted, f"p-value after {adjust}", "1"),
-        "alarm": (one, alarm, f"biased, or a channel differs, at {alpha:g}", "-"),
+        "alarm": (one, alarm, f"biased, or one of the {feature}s differs, at {alpha:g}", "-"),
         "margin": (one, tests.margin, "largest difference that does not matter", ""),
         "equivalence_p_value": (one, tests.equivalence, "p-value of a difference beyond", "1"),
         "equivalence_p_adjusted": (one, tests.equivalent, "p-value after holm", "1"),

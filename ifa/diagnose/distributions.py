@@ -102,7 +102,7 @@ def shift(
     if a.importance.shape[1] != b.importance.shape[1]:
         raise ValueError(
             f"{_WHERE}: expected two runs of one layer, got {a.importance.shape[1]} and "
-            f"{b.importance.shape[1]} channels."
+            f"{b.importance.shape[1]} {a.feature}s."
         )
     both = _both(a, b)
     clustered = len(np.unique(both.codes)) < len(np.unique(both.sample))
@@ -111,13 +111,13 @@ def shift(
     found = (_clusters if clustered else _samples)(both, second, tested, adjust, alpha)
     return xr.Dataset(
         {
-            **_columns(found, adjust, alpha),
+            **_columns(found, a.feature, adjust, alpha),
             **_counts(both),
             **(_right(a, b, found, adjust, alpha) if both.right is not None else {}),
         },
         {
             "target": both.targets,
-            "channel": np.arange(a.importance.shape[1]),
+            a.feature: np.arange(a.importance.shape[1]),
             "bound": ["low", "high"],
         },
         {"diagnosis": "shift", "layer": a.layer, "alpha": alpha},
@@ -276,7 +276,7 @@ _NAMES: tuple[tuple[str, str, dict[str, str]], ...] = (
 )
 
 
-def _columns(found: _Found, adjust: str, alpha: float) -> dict[str, Any]:
+def _columns(found: _Found, feature: str, adjust: str, alpha: float) -> dict[str, Any]:
     interval = np.stack([found.ks - found.margin, found.ks + found.margin], axis=-1).clip(0, 1)
     values = (
         found.ks,
@@ -290,7 +290,7 @@ def _columns(found: _Found, adjust: str, alpha: float) -> dict[str, Any]:
     variables: dict[str, Any] = {}
     for prefix, column in (("", slice(2, None)), ("level_", 0), ("score_", 1)):
         for (name, what, units), value in zip(_NAMES, values, strict=True):
-            dims = ("target", *(("channel",) if prefix == "" else ()))
+            dims = ("target", *((feature,) if prefix == "" else ()))
             dims = (*dims, "bound") if name == "ks_interval" else dims
             what = what.format(adjust=adjust, alpha=alpha)
             variables[prefix + name] = (dims, value[:, column], {"long_name": what, **units})

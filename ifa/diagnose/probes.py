@@ -145,13 +145,13 @@ def confounders(
     return xr.Dataset(
         {
             name: (
-                ("target", "channel")[: values.ndim],
+                ("target", table.feature)[: values.ndim],
                 values,
                 {"long_name": said} | ({"units": unit} if unit else {}),
             )
             for name, (values, said, unit) in columns.items()
         },
-        {"target": targets, "channel": np.arange(channels)},
+        {"target": targets, table.feature: np.arange(channels)},
         {"diagnosis": "confounders", "layer": table.layer, "alpha": alpha, "draws": draws},
     )
 

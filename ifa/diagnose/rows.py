@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ifa.reduce.statistics import clusters_of, one_layer
+from ifa.reduce.statistics import clusters_of, feature_of, one_layer
 from ifa.reduce.verdicts import FLAGS, verdict
 from ifa.types import Statistics
 
@@ -27,6 +27,8 @@ class Table(NamedTuple):
     accepted: np.ndarray | None = None  # (row,): whether it counts for the target's importance
     cluster: np.ndarray | None = None  # (row,): place in `clusters`, int64; None if none are known
     clusters: tuple[str, ...] = ()  # their labels, of the whole run
+    feature: str = "channel"  # what importances are of: "atom" in a basis
+    basis: str | None = None  # digest of its dictionary
 
     @property
     def targets(self) -> np.ndarray:
@@ -111,7 +113,15 @@ def table_of(
         samples=count,
         cluster=None if codes is None else codes[sample][good],
         clusters=names,
+        feature=feature_of(rows["importance"]),
+        basis=_basis(spec, layer),
     )
+
+
+def _basis(spec: Any, layer: str) -> str | None:
+    """Return the digest of the dictionary that a layer of a run is in."""
+    found = spec.get("basis")
+    return found.get(layer) if isinstance(found, dict) else found
 
 
 def two_tables(
@@ -131,6 +141,12 @@ def two_tables(
         table_of(run, layer, where, cluster=labels, heed=True)
         for run, labels in zip((statistics, other), pair, strict=True)
     )
+    if (one.feature, one.basis) != (two.feature, two.basis):
+        said = (f"{t.feature}s{f' of {t.basis[:12]}' if t.basis else ''}" for t in (one, two))
+        raise ValueError(
+            f"{where}: expected two runs in one basis, got {' and '.join(said)}. Analyze both with "
+            "the same dictionary."
+        )
     return one, two
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ifa.reduce.statistics import feature_of
+
 _WHERE = "ifa.diagnose.summary"
 
 
@@ -62,11 +64,12 @@ def _redundancy(found: Any, most: int) -> Iterator[str]:
     rank = found.attrs["effective_rank"]
     pairs = int(np.triu(found["alarm"].values, 1).sum())
     limit = found.attrs["threshold"]
-    yield f"{pairs} pairs of channels are correlated beyond {limit:g}, at {_alpha(found)}"
+    feature = feature_of(found)
+    yield f"{pairs} pairs of {feature}s are correlated beyond {limit:g}, at {_alpha(found)}"
     if found.attrs["detectable"] > 1:
         yield f"{found.attrs['samples']} independent samples cannot tell copies: none is an alarm"
-    channels = found.sizes["channel"]
-    yield f"{found.attrs['clusters']} groups of {channels} channels, effective rank {rank:.1f}"
+    count = found.sizes[feature]
+    yield f"{found.attrs['clusters']} groups of {count} {feature}s, effective rank {rank:.1f}"
     groups = [np.flatnonzero(cluster == group) for group in np.unique(cluster[cluster >= 0])]
     several = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)
     if several:
@@ -79,13 +82,13 @@ def _redundancy(found: Any, most: int) -> Iterator[str]:
 def _shift(found: Any, most: int) -> Iterator[str]:
     names = "alarm", "level_alarm", "score_alarm"
     alarms, level, score = (int(found[name].sum()) for name in names)
-    yield f"{alarms} of {found['alarm'].size} channels of targets, at {_alpha(found)}"
+    yield f"{alarms} of {found['alarm'].size} {feature_of(found)}s of targets, at {_alpha(found)}"
     yield f"targets whose level of maps shifted: {level}; whose score did: {score}"
     if "right_a" in found:
         right = [float(found[f"right_{name}"]) for name in ("a", "b", "p_adjusted")]
         said = "an alarm, " if found["right_alarm"] else ""
         yield f"right: {right[0]:.3f} here, {right[1]:.3f} there, {said}p = {right[2]:.2g}"
-    untested = int(found["p_value"].isnull().all("channel").sum())
+    untested = int(found["p_value"].isnull().all(feature_of(found)).sum())
     if untested:
         yield f"{untested} targets have too few samples to be tested"
     order = _largest(found["wasserstein"].values, found["alarm"].values, most)
@@ -104,7 +107,7 @@ def _agreement(found: Any, most: int) -> Iterator[str]:
         part = found.sel(target=target)
         row = {name: float(part[name]) for name in _BLAND}
         channels = np.flatnonzero(part["channel_alarm"].values)
-        differ = f"; channels that differ: {_listed(channels)}" if len(channels) else ""
+        differ = f"; {feature_of(found)}s that differ: {_listed(channels)}" if len(channels) else ""
         limits = f"{row['lower']:.3g} … {row['upper']:.3g}"
         yield (
             f"target {target}: {part['answer'].item()}, bias {row['bias']:.3g} (limits {limits}), "
@@ -124,7 +127,7 @@ def _confounders(found: Any, most: int) -> Iterator[str]:
             yield f"target {target}: not tested, the nuisance hardly varies within it"
             continue
         channels = np.flatnonzero(row["alarm"].values)
-        named = f", important channels: {_listed(channels)}" if len(channels) else ""
+        named = f", important {feature_of(found)}s: {_listed(channels)}" if len(channels) else ""
         p = float(row["probe_p_adjusted"])
         yield f"target {target}: probe {float(row['probe']):.3f}, p = {p:.2g}{named}"
 
@@ -198,4 +201,4 @@ def _largest(values: np.ndarray, alarm: np.ndarray, most: int) -> list[tuple[int
 
 def _cell(found: Any, name: str, target: int, channel: int) -> str:
     value = float(found[name].values[target, channel])
-    return f"channel {channel} of target {found['target'].values[target]}: {value:.2g}"
+    return f"{feature_of(found)} {channel} of target {found['target'].values[target]}: {value:.2g}"

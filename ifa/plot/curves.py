@@ -6,6 +6,7 @@ import numpy as np
 
 from ifa.plot.layout import axes_or_current, bar_beside, fit, name_ticks
 from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE
+from ifa.reduce.statistics import feature_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,12 +48,14 @@ def kept(curves: Any, *, axes: "Axes | None" = None) -> "Axes":
     if "chosen_performance" in filled:
         _stars(axes, filled)
     reference = curves.attrs["reference"]
-    axes.axhline(reference, color=GREY, linestyle="--", label=f"every channel: {reference:.3f}")
+    axes.axhline(
+        reference, color=GREY, linestyle="--", label=f"every {feature_of(curves)}: {reference:.3f}"
+    )
     percent = curves["ratio"].values * 100
     axes.set_xscale("log")
     name_ticks(axes.xaxis, [f"{value:g}" for value in percent], percent, turned=False)
     axes.set_ylim(0, 1.03)
-    axes.set_xlabel("channels kept (%)")
+    axes.set_xlabel(f"{feature_of(curves)}s kept (%)")
     axes.set_ylabel(curves["performance"].attrs.get("long_name", "performance"))
     fit(axes, legend=True)
     return axes

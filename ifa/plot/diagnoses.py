@@ -8,6 +8,7 @@ from ifa.diagnose.correlations import links
 from ifa.plot.curves import kept
 from ifa.plot.layout import axes_or_current, bar_beside, fit, label_points, name_ticks
 from ifa.plot.populations import BLUE, GREEN, GREY, ORANGE, dendrogram
+from ifa.reduce.statistics import feature_of
 from ifa.types import Statistics
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ def redundancy(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
         dendrogram(axes, links(statistics["correlation"].values[np.ix_(alive, alive)]), "1 − |r|")
     name_ticks(axes.xaxis, order)
     name_ticks(axes.yaxis, order)
-    axes.set_xlabel("channel, in the order of the dendrogram")
-    axes.set_ylabel("channel")
+    feature = feature_of(statistics)
+    axes.set_xlabel(f"{feature}, in the order of the dendrogram")
+    axes.set_ylabel(feature)
     rank, dead = statistics.attrs["effective_rank"], int(statistics["dead"].sum())
     axes.set_title(
-        f"{len(order)} channels, {statistics.attrs['clusters']} groups, {dead} dead; "
+        f"{len(order)} {feature}s, {statistics.attrs['clusters']} groups, {dead} dead; "
         f"effective rank {rank:.1f}"
     )
     bar_beside(axes, picture, "correlation within targets (1)")
@@ -82,7 +84,7 @@ def shift(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
     matplotlib.axes.Axes
     """
     axes = axes_or_current(axes)
-    channels = statistics.sizes["channel"]
+    channels = statistics.sizes[feature_of(statistics)]
     # level and score as wide as can be read beside many channels
     wide = max(1, channels // 16)
     values = _with_level_and_score(statistics, "wasserstein", wide)
@@ -94,7 +96,7 @@ def shift(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes":
     names = ["level", "score", *map(str, range(channels))]
     name_ticks(axes.xaxis, names, centres.tolist())
     name_ticks(axes.yaxis, statistics["target"].values)
-    axes.set_xlabel("channel")
+    axes.set_xlabel(feature_of(statistics))
     axes.set_ylabel("target")
     title = f"shift between two runs, tested at {statistics.attrs['alpha']:g}"
     if "right_a" in statistics:
@@ -141,7 +143,7 @@ def _agreement(statistics: Statistics, target: int, axes: "Axes") -> None:
     row = statistics.sel(target=target)
     alarm = row["channel_alarm"].values
     for chosen, colour, label in (
-        (~alarm, BLUE, "channel"),
+        (~alarm, BLUE, feature_of(statistics)),
         (alarm, ORANGE, f"differs ({alarm.sum()})"),
     ):
         if chosen.any():
@@ -216,7 +218,7 @@ def draw_distributions(table: Any, channel: int, axes: "Axes", names: dict[int, 
     axes.axvline(0, color=GREY, linewidth=0.8)
     name_ticks(axes.yaxis, [names.get(target, target) for target in table.targets.tolist()])
     axes.set_ylim(len(parts) - 0.4, -0.6)  # the first on top, as in a table
-    axes.set_xlabel(f"importance of channel {channel} ({table.unit})")
+    axes.set_xlabel(f"importance of {table.feature} {channel} ({table.unit})")
     axes.set_ylabel("target")
 
 
@@ -235,7 +237,7 @@ def confounders(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes"
     matplotlib.axes.Axes
     """
     axes = axes_or_current(axes)
-    alarm = statistics["alarm"].values
+    alarm, feature = statistics["alarm"].values, feature_of(statistics)
     x, y = (statistics[name].values for name in ("importance", "information"))
     known = np.isfinite(y)
     quiet = known & ~alarm
@@ -250,13 +252,13 @@ def confounders(statistics: Statistics, *, axes: "Axes | None" = None) -> "Axes"
             s=26,
             color=colours[index % 3],
             marker=markers[index % 6],
-            label=f"target {statistics['target'].values[row]}: {where.sum()} channels",
+            label=f"target {statistics['target'].values[row]}: {where.sum()} {feature}s",
         )
         first = np.flatnonzero(where)[np.argsort(-y[row, where])][:3]
         named += [((x[row, channel], y[row, channel]), channel) for channel in first]
     axes.set_xlabel(f"mean importance ({statistics['importance'].attrs['units']})")
     axes.set_ylabel("information on the nuisance (nat)")
-    axes.set_title(f"channels that know the nuisance, tested at {statistics.attrs['alpha']:g}")
+    axes.set_title(f"{feature}s that know the nuisance, tested at {statistics.attrs['alpha']:g}")
     fit(axes, legend=True)
     label_points(axes, named)
     return axes
