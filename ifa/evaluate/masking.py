@@ -20,6 +20,7 @@ from ifa.network.inputs import (
     at,
     baselines_of,
     check_batch,
+    device_of,
     grid_place,
     joined,
     noise_like,
@@ -37,8 +38,9 @@ from ifa.noise import chunks
 from ifa.score.rows import classes_at
 from ifa.types import Inputs, Output, Score, Target
 
-# How many numbers a portion of inputs has by default, and how many inputs at most.
-_NUMBERS, _INPUTS = 2**22, 256
+# How many numbers a portion of inputs has by default, and how many inputs at most: fewer on a CPU,
+# where activations are to stay in the cache, and in memory that the process has already.
+_PORTION, _PORTION_ON_CPU = (2**22, 256), (2**21, 96)
 
 T = TypeVar("T")
 
@@ -277,7 +279,8 @@ def check_inputs(where: str, inputs: Any, grid_of: str | int | None = None) -> N
 def chunk_of(where: str, chunk: int | None, inputs: Inputs) -> int:
     """Return how many inputs run at once."""
     if chunk is None:
-        return max(1, min(_INPUTS, _NUMBERS // sum(one[0].numel() for one in tensors_of(inputs))))
+        numbers, most = _PORTION_ON_CPU if device_of(inputs).type == "cpu" else _PORTION
+        return max(1, min(most, numbers // sum(one[0].numel() for one in tensors_of(inputs))))
     check_count(where, "chunk", chunk)
     return chunk
 
