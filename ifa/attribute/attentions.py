@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ifa.network.gradients import Pull, differentiable, puller
+from ifa.network.gradients import Graph, Pull, differentiable
 from ifa.network.inputs import count, over
 from ifa.network.outputs import map_tensors
 from ifa.network.scorers import Scorer
@@ -146,6 +146,6 @@ def observed(scorer: Scorer, inputs: Inputs) -> tuple[list[Tensor], Any, Pull]:
         leaves = differentiable(output)
     if not attentions.seen:
         raise no_attention(scorer.where, scorer.model)
-    pull = puller(leaves, attentions.seen)
+    pull = Graph(leaves, attentions.seen)
     seen = [probabilities.detach() for probabilities in attentions.seen]
     return seen, map_tensors(output, Tensor.detach), pull

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from ifa.attribute.attributions import Attributed, Complete, scorer_of, spoilt, total
 from ifa.baseline import space_axes
 from ifa.checks import check_choice
-from ifa.network.gradients import differentiable, joined, pulled, puller
+from ifa.network.gradients import Graph, differentiable, joined, pulled
 from ifa.network.inputs import (
     Place,
     at,
@@ -161,7 +161,7 @@ def _mapped(
         for call, tensor in seen.items()
         if tensor.requires_grad  # what does not depend on the input is a constant of its own
     }
-    pull = puller(leaves, [*starts, *(seen[call] for call in biases)])
+    pull = Graph(leaves, [*starts, *(seen[call] for call in biases)])
     made, output = [], map_tensors(raw, Tensor.detach)
     size = sum(tensor.numel() * tensor.element_size() for tensor in (*starts, *seen.values()))
     for part in pulled(scorer.where, scorer.score, output, many, pull, size):

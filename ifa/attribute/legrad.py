@@ -11,7 +11,7 @@ from ifa.attribute.attentions import Attentions, no_attention
 from ifa.attribute.attributions import Attribution, scorer_of, spoilt
 from ifa.attribute.patches import Laid, check_grid, enlarged, laid_out
 from ifa.chains import describe
-from ifa.network.gradients import differentiable, joined, pulled, puller
+from ifa.network.gradients import Graph, differentiable, joined, pulled
 from ifa.network.inputs import clone, count, over, shapes_of, take
 from ifa.network.outputs import first_tensor, replace_first_tensor
 from ifa.network.replicas import Replica, Replicas, replicas
@@ -139,7 +139,7 @@ def _said(
         mean = formed.tokens.mean(1, keepdim=True).expand_as(formed.tokens)
         output = head(mean)
     weights = formed.probabilities
-    pull = puller(differentiable(output), [weights])
+    pull = Graph(differentiable(output), [weights])
     size = weights.numel() * weights.element_size()
     parts = pulled(scorer.where, scorer.score, output, targets, pull, size)
     # (target, sample, head, query, key): over heads and queries

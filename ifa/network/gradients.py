@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
+from torch.autograd.graph import GradientEdge
 from torch.func import debug_unwrap, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -70,20 +71,43 @@ def differentiable(output: Any) -> list[Tensor]:
     return [leaf for leaf in tree_flatten(output)[0] if _is_smooth(leaf)]
 
 
-def puller(leaves: Sequence[Tensor], starts: Sequence[Tensor]) -> Pull:
-    """Pull cotangents of the leaves of a graph back to where it starts; zeros off the path."""
-    reached = [place for place, leaf in enumerate(leaves) if leaf.requires_grad]
+class Graph(NamedTuple):
+    """A graph: pulls cotangents of its leaves back to where it starts; zeros off the path."""
 
-    def pull(cotangents: list[Tensor], retain_graph: bool, create_graph: bool) -> Sequence[Tensor]:
-        if not reached:
-            return [torch.zeros_like(start) for start in starts]
-        ends = [leaves[place] for place in reached]
-        given = [cotangents[place] for place in reached]
-        return torch.autograd.grad(
-            ends, starts, given, retain_graph, create_graph, materialize_grads=True
-        )
+    leaves: Sequence[Tensor]
+    starts: Sequence[Tensor]
+    refusal: str | None = None  # what to say where activation checkpointing forgot it
 
-    return pull
+    def __call__(
+        self, cotangents: list[Tensor], retain_graph: bool, create_graph: bool
+    ) -> Sequence[Tensor]:
+        reached = [place for place, leaf in enumerate(self.leaves) if leaf.requires_grad]
+        ends = [self.leaves[place] for place in reached]
+        return self._from(ends, [cotangents[one] for one in reached], retain_graph, create_graph)
+
+    def from_rows(self) -> tuple[Pull, Tensor] | None:
+        """Where all ends in one linear map: pull cotangents of its input, and its (output, input).
+
+        That of one output is a row of it. None elsewhere.
+        """
+        node = self.leaves[0].grad_fn if len(self.leaves) == 1 else None
+        place = {"AddmmBackward0": 1, "MmBackward0": 0}.get(node.name() if node else "")
+        if node is None or place is None or getattr(node, "_saved_alpha", 1) != 1:
+            return None
+        (below, number), matrix = node.next_functions[place], node._saved_mat2  # pyright: ignore
+        if below is None or matrix is None:
+            return None
+        return partial(self._from, [GradientEdge(below, number)]), matrix.detach().T
+
+    def _from(
+        self, ends: Any, cotangents: list[Tensor], retain_graph: bool, create_graph: bool
+    ) -> Sequence[Tensor]:
+        if not ends:
+            return [torch.zeros_like(start) for start in self.starts]
+        with _said("checkpoint", self.refusal):
+            return torch.autograd.grad(
+                ends, self.starts, cotangents, retain_graph, create_graph, materialize_grads=True
+            )
 
 
 def pulled(
@@ -107,8 +131,15 @@ def pulled(
     size
         Bytes of the gradients of one target.
     """
+    rows = None
+    if _picks(score, output) and target.ndim == 2 and isinstance(pull, Graph):
+        rows = pull.from_rows()
     for span in spans(target, size):
-        scores, cotangents = _differentiated(where, score, output, target[span])
+        if rows is None:
+            scores, cotangents = _differentiated(where, score, output, target[span])
+        else:  # of as many cotangents of all outputs, one is not zero in each
+            (pull, matrix), index = rows, target[span]
+            scores, cotangents = _of_targets(output, index), [matrix[index]]
         graph = _traced(scores)
         each = pull if target.ndim == 1 else partial(_mapped, pull)
         yield Pulled(span, scores, each(cotangents, graph, graph))
@@ -138,7 +169,7 @@ def transformed(*tensors: Tensor) -> bool:
 def _differentiated(
     where: str, score: Score, output: Any, target: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    if declared(score, "picks") and isinstance(output, Tensor) and output.ndim == 2:
+    if _picks(score, output):
         return _picked(output, target)
     if listed(output, target.shape[-1]):
         return _one_by_one(_checked(where, score), output, target)
@@ -188,12 +219,20 @@ def _of_one(score: Score, output: Any, target: Tensor) -> tuple[Tensor, Sequence
     return value, back(torch.ones_like(value))
 
 
+def _picks(score: Score, output: Any) -> bool:
+    return declared(score, "picks", False) and isinstance(output, Tensor) and output.ndim == 2
+
+
 def _picked(output: Tensor, target: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Take each target's own output; its gradient is one there and zero elsewhere."""
+    ones = torch.ones_like(target, dtype=output.dtype)[..., None]
+    zeros = output.new_zeros(()).expand(*target.shape[:-1], *output.shape)
+    return _of_targets(output, target), [zeros.scatter(-1, target[..., None], ones)]
+
+
+def _of_targets(output: Tensor, target: Tensor) -> Tensor:
     wide = output.expand(*target.shape[:-1], *output.shape)
-    index = target[..., None]
-    ones = torch.ones_like(index, dtype=output.dtype)
-    return wide.gather(-1, index).squeeze(-1), [torch.zeros_like(wide).scatter(-1, index, ones)]
+    return wide.gather(-1, target[..., None]).squeeze(-1)
 
 
 def _lifted(function: Callable[..., Any], target: Tensor) -> Callable[..., Any]:
@@ -281,13 +320,8 @@ def by_leaves(inputs: Inputs, calls: Sequence[str], forward: Forward) -> tuple[P
     # what the model runs under no_grad may be on the way to the score all the same
     if hidden or not any(leaf.requires_grad for leaf in leaves):
         return None
-    back = puller(leaves, [points[call] for call in calls])
-
-    def pull(cotangents: list[Tensor], retain_graph: bool, create_graph: bool) -> Sequence[Tensor]:
-        with _said("checkpoint", _CHECKPOINTED):
-            return back(cotangents, retain_graph, create_graph)
-
-    return Pass(*map_tensors(tuple(seen), Tensor.detach)), pull
+    graph = Graph(leaves, [points[call] for call in calls], _CHECKPOINTED)
+    return Pass(*map_tensors(tuple(seen), Tensor.detach)), graph
 
 
 def by_perturbation(
@@ -324,11 +358,11 @@ def by_perturbation(
 
 
 @contextmanager
-def _said(part: str, message: str) -> Iterator[None]:
+def _said(part: str, message: str | None) -> Iterator[None]:
     """Say what an error of torch means here."""
     try:
         yield
     except RuntimeError as error:
-        if part in str(error):
+        if message and part in str(error):
             raise RuntimeError(message) from error
         raise

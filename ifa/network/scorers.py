@@ -9,11 +9,11 @@ from torch.func import vjp
 from ifa.chains import describe
 from ifa.network.budgets import fitting
 from ifa.network.gradients import (
+    Graph,
     check_score,
     differentiable,
     joined,
     pulled,
-    puller,
     score_all,
     transformed,
 )
@@ -120,7 +120,7 @@ class Scorer:
             starts = [one.detach().requires_grad_() for one in given]
             with torch.enable_grad():
                 leaves, output = run(*starts)
-            pull, output = puller(leaves, starts), map_tensors(output, Tensor.detach)
+            pull, output = Graph(leaves, starts), map_tensors(output, Tensor.detach)
             self._look(output)
         size = sum(one.numel() * one.element_size() for one in given)
         parts = list(pulled(self.where, self.score, output, target, pull, size))
