@@ -249,6 +249,22 @@ def combine(weighted: Weighted) -> Map:
     return Map((weights * activations).sum(0), target)
 
 
+def combination_cancels(weighted: Weighted) -> Tensor:
+    """Tell whether what `combine` sums cancels at every position, to rounding; as a bool, ().
+
+    Where a channel has one weight, the products themselves are not made.
+    """
+    weights, activations, target = weighted
+    sizes = combine(Weighted(weights.abs(), activations.abs(), target)).values
+    return _is_rounding(combine(weighted).values.abs(), sizes, sizes.dtype)
+
+
+def _is_rounding(left: Tensor, sizes: Tensor, dtype: torch.dtype) -> Tensor:
+    # sums of hundreds of numbers, and what is added to a variance, leave more than one rounding
+    most = max(1e-3, 4 * torch.finfo(dtype).eps)
+    return ~(left > most * sizes).any() & (sizes > 0).any()
+
+
 def product(weighted: Weighted) -> Tensor:
     r"""Return weights times activations of one example, (channel, \*space)."""
     weights, activations, _ = weighted
@@ -286,9 +302,7 @@ def cancels(parts: Tensor, values: Tensor | None = None) -> Tensor:
     wider = torch.promote_types(parts.dtype, torch.float32)  # what decides is no rounding of it
     values = parts.sum(0, dtype=wider) if values is None else values
     sizes = parts.abs().sum(0, dtype=wider)
-    # sums of hundreds of numbers, and what is added to a variance, leave more than one rounding
-    most = max(1e-3, 4 * torch.finfo(parts.dtype).eps)
-    return ~(values.abs() > most * sizes).any() & (sizes > 0).any()
+    return _is_rounding(values.abs(), sizes, parts.dtype)
 
 
 # Numbers that are summed in their own precision, before float64 goes on.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ifa
-from ifa.noise import noise
+from ifa.noise import noise, repeated_noise
 from ifa.testing import assert_leaves_model_untouched, assert_trees_close, models
 
 SPACES = {"1-D": (13,), "square": (9, 9), "non-square": (8, 11), "3-D": (5, 7, 6)}
@@ -105,7 +105,8 @@ def scorecam(*args, **options):
 
 def sscam(*args, draws=35, stdev=2.0, seed=0, **options):
     def alter(mask, k):
-        return [mask + stdev * noise(mask.shape, mask, seed, k, i) for i in range(draws)]
+        each = repeated_noise(mask.shape, mask, seed, k, draws=range(draws))
+        return [mask + stdev * one for one in each]
 
     return masked_reference(*args, alter=alter, **options)
 

@@ -35,6 +35,7 @@ def as_targets(
     if rows is not None:
         outputs = len(rows.classes)
         said = f"the {outputs} rows of the score's table"
+    one = target if type(target) is int else None
     target = torch.as_tensor(target)
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise TypeError(f"{where}: expected integer targets, got {target.dtype}.")
@@ -47,7 +48,8 @@ def as_targets(
         )
     # values are unknown inside a transform that maps over targets
     if outputs is not None and debug_unwrap(target) is target:
-        low, high = int(target.min()), int(target.max())
+        # of one number, nothing waits for a device
+        low, high = (one, one) if one is not None else torch.stack(target.aminmax()).tolist()
         if low < 0 or high >= outputs:
             raise ValueError(
                 f"{where}: expected targets in 0..{outputs - 1}, {said}, got "

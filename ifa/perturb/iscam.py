@@ -1,5 +1,6 @@
 """IS-CAM: Score-CAM, integrated over the strength of its masks."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -96,13 +97,20 @@ def iscam(
         check_count(network.where, "draws", draws)
         check_choice(network.where, "schedule", schedule, list(_SCHEDULES))
         strengths = [_SCHEDULES[schedule](i, draws) for i in range(1, draws + 1)]
-        alter = partial(_stronger, strengths=torch.tensor(strengths, dtype=torch.float64))
+        alter = partial(_stronger, strengths=strengths)
         options = f"{draws=}, {schedule=}, "
         return masked(network, alter, draws, softmax, top, progress, options)
 
     return each_layer(build, layer)
 
 
-def _stronger(masks: Tensor, channels: Tensor, draws: Tensor, *, strengths: Tensor) -> Tensor:
-    strength = strengths[draws.cpu()].to(masks)
+def _stronger(
+    masks: Tensor,
+    channels: Sequence[Sequence[int]],
+    draws: Sequence[range],
+    *,
+    strengths: Sequence[float],
+) -> Tensor:
+    each = [strengths[draw] for some in draws for draw in some]
+    strength = torch.tensor(each, dtype=torch.float64).to(masks)
     return masks * strength.reshape(-1, *(1,) * (masks.ndim - 2))

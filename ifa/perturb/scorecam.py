@@ -1,6 +1,6 @@
 """Score-CAM: a channel's weight is what the network says of the input behind that channel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,9 @@ from ifa.score import logit
 from ifa.stages import builder
 from ifa.types import Grid, Inputs, Layer, Output, Score
 
-# (masks (sample, variant, *space), their channels (sample, variant), their draws (variant,)) -> the
+# (masks (sample, variant, *space), the channels of each sample, the draws of each of these) -> the
 # masks to use
-Alter = Callable[[Tensor, Tensor, Tensor], Tensor]
+Alter = Callable[[Tensor, Sequence[Sequence[int]], Sequence[range]], Tensor]
 
 
 @builder
@@ -120,7 +120,7 @@ def masked(
     return Perturbation(network, weigh, units, progress, f"{options}{softmax=}, {top=}")
 
 
-def _same(masks: Tensor, channels: Tensor, draws: Tensor) -> Tensor:
+def _same(masks: Tensor, channels: Any, draws: Any) -> Tensor:
     return masks
 
 
@@ -137,16 +137,20 @@ def _masked(
     activations = samples.activations.to(samples.image)
     together = len(activations)
     chosen = _of_largest_variance(activations, channels)
+    whole = channels == activations.shape[1]
+    named = [range(channels)] * together if whole else chosen.tolist()  # once, not in each chunk
     rows = torch.arange(together, device=chosen.device)[:, None]
-    masks = _unit_range(activations[rows, chosen])
+    masks = _unit_range(activations if whole else activations[rows, chosen])
     size = tuple(samples.image.shape[-len(network.space) :])
     lead = (1,) * (samples.image.ndim - 1 - len(size))
     scores: list[Tensor] = []
     for span in network.spans(samples, channels * draws):
         variants = torch.arange(span.start, span.stop, device=chosen.device)
         first, last = span.start // draws, (span.stop - 1) // draws
-        large = resized(masks[:, first : last + 1], size)[:, variants // draws - first]
-        factor = alter(large, chosen[:, variants // draws], variants % draws).transpose(0, 1)
+        large = resized(masks[:, first : last + 1], size)
+        large = large if draws == 1 else large[:, variants // draws - first]
+        each = [_within(span, one, draws) for one in range(first, last + 1)]
+        factor = alter(large, [row[first : last + 1] for row in named], each).transpose(0, 1)
         behind = samples.image * factor.reshape(len(span), together, *lead, *size)
         output = network.run(varied(samples.inputs, network.place, behind.flatten(0, 1)))
         found = network.scores_of(output, samples.targets.repeat(1, len(span)))
@@ -158,6 +162,12 @@ def _masked(
     found = gained.softmax(2) if softmax else gained
     weights = found.new_zeros(*found.shape[:2], activations.shape[1])
     return weights.scatter(2, chosen.to(found.device).expand_as(found), found)
+
+
+def _within(span: range, channel: int, draws: int) -> range:
+    """Return the draws of a channel that are among some variants."""
+    start = channel * draws
+    return range(max(span.start - start, 0), min(span.stop - start, draws))
 
 
 def _of_largest_variance(activations: Tensor, channels: int) -> Tensor:

@@ -1,5 +1,6 @@
 """SS-CAM: Score-CAM, smoothed over noise on its masks."""
 
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ifa.checks import check_noise
-from ifa.noise import noise
+from ifa.noise import repeated_noise
 from ifa.perturb.perturbation import Network, Perturbation, Running, each_layer
 from ifa.perturb.scorecam import masked
 from ifa.progress import Progress
@@ -97,14 +98,20 @@ def sscam(
     return each_layer(build, layer)
 
 
-def _noisy(masks: Tensor, channels: Tensor, draws: Tensor, *, stdev: float, seed: int) -> Tensor:
+def _noisy(
+    masks: Tensor,
+    channels: Sequence[Sequence[int]],
+    draws: Sequence[range],
+    *,
+    stdev: float,
+    seed: int,
+) -> Tensor:
     # by channel and draw, so that neither the chunk nor the choice of channels moves it
     @cache
-    def drawn(channel: int, draw: int) -> Tensor:
-        return noise(masks.shape[2:], masks, seed, channel, draw)
+    def drawn(channel: int, some: range) -> Tensor:
+        return repeated_noise(masks.shape[2:], masks, seed, channel, draws=some)
 
-    rows = [
-        torch.stack([drawn(*place) for place in zip(row, draws.tolist(), strict=True)])
-        for row in channels.tolist()
-    ]
+    rows = [torch.cat(list(map(drawn, row, draws))) for row in dict.fromkeys(map(tuple, channels))]
+    if len(rows) > 1:  # not every sample has the same channels
+        rows = [torch.cat(list(map(drawn, row, draws))) for row in channels]
     return masks + stdev * torch.stack(rows)

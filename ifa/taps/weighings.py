@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ifa.chains import batched, chain, describe
@@ -13,7 +14,13 @@ from ifa.network.probabilities import heed_shares
 from ifa.network.replicas import plain
 from ifa.score import logit
 from ifa.score.rows import output_of
-from ifa.stages import cancels, check_method, product, reads_gradients, weighing
+from ifa.stages import (
+    check_method,
+    combination_cancels,
+    product,
+    reads_gradients,
+    weighing,
+)
 from ifa.taps.cautions import heed, heed_gaps
 from ifa.taps.centers import centers
 from ifa.taps.features import Observation, Tap, prepare
@@ -189,9 +196,10 @@ def _with_weights(steps: tuple[Step, ...], features: Any) -> tuple[tuple[Feature
 
 def noted(step: Step, weighted: Weighted, *, places: bool = False) -> tuple[Any, Tensor, Tensor]:
     """Apply a step, and tell whether what it sums cancels, and if asked at which places it is."""
-    parts = product(weighted)
-    somewhere = (parts != 0).any(0) if places else parts.new_zeros(())
-    return step(weighted), cancels(parts), somewhere
+    somewhere = torch.zeros((), device=weighted.activations.device)
+    if places:
+        somewhere = (product(weighted) != 0).any(0)
+    return step(weighted), combination_cancels(weighted), somewhere
 
 
 def _nothing(features: Any) -> Tensor:
