@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
+from ifa.markup import html_table
 from ifa.types import Features, Step
 
 
@@ -27,6 +28,10 @@ class Chain:
 
     def __repr__(self) -> str:
         return describe(self)
+
+    def _repr_html_(self) -> str:
+        rows = [(number, describe(step)) for number, step in enumerate(self.steps, 1)]
+        return html_table(["", "step"], rows, caption=f"chain of {len(rows)} steps")
 
 
 def chain(*steps: Step) -> Chain:

@@ -23,7 +23,8 @@ LAYER = "conv3"
 RATIOS = (0.05, 0.10, 0.25, 0.50)
 RANDOM_SEEDS = range(10)
 FILLS = {"zero": "zero", "mean": "their mean"}
-SETTINGS = {"demo": "ifa digits", "schema": 2, "seed": 0, "layer": LAYER}
+SETTINGS = {"demo": "ifa digits", "schema": 3, "seed": 0, "layer": LAYER}
+TITLE = "Handwritten digits: what a small network uses"
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -62,6 +63,7 @@ def analyze_digits(
         layer=LAYER,
         weight=ifa.weight.fullcam,
         target_names=NAMES,
+        keep_samples="full",
         store=home / "run",
         progress=progress,
     )
@@ -94,6 +96,8 @@ def analyze_digits(
         "map_correlation": _map_correlation(model, images, tree, progress),
     }
     _draw(home / "pictures", model, images, labels, tree, maps, logits, levels, curves)
+    page = home / "report.html"
+    ifa.report(home / "run", held_out, page, model=model, title=TITLE, progress=progress)
     text = json.dumps(findings, indent=1).encode()
     write_atomically(home / "findings.json", lambda file: file.write(text))
     return findings
@@ -135,6 +139,10 @@ def report(findings: dict[str, Any], directory: str | os.PathLike[str]) -> str:
     lines += ["", f"weights     {home / 'weights.safetensors'}"]
     lines += [f"run         {home / 'run'}    (ifa.open reads it, ifa.verify checks it)"]
     lines += [f"accuracy    {home / 'accuracy.zarr'}", f"pictures    {home / 'pictures'}"]
+    lines += [
+        "",
+        f"report: {home / 'report.html'}    (open it in a browser; it needs nothing else)",
+    ]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ifa.markup import html_table
 from ifa.network.identity import Origin, read_origin
 from ifa.reduce.statistics import one_layer
 from ifa.stages import as_tensor, by_output, expect, row
@@ -67,6 +68,18 @@ class Scale(_Limits):
         # the inherited one drops the origin, and a scale without one is taken for any maps
         limits = {**self._asdict(), **changes}
         return Scale(**limits, origin=self.origin, rectified=self.rectified)
+
+    def _repr_html_(self) -> str:
+        made = ("by hand",)
+        if self.origin is not None:
+            network, weighting, score = self.origin.names
+            made = network, f"layer {self.origin.layer}", weighting, f"in {score}"
+        limits = (torch.atleast_1d(one).tolist() for one in (self.low, self.high))
+        pairs = enumerate(zip(*limits, strict=True))
+        rows = [(place, f"{low:.4g}", f"{high:.4g}") for place, (low, high) in pairs]
+        rows = [("all", *rows[0][1:])] if self.low.ndim == 0 else rows
+        said = f"common scale, {', '.join(made)}{', rectified' if self.rectified else ''}"
+        return html_table(["target", "0 is", "1 is"], rows, caption=said)
 
 
 def scale_from(

@@ -39,6 +39,14 @@ def test_level_follows_the_logit_on_the_common_scale_only(demo):
     assert all(low <= r <= high for r, low, high in common + single)
 
 
+def test_it_ends_with_a_page_whose_path_it_says(demo):
+    home, findings = demo
+    page = home / "report.html"
+    assert report(findings, home).splitlines()[-1].startswith(f"report: {page} ")
+    assert page.stat().st_size < 3e6
+    assert page.read_text().startswith("<!doctype html>")
+
+
 def test_the_run_is_committed_and_says_where_it_is_from(demo):
     home, findings = demo
     ifa.verify(home / "run")

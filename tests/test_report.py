@@ -160,6 +160,22 @@ def test_a_notebook_shows_the_page_apart_from_itself(page):
     assert 'sandbox="allow-scripts"' in shown
 
 
+def test_notebooks_show_objects_as_tables_whose_texts_stay_texts(run, network, data):
+    tree = ifa.open(run)
+    scale = ifa.scale_from(tree["conv3"])
+    assert "layer conv3, fullcam, in logit" in scale._repr_html_()
+    assert f"<td>{float(scale.high):.4g}</td>" in scale._repr_html_()
+    widest = ifa.scale_from(tree["conv3"], over="target")._repr_html_()
+    assert widest.count("<tr>") == 11
+    chain = ifa.chain(ifa.weigh(ifa.weight.gradcam), ifa.combine)
+    assert "weigh(kernel=gradcam)" in chain._repr_html_()
+    sites = ifa.trace(network, data[0][0][None])
+    assert sites._repr_html_().count("<tr>") == 1 + len(sites)
+    site = ifa.Site("<b>", (2, 3), torch.float32)
+    assert "&lt;b&gt;</th><td>2 × 3</td><td>float32</td>" in site._repr_html_()
+    assert tree._repr_html_().startswith("<div>")
+
+
 @pytest.mark.parametrize("task", ["regression", "multilabel", "binary"])
 def test_every_task_has_a_page(task, network, data):
     head = torch.nn.Linear(10, 1) if task == "binary" else torch.nn.Identity()

@@ -1,6 +1,9 @@
 """The page about a run in a browser: one can click through it, and it asks for nothing else."""
 
+import json
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,3 +220,76 @@ def test_a_notebooks_frame_can_be_clicked_through(browser, run, tmp_path):
     assert frame.get_by_role("heading", level=1).inner_text() == "Channels of layer conv2"
     assert page.url == outside.as_uri()
     page.close()
+
+
+# What is fetched from npm when tests run, and not kept.
+AXE, TYPESCRIPT = "axe-core@4.14.1", "typescript@5.9.3"
+
+
+def fetched(package, folder):
+    """Fetch a package of npm to a folder; skip where there is no npm, or no network."""
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm")
+    found = subprocess.run(
+        ["npm", "pack", "--silent", package], cwd=folder, capture_output=True, text=True
+    )
+    if found.returncode:
+        pytest.skip(f"npm does not give {package}: {found.stderr.strip()[-200:]}")
+    shutil.unpack_archive(folder / found.stdout.split()[-1], folder, filter="data")
+    return folder / "package"
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_to_mend(scheme, browser, file, tmp_path):
+    axe = fetched(AXE, tmp_path) / "axe.min.js"
+    # what the test adds is no part of the page
+    one = Opened(browser, file, color_scheme=scheme, bypass_csp=True)
+    one.page.add_script_tag(path=axe)
+    views = ("overview", "classes", "class/3", "features", "feature/1/5", "samples", "sample/0")
+    for view in (*views, "layers", "compare"):
+        one.go(view)
+        found = one.page.evaluate("axe.run(document).then(found => found.violations)")
+        assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], view
+    one.page.close()
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("space", [1, 3])
+@pytest.mark.parametrize("width", [380, 800, 1200])
+def test_signals_and_volumes_are_drawn_at_every_width(space, width, browser, tmp_path):
+    data = ifa.nets.simulated(space, samples=30)
+    net = ifa.nets.simulated_cnn(space).eval()
+    run = ifa.analyze(net, data, layer="conv2", keep_samples="full", progress=False)
+    out = report(run, data, tmp_path / "page.html", model=net, progress=False).path
+    one = Opened(browser, out, viewport={"width": width, "height": 800})
+    for view in ("overview", "features", "feature/0/3", "samples", "sample/0"):
+        one.go(view)
+        # nothing is wider than the window
+        assert one.page.evaluate("document.documentElement.scrollWidth") <= width, view
+    name = one.page.get_by_role("heading", level=1).inner_text().removeprefix("Sample ")
+    drawn = one.page.get_by_role("img", name=f"Map of {name} by fullcam")
+    assert drawn.count() == (3 if space == 3 else 1)
+    if space == 3:
+        one.page.get_by_role("slider", name="Plane at z").fill("2")
+        assert "at z = 2" in drawn.first.get_attribute("aria-label")
+    one.check()
+    one.page.close()
+
+
+@pytest.mark.deep
+def test_the_scripts_are_as_their_comments_say(tmp_path):
+    if shutil.which("node") is None:
+        pytest.skip("there is no node")
+    compiler = fetched(TYPESCRIPT, tmp_path) / "bin" / "tsc"
+    (tmp_path / "preact.d.ts").write_text("declare const preact: any;")
+    strict = ("strict", "noUnusedLocals", "noUnusedParameters", "noImplicitReturns")
+    options = dict.fromkeys(("allowJs", "checkJs", "noEmit", *strict), True)
+    options |= {"noImplicitAny": False, "target": "es2022", "types": []}
+    options |= {"lib": ["es2022", "dom", "dom.iterable"]}
+    scripts = sorted((Path(ifa.__file__).parent / "reports" / "page").glob("*.js"))
+    files = [str(tmp_path / "preact.d.ts"), *map(str, scripts)]
+    project = tmp_path / "tsconfig.json"
+    project.write_text(json.dumps({"compilerOptions": options, "files": files}))
+    found = subprocess.run(["node", compiler, "-p", project], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ifa.markup import html_table
 from ifa.network.inputs import (
     came,
     check_batch,
@@ -36,21 +37,30 @@ class Site:
     shape: tuple[int, ...]  # of one example, without the batch
     dtype: torch.dtype
 
+    def _row(self, name: str) -> tuple[str, str, str]:
+        shape = " × ".join(map(str, self.shape)) or "scalar"
+        return name, shape, str(self.dtype).split(".")[-1]
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADS, [self._row(self.layer)])
+
+
+_HEADS = ("layer", "shape of one example", "dtype")
+
 
 class Sites(dict[str, Site]):
     """Sites by name, in order of execution; prints as a table."""
 
     def __repr__(self) -> str:
-        rows = [
-            (name, " × ".join(map(str, site.shape)) or "scalar", str(site.dtype).split(".")[-1])
-            for name, site in self.items()
-        ]
-        rows.insert(0, ("layer", "shape of one example", "dtype"))
+        rows = [_HEADS, *(site._row(name) for name, site in self.items())]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         )
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADS, [site._row(name) for name, site in self.items()])
 
 
 @dataclass(frozen=True)

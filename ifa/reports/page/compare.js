@@ -3,7 +3,7 @@
 function Layers() {
   const { samples } = content;
   const row = Math.min(Number(state.route.id) || 0, Math.max(0, content.shown - 1));
-  const facts = content.layers.map((/** @type {any} */ layer, /** @type {number} */ at) => at);
+  const facts = content.layers.map((/** @type {any} */ _, /** @type {number} */ at) => at);
   return h("article", null, h("h1", { tabIndex: -1 }, "Layers side by side"),
     h(Sorted, { id: "layers", caption: "Layers of the run", rows: facts, columns: [
       { key: "name", name: "layer", value: (at) => content.layers[at].name, cell: (at) => content.layers[at].name },
