@@ -30,7 +30,7 @@ extensions = [
     "_mathml",
 ]
 html_math_renderer = "mathml"
-exclude_patterns = ["notebooks/*.ipynb", "_build", "jupyter_execute", ".jupyter_cache"]
+exclude_patterns = ["notebooks/*.ipynb", "tables", "_build", "jupyter_execute", ".jupyter_cache"]
 html_theme = "furo"
 html_title = "ifa"
 html_static_path = ["_static"]
