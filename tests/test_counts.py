@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from bench.counts import drawn, passes_of, passes_of_images
+from bench.counts import drawn, passes, passes_of, passes_of_images
 
 import ifa
 from ifa import contest, evaluate
@@ -127,3 +127,15 @@ def test_maps_that_are_known_are_not_asked_for_again():
     assert torch.equal(known.max, want.max)
     with pytest.raises(ValueError, match=r"expected maps with the axes \(30,\) first"):
         evaluate.sensitivity(attribution, INPUTS, target, maps=INPUTS[:3])
+
+
+@pytest.mark.parametrize("targets", ["predicted", [0, 2]])
+def test_a_population_passes_the_network_once_however_many_targets(targets):
+    seen = []
+    for count in (10, 25):
+        with passes(MODEL.conv1) as found:
+            ifa.analyze(MODEL, DATA[:count], layer="conv1", targets=targets, batch_size=5,
+                        progress=False)  # fmt: skip
+        seen.append(found.examples)
+    # what a run costs whatever its length, such as tracing, is the same
+    assert seen[1] - seen[0] == 15
