@@ -17,10 +17,11 @@ def main(demo: str = "ifa-demo") -> None:
     with sync_playwright() as driver:
         chromium = shutil.which("chromium")
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1000, "height": 980}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1140, "height": 1180}, color_scheme="light")
         page.goto(f"{page_file.as_uri()}#/sample/30")
         page.wait_for_selector("html[data-drawn=all]", state="attached")
         page.locator("#kept-slider").fill("16")
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         page.screenshot(path=picture)
         browser.close()
 
