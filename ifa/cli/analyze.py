@@ -26,6 +26,7 @@ from ifa.cli.arguments import (
     is_table,
     network_of,
     note,
+    path_beside,
     targets_of,
     typed,
 )
@@ -38,7 +39,7 @@ def analyze(
     model: Model,
     data: Data,
     out: Annotated[
-        Path, typer.Option("--out", help="Directory of the run; continued if it is there")
+        str, typer.Option("--out", help="Folder or URL of the run; continued if it is there")
     ],
     weights: Weights = None,
     config: Config = None,
@@ -144,12 +145,12 @@ def analyze(
         device=device,
         progress=not quiet,
     )
-    picture = out.with_name(f"{out.name}.png")
+    picture = path_beside(out, ".png")
     save(summary(tree), picture)
     typer.echo(ifa.population.summary(tree))
     typer.echo(f"run: {out}\npicture: {picture}\nnext:")
     known = typed(context, "model", "data", "weights", "config", "prepare", "limit")
-    for line in _next(context, str(out), known, keep_samples):
+    for line in _next(context, out, known, keep_samples):
         typer.echo(f"  {line}")
 
 

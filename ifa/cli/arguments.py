@@ -257,6 +257,13 @@ def typed(context: typer.Context, *names: str) -> list[str]:
     return words
 
 
-def text_of(path: Path | None) -> str | None:
+def path_beside(run: str, ending: str) -> Path:
+    """Name what is written next to a run; of a run elsewhere it is written here."""
+    if "://" in run:
+        return Path(run.rstrip("/").rsplit("/", 1)[-1] + ending)
+    return Path(run).with_name(Path(run).name + ending)
+
+
+def text_of(path: Path | str | None) -> str | None:
     """Write a path, where there is one."""
     return None if path is None else str(path)

@@ -10,7 +10,7 @@ _FITS = ("balanced", "pca", "gradient", "rotation")
 
 
 def basis(
-    run: Annotated[Path, typer.Argument(help="A run of `ifa analyze --reductions second_moments`")],
+    run: Annotated[str, typer.Argument(help="A run of `ifa analyze --reductions second_moments`")],
     out: Annotated[
         Path, typer.Option("--out", help="What to write: NAME.safetensors or NAME.zarr")
     ],

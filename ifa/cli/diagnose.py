@@ -46,7 +46,7 @@ def diagnose(
     device: Device = None,
     basis: Basis = None,
     other: Annotated[
-        Path | None, typer.Option("--other", help="Another run, to compare with this one")
+        str | None, typer.Option("--other", help="Another run, to compare with this one")
     ] = None,
     nuisance: Annotated[
         str | None,
@@ -149,7 +149,7 @@ def _principal(
     return principal_features(network, layer, data, statistics, basis=basis, **options)
 
 
-def _other(other: Path, layers: list[str]) -> Any:
+def _other(other: str, layers: list[str]) -> Any:
     import ifa
 
     tree = ifa.open(other)
@@ -184,7 +184,7 @@ def _nuisance(tree: Any, text: str) -> Any:
 
 
 def _measured(
-    run: Path,
+    run: str,
     tree: Any,
     model: str,
     data: str,

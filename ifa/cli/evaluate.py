@@ -1,6 +1,5 @@
 """The command `ifa evaluate`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,11 +17,12 @@ from ifa.cli.arguments import (
     data_of,
     dictionaries,
     network_of,
+    path_beside,
 )
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run of `ifa analyze`: its layer is explained")],
+    run: Annotated[str, typer.Argument(help="A run of `ifa analyze`: its layer is explained")],
     model: Model,
     data: Data,
     weights: Weights = None,
@@ -30,8 +30,8 @@ def evaluate(
     prepare: Prepare = None,
     limit: Limit = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Directory of the table; RUN-evaluation if left out"),
+        str | None,
+        typer.Option("--out", help="Folder or URL of the table; RUN-evaluation if left out"),
     ] = None,
     layer: Annotated[
         str | None, typer.Option("--layer", help="Where the run has several, which one")
@@ -88,7 +88,7 @@ def evaluate(
     )
     # scores before and after are kept in the table; neither way is better
     ranked = summary(found.table.isel(metric=found.table["better"].values != ""))
-    picture = found.path.with_name(f"{found.path.name}.png")
+    picture = path_beside(found.path, ".png")
     save(draw(ranked), picture)
     typer.echo("\n".join([*found.left_out, written(ranked)]))
     typer.echo(f"table: {found.path}\npicture: {picture}")

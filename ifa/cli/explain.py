@@ -54,7 +54,7 @@ def explain(
         ),
     ] = None,
     run: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option("--run", help="A run, on whose common scale maps are; may be given again"),
     ] = None,
     target_names: Annotated[
@@ -125,7 +125,7 @@ class _Asked(NamedTuple):
     weight: str
     layer: str | None
     statistics: Any
-    run: Path | None
+    run: str | None
     basis: Any = None
 
 
@@ -139,7 +139,7 @@ class _Made(NamedTuple):
 def _asked(
     layers: list[str] | None,
     weight: str | None,
-    runs: list[Path] | None,
+    runs: list[str] | None,
     basis: list[str] | None,
 ) -> list[_Asked]:
     """List what is to be made: of each run, or of each weighting, every layer."""

@@ -26,6 +26,7 @@ from ifa.cli.arguments import (
     dictionaries,
     look_of,
     network_of,
+    path_beside,
     targets_of,
 )
 
@@ -35,7 +36,7 @@ _FORMS = ("zarr", "png", "svg", "pdf", "nifti")
 
 def maps(
     run: Annotated[
-        Path, typer.Argument(help="A run of `ifa analyze`: its layers, weighting and scale")
+        str, typer.Argument(help="A run of `ifa analyze`: its layers, weighting and scale")
     ],
     model: Model,
     data: Data,
@@ -43,7 +44,8 @@ def maps(
     config: Config = None,
     prepare: Prepare = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory of it all; RUN-maps if left out")
+        str | None,
+        typer.Option("--out", help="Folder of it all; RUN-maps if left out; of a URL the maps"),
     ] = None,
     form: Annotated[
         str,
@@ -53,7 +55,7 @@ def maps(
         int | None, typer.Option(help="So many samples on a sheet; a picture of each if left out")
     ] = None,
     beside: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(help="A run by another weighting, drawn beside; may be given again"),
     ] = None,
     layer: Annotated[
@@ -111,7 +113,7 @@ def maps(
     network = network_of(model, weights, config)
     names = names_of(statistics_of(_WHERE, run))
     samples = data_of(_WHERE, data, network, prepare, limit, names=names)
-    home = out or run.with_name(f"{run.name}-maps")
+    home = out or f"{run.rstrip('/')}-maps"
     trees: dict[str, Any] = {}
     runs = [run, *(beside or ())]
     for one, own in zip(runs, bases_of(_WHERE, runs, layer, dictionaries(basis)), strict=True):
@@ -134,7 +136,7 @@ def maps(
             widen=widen,
             rectify=rectify,
             blocks=blocks,
-            store=home / "maps" / name,
+            store=f"{home}/maps/{name}",
             data_version=data_version,
             versions=versions,
             shard=shard,
@@ -143,9 +145,9 @@ def maps(
             device=device,
             progress=not quiet,
         )
-        typer.echo(f"maps: {home / 'maps' / name}")
+        typer.echo(f"maps: {home}/maps/{name}")
     drawn = {**look, "montage": montage, "dpi": dpi, "progress": not quiet}
-    _write(trees, samples, home, forms, drawn)
+    _write(trees, samples, path_beside(home, ""), forms, drawn)
 
 
 def _write(

@@ -36,7 +36,7 @@ def report(
     prepare: Prepare = None,
     limit: Limit = None,
     other: Annotated[
-        Path | None, typer.Option("--other", help="Another run, to compare with this one")
+        str | None, typer.Option("--other", help="Another run, to compare with this one")
     ] = None,
     table: Annotated[
         Path | None,

@@ -1,11 +1,10 @@
 """The commands of finished runs: `ifa open`, `ifa verify`, `ifa merge`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Run = Annotated[Path, typer.Argument(help="A run of `ifa analyze`")]
+Run = Annotated[str, typer.Argument(help="A run of `ifa analyze`: a folder or a URL")]
 
 
 def open(run: Run) -> None:
@@ -25,8 +24,8 @@ def verify(run: Run) -> None:
 
 def merge(
     run: Run,
-    other: Annotated[Path, typer.Argument(help="Another run, of the same analysis")],
-    out: Annotated[Path, typer.Option("--out", help="Directory of the merged run")],
+    other: Annotated[str, typer.Argument(help="Another run, of the same analysis")],
+    out: Annotated[str, typer.Option("--out", help="Folder or URL of the merged run")],
 ) -> None:
     """Merge two finished runs, such as those of two sites, to what one run over both gives."""
     import ifa

@@ -131,8 +131,9 @@ def table(
     output
         Picks the output that the prediction is read from, as in `ifa.tap`.
     store
-        Directory of the table. It continues one that was interrupted, returns one that is finished,
-        and refuses one of another evaluation, naming the difference. None keeps it in memory.
+        Folder or URL of the table. It continues one that was interrupted, returns one that is
+        finished, and refuses one of another evaluation, naming the difference. None keeps it in
+        memory.
     cluster : (sample,), optional
         Whose each sample is, which the table keeps for `summary` and `ranks`: as in `ifa.analyze`.
     data_version, versions

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,16 +36,16 @@ class Evaluated(NamedTuple):
     """A table and where it is."""
 
     table: xr.Dataset
-    path: Path
+    path: str  # or a URL
     left_out: list[str]  # methods, with the reason
 
 
 def table_of_run(
-    run: Path,
+    run: str,
     reference: ModelRef,
     data: Any,
     *,
-    out: Path | None = None,
+    out: str | None = None,
     layer: str | None = None,
     given: Given | None = None,
     methods: Sequence[str] | None = None,
@@ -74,7 +73,7 @@ def table_of_run(
         weightings = {name: weighting(_WHERE, name) for name in methods}
     task = spec["task"]
     known = default_metrics(slow=True, score=_METRIC_SCORES.get(task))
-    home = out or run.with_name(f"{run.name}-evaluation")
+    home = out or f"{run.rstrip('/')}-evaluation"
     found = table(
         model,
         data if samples is None else spaced(_WHERE, "--samples", data, samples),

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ RULES = {
 
 def maps_of_run(
     where: str,
-    run: Path,
+    run: str,
     network: ModelRef,
     data: Any,
     *,

@@ -174,8 +174,9 @@ def analyze(
     target_names
         A name for each output; of a binary task also two, those of the labels 0 and 1.
     store
-        Directory of the run. It continues one that was interrupted, returns one that is finished,
-        and refuses one of another analysis, network or data. None keeps everything in memory.
+        Folder of the run, or its URL on an object store, such as ``"s3://bucket/run"``. It
+        continues a run that was interrupted, returns one that is finished, and refuses one of
+        another analysis, network or data. None keeps everything in memory.
     data_version
         Your word for what the data are, such as a commit or date, kept with the run. None reads all
         samples of a run that is continued or returned, and refuses it where one is not as it was;

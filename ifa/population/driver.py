@@ -22,7 +22,7 @@ from ifa.store.items import DIGEST, Batch, reading
 from ifa.store.markers import Arrays, Marker
 from ifa.store.places import place_of
 from ifa.store.references import DataRef
-from ifa.store.runs import Run, opened, verified
+from ifa.store.runs import Kept, Run, opened, verified
 from ifa.store.specs import versions as versions_now
 from ifa.store.tables import Rows, Schema
 from ifa.types import RunNote
@@ -192,7 +192,7 @@ def _fill(job: Job, run: Run, mapper: Any, progress: Progress, first: Batch | No
     _check_items(job, run, done, progress)
     for _ in _every(job, run, done, mapper, progress, None if 0 in done else first):
         pass
-    kept: dict[int, Marker] = {}
+    kept = Kept({}, set())
     tree = job.finish(run.states(cuts.shards, kept))
     run.commit(tree, kept)
     return tree

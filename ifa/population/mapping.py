@@ -127,7 +127,7 @@ def maps(
         One map for each of so many blocks of channels, see `ifa.combine_blocks`; None for one map
         of all.
     store
-        Directory of the run, as in `ifa.analyze`. None keeps all maps in memory.
+        Folder or URL of the run, as in `ifa.analyze`. None keeps all maps in memory.
     shard
         How many samples are committed at once.
     batch_size, compile

@@ -15,10 +15,10 @@ from ifa.reduce.extras import tokens as found_tokens
 from ifa.reduce.kept import Statistic
 from ifa.reduce.statistics import feature_of
 from ifa.store.datasets import Axes, joined, sample_tree, statistics_tree
-from ifa.store.markers import Arrays, Marker
+from ifa.store.markers import Arrays
 from ifa.store.measures import Measures, States
 from ifa.store.places import place_of
-from ifa.store.runs import Run, opened, verified
+from ifa.store.runs import Kept, Run, opened, verified
 from ifa.store.runs import open as open_run
 from ifa.store.specs import compared, first_difference
 from ifa.store.tables import Column, Rows, Schema
@@ -54,8 +54,8 @@ def merge(
         state whose reduction is no `ifa.reduce.Statistic` is merged as it is: if it holds indices
         of groups or samples, it has to be one.
     store
-        Directory for the merged run, in the same format; `ifa.open` and `ifa.verify` read it, and
-        it can be merged again. None keeps the result in memory.
+        Folder or URL for the merged run, in the same format; `ifa.open` and `ifa.verify` read it,
+        and it can be merged again. None keeps the result in memory.
 
     Returns
     -------
@@ -340,7 +340,7 @@ def _states(parts: Sequence[_Part], measures: Measures) -> Iterator[Arrays]:
     for part in parts:
         names = measures.axes.groups or ("",)
         place = [names.index(name) for name in part.measures.axes.groups or ("",)]
-        for arrays in part.run.states(part.shards, {}):
+        for arrays in part.run.states(part.shards, Kept({}, set())):
             states = part.measures.unpacked(arrays)
             moved = measures.moved(states, place, len(measures.axes.targets), start)
             yield measures.packed(moved)
@@ -382,7 +382,7 @@ def _write(
         each = next(states) if shard < shards[-1] else _merged(measures, states)
         span = slice(shard * size, min(total, (shard + 1) * size))
         run.add(shard, span.start, each, _rows(parts, schema, span), schema, items[span])
-    kept: dict[int, Marker] = {}
+    kept = Kept({}, set())
     layers = measures.datasets(run.states(shards, kept), parts[0].unit)
     run.commit(statistics_tree(layers, spec, parts[0].origins), kept)
 

@@ -95,7 +95,7 @@ class Place(Protocol):
         ...
 
     def build(self, name: str, files: Mapping[str, bytes]) -> None:
-        """Write a Zarr store, in place of one that is there, so that `built` is said of all."""
+        """Write a Zarr store, so that `built` is said of all of it."""
         ...
 
     def built(self, name: str) -> bool:
@@ -106,8 +106,8 @@ class Place(Protocol):
         """Build all of a run that can be built anew, where it can be so that none of it is seen."""
         ...
 
-    def remove(self, name: str) -> None:
-        """Remove a store, if it is there."""
+    def remove(self, name: str, but: Iterable[str] = ()) -> None:
+        """Remove a store; of objects not those that are about to be written anew."""
         ...
 
     def sweep(self) -> None:
@@ -185,8 +185,6 @@ class Folder:
         return digest_of(content)
 
     def build(self, name: str, files: Mapping[str, bytes]) -> None:
-        if self.built(name):
-            shutil.rmtree(self.path / name)  # a store that is there is derived
         build_atomically(self.path / name, lambda path: _write_all(path, files))
 
     def built(self, name: str) -> bool:
@@ -199,7 +197,7 @@ class Folder:
 
         build_atomically(self.path, built)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, but: Iterable[str] = ()) -> None:
         shutil.rmtree(self.path / name, ignore_errors=True)
 
     def sweep(self) -> None:
@@ -213,13 +211,23 @@ def _write_all(root: Path, files: Mapping[str, bytes]) -> None:
         (root / name).write_bytes(content)
 
 
-def place_of(where: str, given: Any, *, what: str = "store=") -> Place:
-    """Take the path of a folder as a place; `what` is the option that it was given by."""
+def place_of(where: str, given: Any) -> Place:
+    """Take the path of a folder, a URL such as s3://bucket/run, or an obstore store as a place."""
+    # those need obstore, which is asked for only where there is one
+    if isinstance(given, str) and "://" in given:
+        from ifa.store.objects import at_url
+
+        return at_url(where, given)
+    if type(given).__module__.split(".")[0] in ("obstore", "_obstore"):
+        from ifa.store.objects import of_obstore
+
+        return of_obstore(given)
     try:
         return Folder(Path(given))
     except TypeError:
         raise TypeError(
-            f"{where}: expected {what} to be the path of a folder, got {type(given).__name__}."
+            f"{where}: expected store= to be the path of a folder, the URL of an object store, or "
+            f"a store of obstore, got {type(given).__name__}."
         ) from None
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from ifa.store.commits import added, changes, commit_text, differences, found, read_commit
+from ifa.store.commits import added, changes, commit_text, differences, found, read_commit, resized
 from ifa.store.datasets import SCHEMA, with_samples
 from ifa.store.markers import Arrays, Marker, marker_text, read_marker
 from ifa.store.places import Files, Place, digest_of, place_of, read_all
@@ -29,6 +29,13 @@ SPEC, SAMPLES, SHARDS, STATISTICS = "spec.json", "samples.zarr", "shards", "stat
 COMMIT = "COMMIT.json"
 
 
+class Kept(NamedTuple):
+    """What was read of shards for a commit."""
+
+    files: Files
+    made_by: set[tuple[tuple[str, str], ...]]  # versions of those who computed them
+
+
 @dataclass(frozen=True)
 class Run:
     """What one run has written. A kill at any moment loses at most the shards in flight."""
@@ -40,7 +47,7 @@ class Run:
 
     @classmethod
     def at(cls, run: Any, where: str) -> "Run":
-        """Take the path of a run's folder."""
+        """Take the path of a run's folder, or the URL of a run."""
         return cls(place_of(where, run), where)
 
     @property
@@ -118,6 +125,8 @@ class Run:
 
     def _bare(self) -> bool:
         """Whether this is a run of which no shard is done, and nothing else is there."""
+        if not self.place.local:
+            return False  # nobody can hold it alone while a spec is replaced
         others = self.place.list(deep=False).keys() - {SPEC, SAMPLES, SHARDS}
         said = self.spec()
         return not (others or self.marked) and {"schema", "versions", "data"} <= {*said}
@@ -160,17 +169,22 @@ class Run:
     def has(self, shard: int) -> bool:
         return self.place.exists(marker_of(shard))
 
-    def states(self, shards: range, kept: dict[int, Marker]) -> Iterator[Arrays]:
-        """Read the states of shards, in their order, and keep what their markers say of files."""
-        for shard, marker, arrays in self._read(shards, states=True):
-            kept[shard] = marker._replace(items=marker.items[:0])
+    def states(self, shards: range, kept: Kept) -> Iterator[Arrays]:
+        """Read the states of shards, in their order, and keep what a commit says of them."""
+        for shard, marker, arrays, text in self._read(shards, states=True):
+            kept.files[marker_of(shard)] = digest_of(text)
+            rows = {f"{SAMPLES}/{name}": known for name, known in marker.files.items()}
+            kept.files.update(rows)
+            kept.made_by.add(tuple(marker.versions.items()))
             yield arrays
 
     def markers(self, shards: Iterable[int]) -> dict[int, Marker]:
         """Return the markers of shards that are done; an error if one is not of this run."""
-        return {shard: marker for shard, marker, _ in self._read(list(shards), states=False)}
+        return {shard: marker for shard, marker, *_ in self._read(list(shards), states=False)}
 
-    def _read(self, shards: Sequence[int], *, states: bool) -> Iterator[tuple[int, Marker, Arrays]]:
+    def _read(
+        self, shards: Sequence[int], *, states: bool
+    ) -> Iterator[tuple[int, Marker, Arrays, bytes]]:
         spec, problems = self._spec_digest(), []
         texts = read_all(self.place, map(marker_of, shards))
         for shard, text in zip(shards, texts, strict=True):
@@ -179,7 +193,7 @@ class Run:
             if (marker.spec, marker.shard) != (spec, shard):
                 whose = "another run" if marker.spec != spec else f"shard {marker.shard}"
                 problems.append(f"{marker_of(shard)} is a marker of {whose}")
-            yield shard, marker, arrays
+            yield shard, marker, arrays, text
         self._refuse(problems)
 
     def done(self, shards: range, schema: Schema) -> dict[int, Marker]:
@@ -202,7 +216,10 @@ class Run:
             else:
                 problems += [
                     f"{SAMPLES}/{problem}, for which {marker_of(shard)} vouches"
-                    for problem in changes(table, marker.files, there)
+                    # what is digested anew where that costs little
+                    for problem in changes(
+                        table, marker.files, there, digested=lambda name: place.local
+                    )
                 ]
         self._refuse(problems)
         return markers
@@ -227,37 +244,57 @@ class Run:
             files = table.put(filled(table.read("zarr.json"), schema, rows, shard, start))
         made_by = {**versions(), "code": self.code}
         marker = Marker(self.spec_digest, shard, made_by, files, items)
-        self.place.write(marker_of(shard), marker_text(marker, states))
+        name, text = marker_of(shard), marker_text(marker, states)
+        if self.place.local:
+            self.place.write(name, text)
+        elif not self.place.write_once(name, text):
+            self._check_other(shard, marker)
 
-    def commit(self, statistics: xr.DataTree, markers: Mapping[int, Marker]) -> None:
+    def _check_other(self, shard: int, ours: Marker) -> None:
+        """Raise unless another driver, which was faster, found what this one did."""
+        other = self.markers([shard])[shard]
+        if other.files != ours.files or not np.array_equal(other.items, ours.items):
+            self._refuse([f"{marker_of(shard)} is of another process, which got other rows"])
+
+    def commit(self, statistics: xr.DataTree, kept: Kept) -> None:
         """Write the statistics and, last, the digests of everything: the run is then finished."""
         self.place.sweep()
-        made_by = [dict(one) for one in {tuple(each.versions.items()) for each in markers.values()}]
+        files = tree_files(statistics)
         # those of a commit that was killed go: they are derived from the shards
-        self.place.build(STATISTICS, tree_files(statistics))
+        self.place.remove(STATISTICS, but=files)
+        self.place.build(STATISTICS, files)
         said = {
             "schema": SCHEMA,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": sorted(made_by, key=str),
+            "versions": sorted(map(dict, kept.made_by), key=str),
         }
-        self.place.write(COMMIT, commit_text(self._files(markers), said))
+        known = {f"{STATISTICS}/{name}": digest_of(text) for name, text in files.items()}
+        files = self._files(kept.files | known)
+        text = commit_text(files, said)
+        if self.place.local:
+            self.place.write(COMMIT, text)
+        elif not self.place.write_once(COMMIT, text) and self.listed() != files:
+            self.refuse_damaged(["another process, at the same time, committed other files"])
 
-    def _files(self, markers: Mapping[int, Marker]) -> Files:
-        """Digest what belongs to the run, and compare it with what markers vouch for."""
-        vouched: Files = {}
-        for marker in markers.values():
-            vouched |= {f"{SAMPLES}/{name}": known for name, known in marker.files.items()}
-        ours = {SPEC, *map(marker_of, markers)}
+    def _files(self, known: Files) -> Files:
+        """Digest what belongs to the run, and compare it with what is known of it.
+
+        What is known is digested anew only where that costs little.
+        """
+        there = self.place.list()
         names = [
             name
-            for name, kind in self.place.list().items()
-            if isinstance(kind, int) and (name in ours or name.split("/")[0].endswith(".zarr"))
+            for name, kind in there.items()
+            if isinstance(kind, int)
+            and (name in known or name == SPEC or name.split("/")[0].endswith(".zarr"))
         ]
-        files = found(self.place, names)
+        files = found(self.place, [one for one in names if self.place.local or one not in known])
+        problems = resized(known, there)
+        files = {name: files.get(name) or known[name] for name in names}
         self._refuse(
             f"{name} is other than its marker vouches for"
-            for name, known in vouched.items()
-            if files.get(name) != known
+            for name in known
+            if name in problems or files[name] != known[name]
         )
         return files
 
@@ -304,7 +341,7 @@ def open(run: str | os.PathLike[str]) -> xr.DataTree:
     Parameters
     ----------
     run
-        Directory that `ifa.analyze(..., store=)` wrote.
+        Folder or URL that was store= of `ifa.analyze`.
 
     Returns
     -------
@@ -359,7 +396,7 @@ def verify(run: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     run
-        Directory that `ifa.analyze(..., store=)` wrote.
+        Folder or URL that was store= of `ifa.analyze`.
 
     Raises
     ------
