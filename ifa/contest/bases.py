@@ -1,7 +1,6 @@
 """The dictionaries that runs are in: found among those that are given, by their digests."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ifa.basis import Dictionary, digest
@@ -18,7 +17,7 @@ def digests_of(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def bases_of(
-    where: str, runs: Sequence[Path], layers: Sequence[str] | None, given: Given
+    where: str, runs: Sequence[str], layers: Sequence[str] | None, given: Given
 ) -> list[dict[str, Dictionary] | None]:
     """Return the dictionaries of the layers of each run; None of one of channels.
 
