@@ -39,7 +39,7 @@ def report(
         str | None, typer.Option("--other", help="Another run, to compare with this one")
     ] = None,
     table: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--table", help="A table of `ifa evaluate`; RUN-evaluation if it is there"),
     ] = None,
     methods: Annotated[
@@ -82,14 +82,15 @@ def report(
     typer.echo(f"report: {out} ({found.size / 1e6:.1f} MB)")
 
 
-def _table(run: Path, table: Path | None) -> object:
+def _table(run: str, table: str | None) -> object:
     """Open a table of `ifa evaluate`: the one named, or the run's if it is there."""
     import xarray as xr
 
     import ifa
+    from ifa.store.runs import Run
 
-    path = table or run.with_name(f"{run.name}-evaluation")
-    if table is None and not path.exists():
+    path = table or f"{run.rstrip('/')}-evaluation"
+    if table is None and Run.at(path, _WHERE).begins:
         return None
     tree = ifa.open(path)
     found = tree.to_dataset()
