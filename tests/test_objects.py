@@ -89,6 +89,8 @@ def test_a_prefix_with_other_objects_is_left_alone(memory):
     assert [one["path"] for one in obstore.list(memory).collect()] == ["holiday.jpg"]
 
 
+# filters of warnings are the process's, and its threads set them at once
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
 def test_of_two_drivers_at_once_one_wins_and_both_have_the_bits(memory, expected):
     barrier, found = threading.Barrier(4), []
 
