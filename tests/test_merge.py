@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from naming import plain
 from populations import contents, digits_like, measured, net
 from test_analysis import assert_same
@@ -178,3 +180,15 @@ def test_runs_without_a_common_layer_or_with_other_channels_are_refused():
     two["conv1"] = two["conv2"]
     with pytest.raises(ValueError, match="'conv1' with the same features in both runs, got 3"):
         ifa.compare(one, two)
+
+
+def test_what_samples_share_is_kept(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.Flatten()).eval()
+    for name, column in (("a", None), ("b", "patient")):
+        inputs, ids = np.ones((3, 1, 4), np.float32), [f"{name}{n}" for n in range(3)]
+        data = replace(ifa.data.arrays(inputs, [0, 1, 0], ids=ids), shared=column)
+        ifa.analyze(net, data, layer="0", store=tmp_path / name, progress=False)
+    merged = ifa.merge(tmp_path / "a", tmp_path / "b")
+    assert merged.attrs["shared"] == "patient"
+    kept = ifa.merge(tmp_path / "a", tmp_path / "b", store=tmp_path / "both")
+    assert kept.attrs["shared"] == "patient"

@@ -101,7 +101,7 @@ def merge(
     }
     states = _states(parts, measures)
     if store is None:
-        tree = statistics_tree(measures.datasets(states, parts[0].unit), spec, parts[0].origins)
+        tree = _tree(measures.datasets(states, parts[0].unit), parts, spec)
         if parts[0].schema:
             tables = [part.rows(slice(None)) for part in parts]
             schema = _longer(parts)
@@ -187,6 +187,7 @@ class _Part:
     unit: str
     origins: dict[str, str]  # of each layer
     table: xr.DataTree | None
+    shared: str | None  # the column that several samples have in common
 
     @classmethod
     def read(cls, path: Path_, reductions: Mapping[str, Any]) -> "_Part":
@@ -217,7 +218,8 @@ class _Part:
         measures = Measures(layers, channels, axes, extras, *kinds)
         table = tree.children.get("samples")
         origins = {layer: tree[layer].attrs["origin"] for layer in layers}
-        return cls(run, spec, measures, one["importance"].attrs["units"], origins, table)
+        unit, shared = one["importance"].attrs["units"], tree.attrs.get("shared")
+        return cls(run, spec, measures, unit, origins, table, shared)
 
     @property
     def samples(self) -> int:
@@ -384,7 +386,18 @@ def _write(
         run.add(shard, span.start, each, _rows(parts, schema, span), schema, items[span])
     kept = Kept({}, set())
     layers = measures.datasets(run.states(shards, kept), parts[0].unit)
-    run.commit(statistics_tree(layers, spec, parts[0].origins), kept)
+    run.commit(_tree(layers, parts, spec), kept)
+
+
+def _tree(
+    layers: Mapping[str, xr.Dataset], parts: Sequence[_Part], spec: Mapping[str, Any]
+) -> xr.DataTree:
+    """Gather the merged layers; that samples share something is said where either run says so."""
+    tree = statistics_tree(layers, spec, parts[0].origins)
+    said = [part.shared for part in parts if part.shared is not None]
+    if said:
+        tree.attrs["shared"] = said[0]
+    return tree
 
 
 def _merged(measures: Measures, states: Iterator[Arrays]) -> Arrays:
