@@ -377,7 +377,7 @@ def opened(run: Run) -> xr.DataTree:
         if below:
             described = read[f"{store}/zarr.json"]
             run.refuse_damaged([f"{store}/{one}" for one in impossible(described, below)])
-    return run.tree(read_tree(in_memory(_below(STATISTICS, read))[0]).load())
+    return run.tree(read_tree(in_memory(_below(STATISTICS, read))).load())
 
 
 def _below(store: str, files: Mapping[str, Any]) -> dict[str, Any]:

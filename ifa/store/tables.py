@@ -1,5 +1,6 @@
 """The per-sample table: laid out once, each shard fills its own whole chunks."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -8,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ifa.store.commits import changes
+from ifa.store.encoding import Files, Metadata, array, chunk, group, metadata_files
 from ifa.store.places import Place, digest_of
-from ifa.store.trees import consolidate, contents_of, in_memory
 
 # Group of the table ("" for what does not depend on the layer) -> variable -> values.
 Rows = dict[str, dict[str, np.ndarray]]
@@ -41,24 +42,23 @@ def laid_out(
     schema: Schema, coords: Mapping[str, np.ndarray], shard: int, attrs: Mapping[str, Any]
 ) -> dict[str, bytes]:
     """Make the files of a table without any value; `coords` are those of the target dimension."""
-    import zarr
-
-    store, buffers = in_memory()
+    found: Metadata = {"": group(attrs)}
+    files: Files = {}
     for group_name, columns in schema.items():
-        group = zarr.open_group(store, mode="a", path=group_name, zarr_format=3)
-        if not group_name:
-            group.attrs.update(attrs)
+        start = f"{group_name}/" if group_name else ""
         for name, column in columns.items():
-            _create(group, name, column, shard)
+            found[start + name] = _described(column, shard)
+        own = dict(attrs) if not group_name else {}
         if any("target" in column.dims for column in columns.values()):
             for name, values in coords.items():
                 kind = "str" if values.dtype == object else values.dtype.str
                 column = Column(("target",), values.shape, kind, name.replace("_", " "))
-                _whole(_create(group, name, column, len(values)))[:] = values
+                found[start + name] = _described(column, len(values))
+                files[f"{start}{name}/{column.chunk(0)}"] = chunk(values)
             if "target_name" in coords:
-                group.attrs["coordinates"] = "target_name"  # xarray's mark of a coordinate
-    consolidate(store)
-    return contents_of(buffers)
+                own = {**own, "coordinates": "target_name"}  # xarray's mark of a coordinate
+        found[group_name] = group(own)
+    return {**files, **metadata_files(found)}
 
 
 def filled(
@@ -68,18 +68,20 @@ def filled(
 
     `described` is the table's zarr.json, which has the metadata of all columns.
     """
-    import zarr
-
-    store, buffers = in_memory({"zarr.json": described})
-    root = zarr.open_group(store, mode="r+", zarr_format=3)
+    known = json.loads(described)["consolidated_metadata"]["metadata"]
     for group_name, columns in rows.items():
         for name, values in columns.items():
             path, column = f"{group_name}/{name}".removeprefix("/"), schema[group_name][name]
+            size = known[path]["chunk_grid"]["configuration"]["chunk_shape"][column.axis]
+            dtype = object if column.dtype == "str" else column.dtype
+            shape = list(values.shape)
+            shape[column.axis] = size  # of the last shard too
+            whole = np.full(shape, _empty(column), dtype=dtype)
+            first = start - shard * size
             region = [slice(None)] * values.ndim
-            region[column.axis] = slice(start, start + values.shape[column.axis])
-            _whole(root[path])[tuple(region)] = values
-            chunk = f"{path}/{column.chunk(shard)}"
-            yield chunk, buffers.pop(chunk).to_bytes()
+            region[column.axis] = slice(first, first + values.shape[column.axis])
+            whole[tuple(region)] = values
+            yield f"{path}/{column.chunk(shard)}", chunk(whole)
 
 
 def chunks(schema: Schema, shard: int) -> list[str]:
@@ -108,27 +110,15 @@ def template_changes(
     return problems
 
 
-def _whole(array: Any) -> Any:
-    """Write every chunk, those too that have nothing but the fill value: absence is no value."""
-    return array.with_config({"write_empty_chunks": True})
+def _empty(column: Column) -> Any:
+    # stored as such, never as a mask: a real zero must not come back as missing
+    return {"f": np.nan, "i": -1, "b": False}.get(np.dtype(column.dtype).kind, "")
 
 
-def _create(group: Any, name: str, column: Column, shard: int) -> Any:
-    from zarr.codecs import ZstdCodec
-
-    # the fill value is stored as such, never as a mask: a real zero must not come back as missing
-    empty = {"f": np.nan, "i": -1, "b": False}.get(np.dtype(column.dtype).kind, "")
-    chunks = tuple(
+def _described(column: Column, shard: int) -> dict[str, Any]:
+    whole = [
         max(1, shard if dim == "sample" else extent)
         for dim, extent in zip(column.dims, column.shape, strict=True)
-    )
-    return group.create_array(
-        name,
-        shape=column.shape,
-        chunks=chunks,
-        dtype=str if column.dtype == "str" else column.dtype,
-        compressors=ZstdCodec(level=3, checksum=True),
-        fill_value=empty,
-        dimension_names=column.dims,
-        attributes={"long_name": column.long_name, "units": column.units},
-    )
+    ]
+    attrs = {"long_name": column.long_name, "units": column.units}
+    return array(column.shape, whole, column.dtype, _empty(column), column.dims, attrs)

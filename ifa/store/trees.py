@@ -1,7 +1,6 @@
 """Labelled trees as Zarr stores: written in whole chunks with checksums, read once checked."""
 
 import json
-import warnings
 from collections.abc import Mapping
 from math import ceil, prod
 from pathlib import Path
@@ -9,64 +8,47 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
-from zarr.codecs import ZstdCodec
-from zarr.core.buffer import Buffer, default_buffer_prototype
+from xarray.conventions import encode_dataset_coordinates
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-Buffers = dict[str, Buffer]
+from ifa.store.encoding import Files, Metadata, array, chunk, group, metadata_files
 
 # Zstandard packs at most 128 KiB into a block, whose header alone has three bytes.
 _MOST_UNFOLDED = (128 << 10) // 3
 
 
-def in_memory(files: Mapping[str, bytes] | None = None) -> tuple[MemoryStore, Buffers]:
-    """Make a store of files in memory, and the dictionary that it has them in."""
-    make = default_buffer_prototype().buffer.from_bytes
-    buffers = {name: make(content) for name, content in (files or {}).items()}
-    return MemoryStore(buffers), buffers
-
-
-def contents_of(buffers: Buffers) -> dict[str, bytes]:
-    """Return the files of a store in memory."""
-    return {name: content.to_bytes() for name, content in buffers.items()}
-
-
-def tree_files(tree: xr.DataTree) -> dict[str, bytes]:
-    """Make the files of a tree; see `write_tree`."""
-    store, buffers = in_memory()
-    write_tree(tree, store)
-    return contents_of(buffers)
-
-
-def write_tree(tree: xr.DataTree, path: Path | MemoryStore) -> None:
-    """Write a tree in whole chunks with checksums, without masks, and with every chunk there."""
-    checked = {"compressors": [ZstdCodec(level=3, checksum=True)]}
-    encoding: dict[str, Any] = {}
+def tree_files(tree: xr.DataTree) -> Files:
+    """Make the files of a tree: whole chunks with checksums, no masks, every chunk there."""
+    found: Metadata = {}
+    files: Files = {}
     for node in tree.subtree:
-        dataset = node.to_dataset(inherit=False)
-        encoding[node.path] = {
-            str(name): checked
-            | {"chunks": variable.shape, "_FillValue": None}
-            | ({"fill_value": float("nan")} if variable.dtype.kind == "f" else {})
-            for name, variable in dataset.variables.items()
-        }
-    tree.to_zarr(
-        path,  # pyright: ignore[reportArgumentType]
-        mode="w-",
-        zarr_format=3,
-        consolidated=False,
-        encoding=encoding,
-        write_empty_chunks=True,
-    )
-    consolidate(path)
+        variables, attrs = encode_dataset_coordinates(node.to_dataset(inherit=False))
+        place = node.path.strip("/")
+        found[place] = group(attrs)
+        for name, variable in variables.items():
+            path = f"{place}/{name}".strip("/")
+            values = np.asarray(variable.values)
+            dims = [str(dim) for dim in variable.dims]
+            whole = [max(1, extent) for extent in values.shape]
+            empty = {"f": np.nan, "b": False, "O": "", "U": ""}.get(values.dtype.kind, 0)
+            found[path] = array(values.shape, whole, values.dtype, empty, dims, variable.attrs)
+            if values.size:
+                files["/".join([path, "c", *("0" for _ in dims)])] = chunk(values)
+    return {**files, **metadata_files(found)}
 
 
-def consolidate(path: Path | MemoryStore) -> None:
-    """Gather all metadata in one file, so that a store opens in one read."""
-    with warnings.catch_warnings():  # zarr's: the feature is not yet in the written standard
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
-        zarr.consolidate_metadata(path, zarr_format=3)
+def write_tree(tree: xr.DataTree, path: Path) -> None:
+    """Write the files of a tree below a new directory."""
+    for name, content in tree_files(tree).items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+
+
+def in_memory(files: Mapping[str, bytes]) -> MemoryStore:
+    """Make a store of files in memory."""
+    make = default_buffer_prototype().buffer.from_bytes
+    return MemoryStore({name: make(content) for name, content in files.items()})
 
 
 def read_tree(path: Any) -> xr.DataTree:
