@@ -353,7 +353,7 @@ def _job(
     )
     question.heed(items)
     return Job(
-        probe=partial(question.probe, items),
+        probe=partial(question.probe, items, samples=len(data)),
         where=_WHERE,
         label="analyze",
         cuts=cuts,
