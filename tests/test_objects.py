@@ -13,6 +13,7 @@ import pytest
 import s3
 from cheap_runs import bits, cheap_run
 from slow_runs import Starter
+from test_pages import ROOT, blocks, given
 
 import ifa
 
@@ -49,6 +50,12 @@ def test_a_run_on_s3_has_the_bits_of_one_in_a_folder(store, address, expected, m
     ifa.verify(store)
     with pytest.raises(ValueError, match=f"the run at {store} to be of this very analysis"):
         cheap_run(store, seed=1)
+
+
+def test_the_page_runs(store, monkeypatch):
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")  # of the server that plays S3
+    code = blocks(ROOT / "docs" / "how-to" / "object-stores.md").replace("bucket", s3.BUCKET)
+    exec(compile(code, "object-stores.md", "exec"), given())
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ ELSEWHERE = {
     "own-network": "test_references",
     "maps": "test_write_maps",
     "tasks": "test_tasks",
+    "object-stores": "test_objects",
 }
 
 

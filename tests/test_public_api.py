@@ -86,6 +86,8 @@ def test_options_are_keyword_only(function):
         "values",
         "y",
         "labels",
+        "data",
+        "out",
     }
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name not in positional:
@@ -207,7 +209,9 @@ def test_what_is_imported_is_declared():
     needed = {re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]}
     # what is asked for by name where it is used, and tools of tests
     optional = {
-        re.split(r"[<>=\[]", line)[0] for name in ("io", "dask", "test") for line in extras[name]
+        re.split(r"[<>=\[]", line)[0]
+        for name in ("io", "dask", "s3", "test")
+        for line in extras[name]
     }
     distributions = packages_distributions()
     for path in (ROOT / "ifa").rglob("*.py"):
