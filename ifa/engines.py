@@ -2,9 +2,11 @@
 
 An engine is given as ``map=`` to `ifa.analyze`, `ifa.maps` and `ifa.contest.table`. Shards are
 committed on their own and folded in the order of their numbers, so that all engines give the same
-bits.
+bits. `dask` needs a scheduler; `shards` and `commit` need none.
 """
 
+import builtins
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +15,19 @@ from itertools import islice
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-__all__ = ["dask"]
+import xarray as xr
+
+from ifa.checks import check_count
+from ifa.contest import driver as tables
+from ifa.population import analysis, mapping
+from ifa.population.contract import computing
+from ifa.population.driver import Cuts, Part, Versions
+from ifa.store.places import place_of
+from ifa.store.runs import Kept, Run, opened
+from ifa.store.specs import FINISH, first_difference
+from ifa.store.specs import versions as versions_now
+
+__all__ = ["commit", "dask", "shards"]
 
 _WHERE = "ifa.engines.dask"
 
@@ -89,6 +103,130 @@ def dask(
     engine = _Dask(client, retries, dict(resources or {}))
     engine.check_resources()
     return engine
+
+
+def shards(number: int, of: int, *, map: Any = None) -> Part:
+    """Do every so many-th shard of a run, from a first one: for ``map=``, without a scheduler.
+
+    So many processes anywhere, such as the jobs of an array, do all shards of a run together, each
+    started with a number of its own; the same one again does what it has not done. `commit`
+    finishes.
+
+    Parameters
+    ----------
+    number
+        Which part, from 1.
+    of
+        How many parts there are.
+    map
+        What does the shards of the part, such as an executor's; None does them here.
+
+    Returns
+    -------
+    callable
+        For ``map=`` of a driver with ``store=``. It then returns an empty tree whose attributes say
+        how many ``shards`` there are and how many are ``done``, unless the run is finished.
+
+    Raises
+    ------
+    ValueError
+        If there is no such part.
+
+    Examples
+    --------
+    >>> import ifa, tempfile, torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten())
+    >>> data = [(torch.ones(1, 4), int(net(torch.ones(1, 1, 4)).argmax()))] * 3
+    >>> options = {"layer": "0", "shard": 1, "store": tempfile.mkdtemp(), "progress": False}
+    >>> for number in (1, 2):
+    ...     part = ifa.analyze(net, data, map=ifa.engines.shards(number, 2), **options)
+    >>> part.attrs["done"], part.attrs["shards"]
+    (3, 3)
+    >>> int(ifa.engines.commit(options["store"])["0"]["count"].sum())
+    3
+    """
+    where = "ifa.engines.shards"
+    check_count(where, "of", of)
+    if not isinstance(number, int) or not 1 <= number <= of:
+        raise ValueError(f"{where}: expected a part from 1 to {of}, got {number!r} of {of}.")
+    return Part(number, of, builtins.map if map is None else map)
+
+
+# What finishes a run, by what it was made by.
+_FINISHING = {
+    "analyze": analysis.finishing,
+    "maps": mapping.finishing,
+    "table": tables.finishing,
+}
+
+
+def commit(run: str | os.PathLike[str], *, versions: Versions = "same") -> xr.DataTree:
+    """Finish a run all of whose shards are done; neither network nor data are needed.
+
+    What the driver that did them would have made of them, with the same bits.
+
+    Parameters
+    ----------
+    run
+        What was ``store=`` of `ifa.analyze`, `ifa.maps` or `ifa.contest.table`.
+    versions
+        ``"any"`` to finish it with another version of ifa, torch or numpy than its shards are of.
+
+    Returns
+    -------
+    xarray.DataTree
+        As `ifa.open` gives it. A run that is finished is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If there is no run, or shards are missing or damaged; it is then left as it was. If it has
+        reductions of your own: the call that made it finishes it too.
+    """
+    where = "ifa.engines.commit"
+    this = Run(place_of(where, run, what="the run").fixed(), where)
+    spec = this.spec()
+    if not this.committed:
+        _check_finishing(this, spec, versions)
+        with this.writing():
+            if not this.committed:
+                _commit(this, spec)
+    return opened(this)
+
+
+def _check_finishing(run: Run, spec: Mapping[str, Any], versions: str) -> None:
+    if FINISH not in spec:
+        raise ValueError(
+            f"{run.where}: expected a run of ifa.analyze, ifa.maps or ifa.contest.table that says "
+            f"what to make of its shards, got {run.place}, which does not, as with reductions of "
+            "your own. Repeat the call that made it, without map=: it finishes it."
+        )
+    other = first_difference(spec["versions"], versions_now(), "versions")
+    if other and versions != "any":
+        raise ValueError(
+            f"{run.where}: expected the versions that the shards of {run.place} are of, got "
+            f"others: {other}. Install the same ones, or say versions='any'."
+        )
+
+
+def _commit(run: Run, spec: Mapping[str, Any]) -> None:
+    """Fold the shards in their order, and write what they give."""
+    numbers = Cuts(range(spec["data"]["samples"]), None, spec["shard"], 1, None).shards
+    missing = [number for number in numbers if not run.has(number)]
+    if missing:
+        listed = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+        raise ValueError(
+            f"{run.where}: expected all {len(numbers)} shards of {run.place} done, got "
+            f"{len(missing)} missing: {listed}. Run their parts again, or the call that made it "
+            "without map=, which does what is left."
+        )
+    model = {name: part for name, part in spec["model"].items() if name != "behaviour"}
+    said = {**{name: part for name, part in spec.items() if name != FINISH}, "model": model}
+    finish = _FINISHING[spec[FINISH]["driver"]](spec[FINISH], said)
+    kept = Kept({}, set())
+    with computing(run.where, spec["threads"]):
+        tree = finish(run.states(numbers, kept))
+    run.commit(tree, kept)
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,18 @@ METHODS = ("gradcam", "noise")
 
 
 class Slow(torch.utils.data.Dataset):
-    """Items that take 20 ms each."""
+    """Items that take 20 ms each; while there is a file of that name, number 7 ends its process."""
+
+    def __init__(self, ends=None):
+        self.ends = ends
 
     def __len__(self):
         return SAMPLES
 
     def __getitem__(self, index):
         time.sleep(0.02)
+        if index == 7 and self.ends and os.path.exists(self.ends):
+            os._exit(1)
         values = torch.randn(2, 9, generator=torch.Generator().manual_seed(index))
         return values, index % 3, f"case {index}"
 
@@ -39,20 +44,37 @@ def network():
     ).eval()
 
 
-def run(kind, store, **options):
-    """Do or continue a run."""
+def run(kind, store, scheduler=None, **options):
+    """Do or continue a run, on the workers of a scheduler if one is given."""
+    if scheduler is not None:
+        from distributed import Client
+
+        with Client(scheduler) as client:
+            run_on(client, kind, store, **options)
+        return
+    _run(kind, network(), Slow(), store, **options)
+
+
+def run_on(client, kind, store, **options):
+    """Do or continue a run on the workers of a client."""
+    data = ifa.DataRef("slow_runs:Slow", config={"ends": options.pop("ends", None)})
+    options["map"] = ifa.engines.dask(client, retries=options.pop("retries", 5))
+    _run(kind, ifa.ModelRef("slow_runs:network"), data, store, **options)
+
+
+def _run(kind, model, data, store, **options):
     if kind == "table":
         methods = {
             name: cam for name, cam in ifa.contest.cam_methods("1").items() if name in METHODS
         }
         metrics = {"deletion": ifa.evaluate.deletion}
-        options = {"shard": 2, "progress": False, "store": store}
-        ifa.contest.table(network(), Slow(), methods, metrics, **options)
+        options = {"shard": 2, "progress": False, "store": store, **options}
+        ifa.contest.table(model, data, methods, metrics, **options)
         return
     if kind == "analyze" and options.get("keep_samples") != "none":
         options = {"cluster": [f"patient {sample // 3}" for sample in range(SAMPLES)], **options}
     driver = {"analyze": ifa.analyze, "maps": ifa.maps}[kind]
-    driver(network(), Slow(), store=store, **OPTIONS, **options)
+    driver(model, data, store=store, **OPTIONS, **options)
 
 
 class Starter:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cheap_runs import results
 
 import ifa
 from ifa.cli import main
@@ -113,6 +114,26 @@ def test_what_follows_an_analysis(home, run):
     assert "ifa diagnose needs a run with --keep-samples full" in out
     assert (home / "run.png").read_bytes()[:4] == b"\x89PNG"
     ifa.verify("run")
+
+
+def test_parts_of_a_run_and_its_commit(home, run):
+    """What two jobs of an array do, and a third finishes, is what one does."""
+    made = ("analyze", "ours:network", "ours:signals", *NET[1:-1])
+    assert run(*made, "whole", "--shard", 20)[0] == 0
+    part = (*made, "run", "--shard", 20, "--shards")
+    code, said, _ = run(*part, "1/2")
+    assert (code, said) == (0, "run: run, 1 of 2 shards done\n")
+    code, _, errors = run("commit", "run")
+    assert code == 1
+    assert "got 1 missing: 1" in errors
+    assert run(*part, "2/2")[1] == "run: run, 2 of 2 shards done\nnext:\n  ifa commit run\n"
+    code, said, _ = run("commit", "run")
+    assert code == 0
+    assert "40 samples, classification" in said
+    assert results(home / "run") == results(home / "whole")
+    assert "next:\n  ifa maps" in run(*part, "2/2")[1]  # it is finished, as without parts
+    for wrong in ("3", "0/2", "x/2"):
+        assert run(*part, wrong)[0] == 1
 
 
 def test_all_that_an_analysis_takes(home, run):

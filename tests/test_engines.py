@@ -3,6 +3,7 @@
 import pickle
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -149,6 +150,101 @@ def test_a_job_that_holds_the_data_is_refused(client, monkeypatch):
     monkeypatch.setattr("ifa.engines._MOST_BYTES", 2**16)
     with pytest.raises(ValueError, match=r"got \d+ MiB: it holds .* Give ifa\.ModelRef"):
         DRIVERS["analyze"](net(), digits_like(net(), 200), map=ifa.engines.dask(client))
+
+
+# Parts, without a scheduler
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_parts_and_a_commit_give_the_same_bits(driver, tmp_path):
+    run, made, done = DRIVERS[driver], net(), []
+    data = digits_like(made)
+    extra = {"cluster": [f"patient {n // 3}" for n in range(len(data))]}
+    extra = {} if driver == "maps" else extra
+    if driver == "analyze":
+        extra |= {
+            "reductions": ["histogram", "covariance"],
+            "groups": ["a", "b", "a"] * 7 + ["b"] * 2,
+        }
+    whole = run(made, data, store=tmp_path / "whole", **extra)
+    options = {**extra, "store": tmp_path / "run"}
+    with pytest.raises(
+        ValueError, match=r"ifa\.engines\.commit: expected a run at .*, got nothing"
+    ):
+        ifa.engines.commit(tmp_path / "run")
+    for number in (3, 1):
+        part = run(made, data, map=ifa.engines.shards(number, 3), **options)
+        done.append(part.attrs["done"])
+    assert done == [2, 5]
+    assert part.attrs["shards"] == 8
+    assert not part.variables
+    with pytest.raises(ValueError, match=r"expected all 8 shards of .* got 3 missing: 1, 4, 7\."):
+        ifa.engines.commit(tmp_path / "run")
+    with ThreadPoolExecutor(2) as pool:
+        run(made, data, map=ifa.engines.shards(2, 3, map=pool.map), **options)
+    found = ifa.engines.commit(tmp_path / "run")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert found.attrs == whole.attrs
+    ifa.verify(tmp_path / "run")
+    again = run(made, data, map=ifa.engines.shards(1, 3), **options)
+    assert again.attrs == whole.attrs  # a run that is finished is returned
+    assert ifa.engines.commit(tmp_path / "run").identical(found)
+
+
+def test_parts_at_once(tmp_path):
+    made = net()
+    data = digits_like(made)
+    DRIVERS["analyze"](made, data, store=tmp_path / "whole")
+
+    def part(number):
+        DRIVERS["analyze"](made, data, store=tmp_path / "run", map=ifa.engines.shards(number, 6))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(part, range(1, 7)))
+    ifa.engines.commit(tmp_path / "run")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def importances(batch):
+    return batch.importance
+
+
+def test_a_part_is_of_one_analysis(tmp_path):
+    """A part that is of another does not take over what others may be about to do."""
+    made = net()
+    data = digits_like(made)
+    run, options = DRIVERS["analyze"], {"store": tmp_path / "run"}
+    run(made, data[:3], map=ifa.engines.shards(2, 2), **options)  # of one shard: nothing
+    with pytest.raises(ValueError, match=r"got another: data\.samples"):
+        run(made, data, map=ifa.engines.shards(1, 2), **options)
+    own = {"mine": ifa.reduce.mapped(importances, ifa.reduce.moments())}
+    options = {"store": tmp_path / "own", "reductions": own}
+    run(made, data, map=ifa.engines.shards(1, 1), **options)
+    with pytest.raises(ValueError, match="Repeat the call that made it, without map="):
+        ifa.engines.commit(tmp_path / "own")
+    assert "mine_mean" in run(made, data, **options)["conv2"]
+
+
+def test_wrong_parts_are_refused(tmp_path):
+    for number, of in ((0, 2), (3, 2), ("1", 2)):
+        with pytest.raises(ValueError, match=rf"a part from 1 to 2, got {number!r} of 2\."):
+            ifa.engines.shards(number, of)
+    with pytest.raises(ValueError, match="expected of to be a whole number, at least 1, got 0"):
+        ifa.engines.shards(1, 0)
+    with pytest.raises(ValueError, match="expected store= with a part of the shards"):
+        DRIVERS["analyze"](net(), digits_like(net()), map=ifa.engines.shards(1, 2))
+
+
+def test_a_commit_is_of_the_versions_of_its_shards(tmp_path, monkeypatch):
+    made = net()
+    data = digits_like(made)
+    DRIVERS["analyze"](made, data, store=tmp_path / "run", map=ifa.engines.shards(1, 1))
+    now = {**versions(), "torch": "9.9"}
+    monkeypatch.setattr("ifa.engines.versions_now", lambda: now)
+    with pytest.raises(ValueError, match=r"versions\.torch: '2.*' in the run, '9\.9' now"):
+        ifa.engines.commit(tmp_path / "run")
+    ifa.engines.commit(tmp_path / "run", versions="any")
+    ifa.verify(tmp_path / "run")
 
 
 # What goes to workers

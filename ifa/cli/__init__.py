@@ -24,7 +24,7 @@ from ifa.cli.init import init
 from ifa.cli.layers import layers
 from ifa.cli.maps import maps
 from ifa.cli.report import report
-from ifa.cli.runs import merge, open, verify
+from ifa.cli.runs import commit, merge, open, verify
 
 app = typer.Typer(
     name="ifa",
@@ -45,6 +45,7 @@ _READ = (
     claims,
     report,
     basis,
+    commit,
     open,
     verify,
     merge,

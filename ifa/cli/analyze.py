@@ -17,6 +17,7 @@ from ifa.cli.arguments import (
     Model,
     Prepare,
     Shard,
+    Shards,
     Versions,
     Weight,
     Weights,
@@ -26,6 +27,8 @@ from ifa.cli.arguments import (
     is_table,
     network_of,
     note,
+    part_of,
+    said_of_part,
     path_beside,
     targets_of,
     typed,
@@ -97,6 +100,7 @@ def analyze(
     data_version: DataVersion = None,
     versions: Versions = "same",
     shard: Shard = 512,
+    shards: Shards = None,
     batch_size: BatchSize = 32,
     workers: Workers = None,
     device: Device = None,
@@ -143,8 +147,13 @@ def analyze(
         batch_size=batch_size,
         workers=workers,
         device=device,
+        map=part_of(_WHERE, shards),
         progress=not quiet,
     )
+    unfinished = said_of_part(tree, out)
+    if unfinished:
+        typer.echo(unfinished)
+        return
     picture = path_beside(out, ".png")
     save(summary(tree), picture)
     typer.echo(ifa.population.summary(tree))

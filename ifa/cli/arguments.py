@@ -77,6 +77,14 @@ BatchSize = Annotated[int, typer.Option(help="Samples computed at once")]
 Workers = Annotated[
     int | None, typer.Option(help="Processes that read the data; 0 reads in this thread")
 ]
+Shards = Annotated[
+    str | None,
+    typer.Option(
+        "--shards",
+        help="A part of the shards, 3/16 for every sixteenth from the third: jobs do the others, "
+        "and `ifa commit` finishes",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; the model's own if left out")]
 
 
@@ -223,6 +231,34 @@ def _prepared(where: str, data: Any, ready: Any) -> Any:
             f"pictures it can be given, got {type(data).__name__}. Prepare them in the data set."
         )
     return replace(data, prepare=ready)
+
+
+def part_of(where: str, shards: str | None) -> Any:
+    """Take which part of the shards is done; None for all."""
+    from ifa.engines import shards as part
+
+    if shards is None:
+        return None
+    number, _, of = shards.partition("/")
+    if not (number.isdecimal() and of.isdecimal()):
+        raise ValueError(f"{where}: expected --shards as PART/PARTS, such as 3/16, got {shards!r}.")
+    return part(int(number), int(of))
+
+
+def is_unfinished(tree: Any) -> bool:
+    """Tell whether a run is one that others do too."""
+    from ifa.population.driver import UNFINISHED
+
+    return tree.attrs.get("title") == UNFINISHED
+
+
+def said_of_part(tree: Any, run: str) -> str | None:
+    """Say how far a run is that others do too; None of one that is finished."""
+    if not is_unfinished(tree):
+        return None
+    done, count = tree.attrs["done"], tree.attrs["shards"]
+    next_ = "" if done < count else f"\nnext:\n  ifa commit {shlex.quote(run)}"
+    return f"run: {run}, {done} of {count} shards done{next_}"
 
 
 def targets_of(where: str, targets: str) -> Any:

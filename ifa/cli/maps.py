@@ -19,13 +19,17 @@ from ifa.cli.arguments import (
     Model,
     Prepare,
     Shard,
+    Shards,
     Versions,
     Weights,
     Workers,
     data_of,
     dictionaries,
+    is_unfinished,
     look_of,
     network_of,
+    part_of,
+    said_of_part,
     path_beside,
     targets_of,
 )
@@ -96,6 +100,7 @@ def maps(
     data_version: DataVersion = None,
     versions: Versions = "same",
     shard: Shard = 64,
+    shards: Shards = None,
     batch_size: BatchSize = 32,
     workers: Workers = None,
     device: Device = None,
@@ -143,9 +148,13 @@ def maps(
             batch_size=batch_size,
             workers=workers,
             device=device,
+            map=part_of(_WHERE, shards),
             progress=not quiet,
         )
-        typer.echo(f"maps: {home}/maps/{name}")
+        unfinished = said_of_part(trees[name], f"{home}/maps/{name}")
+        typer.echo(unfinished or f"maps: {home}/maps/{name}")
+    if any(is_unfinished(tree) for tree in trees.values()):
+        return
     drawn = {**look, "montage": montage, "dpi": dpi, "progress": not quiet}
     _write(trees, samples, path_beside(home, ""), forms, drawn)
 

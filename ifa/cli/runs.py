@@ -1,10 +1,28 @@
-"""The commands of finished runs: `ifa open`, `ifa verify`, `ifa merge`."""
+"""The commands of runs: `ifa commit`, `ifa open`, `ifa verify`, `ifa merge`."""
 
 from typing import Annotated
 
 import typer
 
+from ifa.cli.arguments import Versions
+
 Run = Annotated[str, typer.Argument(help="A run of `ifa analyze`: a folder or a URL")]
+
+
+def commit(
+    run: Annotated[str, typer.Argument(help="A run whose parts --shards have done")],
+    versions: Versions = "same",
+) -> None:
+    """Finish a run that several jobs did the shards of; neither network nor data are needed."""
+    from ifa.contest.driver import TITLE
+    from ifa.engines import commit as finish
+    from ifa.population import summary
+    from ifa.store.datasets import MAPS
+
+    tree = finish(run, versions=versions)  # pyright: ignore[reportArgumentType]
+    if tree.attrs["title"] not in (MAPS, TITLE):
+        typer.echo(summary(tree))
+    typer.echo(f"run: {run}")
 
 
 def open(run: Run) -> None:

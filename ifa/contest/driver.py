@@ -48,6 +48,7 @@ from ifa.store.tables import Rows
 from ifa.types import Inputs, Output, ProbabilityOutput, Score
 
 _WHERE = "ifa.contest.table"
+TITLE = "ifa: methods against metrics"
 _TASKS = ("classification", "binary", "multilabel", "regression")
 
 
@@ -235,6 +236,12 @@ def table(
         "device": plan.device.type,
         "threads": torch.get_num_threads(),
     }
+    said: dict[str, Any] = {
+        "methods": list(methods),
+        "targets": str(plan.targets),
+        "better": dict(plan.better),
+        "left_out": left_out,
+    }
     job = Job(
         where=_WHERE,
         label="evaluate",
@@ -243,14 +250,20 @@ def table(
         schema={},
         coords={},
         work=partial(_one_shard, plan),
-        finish=partial(_finished, plan),
+        finish=partial(_finished, **said),
         check=partial(_labels, plan),
         units=len(methods) * len(metrics),
         probe=partial(_behaviour, plan, items, shard),
+        record={**said, "driver": "table"},
     )
     _heed(plan, items, shard, read.get("logits"))
     found = drive(job, store=store, map=map, progress=progress, versions=versions, source=source)
     return found.to_dataset()
+
+
+def finishing(record: Mapping[str, Any], spec: Mapping[str, Any]) -> Any:
+    """Return what makes a table of the states of shards, as a run's spec says."""
+    return partial(_finished, **{name: record[name] for name in record if name != "driver"})
 
 
 def _targets(targets: str | int, task: Task, outputs: int | None) -> str | int:
@@ -334,7 +347,14 @@ def _explained(plan: _Plan, samples: range, batch: Batch, advance: Advance) -> A
         "prediction": prediction.cpu().numpy(),
         "target": target.cpu().numpy(),
         "metric": np.array(columns),
+        **_owners(plan, samples),
     }
+
+
+def _owners(plan: _Plan, samples: range) -> Arrays:
+    if plan.owners is None:
+        return {}
+    return {"cluster": plan.owners[samples.start : samples.stop].astype(str)}
 
 
 def _labels(plan: _Plan, samples: range, batch: Batch) -> Tensor:
@@ -368,13 +388,6 @@ def _measured(plan: _Plan, seen: Explained, advance: Advance) -> dict[str, Tenso
     return row
 
 
-def _finished(plan: _Plan, shards: Iterable[Arrays]) -> xr.DataTree:
-    found = _dataset(plan, list(shards), plan.better)
-    if plan.owners is not None:
-        found["cluster"] = ("sample", plan.owners, {"long_name": "what belongs together"})
-    return xr.DataTree(found)
-
-
 _VARIABLES = {
     "value": (("method", "metric", "sample"), "value of the metric"),
     "blank": (("method", "sample"), "whether the map is the same everywhere"),
@@ -383,27 +396,35 @@ _VARIABLES = {
     "label": (("sample",), "ground truth"),
     "prediction": (("sample",), "prediction"),
     "target": (("sample",), "explained output"),
+    "cluster": (("sample",), "what belongs together"),
 }
 
 
-def _dataset(plan: _Plan, parts: list[Any], directions: Mapping[str, str]) -> xr.Dataset:
+def _finished(
+    shards: Iterable[Arrays],
+    *,
+    methods: list[str],
+    targets: str,
+    better: Mapping[str, str],
+    left_out: list[str],
+) -> xr.DataTree:
+    """Put the shards together, in their order."""
+    parts = list(shards)
     columns = parts[0]["metric"].tolist()
     variables = {}
-    for name, (dims, what) in _VARIABLES.items():
+    known = {name: said for name, said in _VARIABLES.items() if name in parts[0]}
+    for name, (dims, what) in known.items():
         values = np.concatenate([part[name] for part in parts], axis=-1)
         values = values.astype(object) if values.dtype.kind == "U" else values
         variables[name] = (dims, values, {"long_name": what})
-    better = np.array([directions.get(column, "") for column in columns], dtype=object)
-    return xr.Dataset(
+    directions = np.array([better.get(column, "") for column in columns], dtype=object)
+    found = xr.Dataset(
         variables,
         {
-            "method": np.array(list(plan.methods), dtype=object),
+            "method": np.array(methods, dtype=object),
             "metric": np.array(columns, dtype=object),
-            "better": ("metric", better, {"long_name": "which way is better"}),
+            "better": ("metric", directions, {"long_name": "which way is better"}),
         },
-        {
-            "title": "ifa: methods against metrics",
-            "targets": str(plan.targets),
-            "left_out": plan.left_out,
-        },
+        {"title": TITLE, "targets": targets, "left_out": left_out},
     )
+    return xr.DataTree(found)

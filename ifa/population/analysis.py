@@ -34,7 +34,7 @@ from ifa.population.options import (
 )
 from ifa.population.passes import Engine, Question, question_of, ready, spec_of
 from ifa.progress import Progress
-from ifa.reduce.extras import asked, tokens
+from ifa.reduce.extras import EXTRAS, asked, tokens
 from ifa.reduce.kept import Observed, finite
 from ifa.reduce.population import Summary, summarize
 from ifa.reduce.verdicts import FLAGS, Task, verdict
@@ -42,7 +42,7 @@ from ifa.score import logit
 from ifa.store.datasets import Axes, array_of, joined, statistics_tree
 from ifa.store.items import Batch, data_set
 from ifa.store.markers import Arrays
-from ifa.store.measures import Measures, States
+from ifa.store.measures import Measures, States, measures_of, recorded
 from ifa.store.references import ModelRef
 from ifa.store.specs import Spaced
 from ifa.store.tables import Column, Rows, Schema
@@ -347,10 +347,12 @@ def _job(
     }
     plan = Plan(question, measures, group, owners, options, schema)
     origins = {layer: origin.written() for layer, origin in engine.origins.items()}
-    shared = known(data).shared if owners is None else None
-    finish = partial(
-        _finished, measures=measures, spec=spec, origins=origins, unit=question.unit, shared=shared
-    )
+    said = {
+        "origins": origins,
+        "unit": question.unit,
+        "shared": known(data).shared if owners is None else None,
+    }
+    ours = all(EXTRAS.get(name) is one for name, one in extras.items())
     question.heed(items)
     return Job(
         probe=partial(question.probe, items, samples=len(data)),
@@ -361,9 +363,16 @@ def _job(
         schema=schema,
         coords=axes.target_coords,
         work=partial(_reduced, plan),
-        finish=finish,
+        finish=partial(_finished, measures=measures, spec=spec, **said),
         check=question.labels,
+        record={**said, "driver": "analyze", **recorded(measures)} if ours else None,
     )
+
+
+def finishing(record: Mapping[str, Any], spec: Mapping[str, Any]) -> Any:
+    """Return what makes statistics of the states of shards, as a run's spec says."""
+    said = {name: record[name] for name in ("origins", "unit", "shared")}
+    return partial(_finished, measures=measures_of(_WHERE, record), spec=spec, **said)
 
 
 @dataclass(frozen=True)

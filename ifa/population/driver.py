@@ -23,6 +23,7 @@ from ifa.store.markers import Arrays, Marker
 from ifa.store.places import place_of
 from ifa.store.references import DataRef
 from ifa.store.runs import Kept, Run, opened, verified
+from ifa.store.specs import FINISH
 from ifa.store.specs import versions as versions_now
 from ifa.store.tables import Rows, Schema
 from ifa.types import RunNote
@@ -97,6 +98,8 @@ class Job:
     check: Callable[[range, Batch], object]
     # what the network computes of some samples; asked for where there is a run to compare it with
     probe: Callable[[], Mapping[str, Any]] | None = None
+    # what `finish` is made of, as JSON, so that `ifa.commit` needs neither network nor data
+    record: Mapping[str, Any] | None = None
     units: int = 1  # of progress, for each sample
 
     @property
@@ -133,7 +136,13 @@ def drive(
             f"{job.where}: expected map= to be a function like the built-in map, got "
             f"{type(map).__name__}. Of an executor give its method: executor.map."
         )
+    part = map if isinstance(map, Part) else None
     if store is None:
+        if part is not None:
+            raise ValueError(
+                f"{job.where}: expected store= with a part of the shards, which others finish, got "
+                "none. Give the run that all parts are of."
+            )
         return _in_memory(job, sorted(_every(job, None, (), mapper, progress), key=_number))
     run = Run(place_of(job.where, store).fixed(), job.where)
     run.claimable()
@@ -141,8 +150,12 @@ def drive(
     spec = job.spec
     if job.probe is not None:
         spec = {**spec, "model": {**spec["model"], "behaviour": job.probe()}}
+    if job.record is not None:
+        spec = {**spec, FINISH: job.record}
     if not run.begins:
         run.check(spec, versions)  # before it is waited for
+    if part is not None and not run.committed:
+        return _do_part(job, run, part, spec, versions, progress)
     if not run.committed:
         with run.writing():
             if not run.committed:
@@ -157,6 +170,47 @@ def drive(
         verified(run)
         _check_items(job, run, run.markers(job.cuts.shards), progress)
     return _noted(run, notes, tree)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the shards, for ``map=``: others do the rest, and `ifa.commit` finishes."""
+
+    number: int  # from 1
+    of: int
+    map: Any
+
+    def __call__(self, function: Callable[[int], Any], shards: Iterable[int]) -> Iterable[Any]:
+        """Do the shards that are given: a driver gives those of the part."""
+        return self.map(function, shards)
+
+
+# What the tree is called that a part gives, and its attributes.
+UNFINISHED = "ifa: an unfinished run"
+
+
+def _do_part(
+    job: Job,
+    run: Run,
+    part: Part,
+    spec: Mapping[str, Any],
+    versions: Versions,
+    progress: Progress,
+) -> xr.DataTree:
+    """Do a part's shards, while others may do theirs; the run is held only to lay it out."""
+    cuts = job.cuts
+    with run.writing():
+        run = run.begun(spec, alone=False)
+        notes = run.check(spec, versions, alone=False)
+        run.lay_out(job.schema, job.coords, cuts.shards, cuts.shard)
+    mine = cuts.shards[part.number - 1 :: part.of]
+    done = run.markers(shard for shard in mine if run.has(shard))
+    _check_items(job, run, done, progress)
+    for _ in _every(job, run, done, part.map, progress, shards=mine):
+        pass
+    said = {"shards": len(cuts.shards), "done": run.marked}
+    title = {"title": UNFINISHED, "part": f"{part.number}/{part.of}", "run": str(run.place)}
+    return _noted(run, notes, xr.DataTree(xr.Dataset(attrs={**title, **said})))
 
 
 def _first(job: Job) -> Batch:
@@ -230,13 +284,15 @@ def _every(
     mapper: Any,
     progress: Progress,
     first: Batch | None = None,
+    shards: range | None = None,
 ) -> Iterator[Any]:
-    """Do the shards that are not done."""
+    """Do the shards that are not done, of all or of those that are given."""
     cuts = job.cuts
-    todo = [shard for shard in cuts.shards if shard not in done]
-    with reporting(progress, job.label, job.units * cuts.count) as advance:
-        left = sum(len(cuts.samples(shard)) for shard in todo)
-        advance(job.units * (cuts.count - left))
+    shards = cuts.shards if shards is None else shards
+    todo = [shard for shard in shards if shard not in done]
+    total, left = (sum(len(cuts.samples(shard)) for shard in some) for some in (shards, todo))
+    with reporting(progress, job.label, job.units * total) as advance:
+        advance(job.units * (total - left))
         if mapper is builtins.map:  # in this process, so it can say more often how far it is
             yield from _in_turn(job, run, todo, advance, first)
             return

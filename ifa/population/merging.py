@@ -20,7 +20,7 @@ from ifa.store.measures import Measures, States
 from ifa.store.places import place_of
 from ifa.store.runs import Kept, Run, opened, verified
 from ifa.store.runs import open as open_run
-from ifa.store.specs import compared, first_difference
+from ifa.store.specs import FINISH, compared, first_difference
 from ifa.store.tables import Column, Rows, Schema
 from ifa.types import RunNote
 
@@ -194,7 +194,7 @@ class _Part:
         run = Run.at(path, "ifa.merge")
         verified(run)
         tree = opened(run)
-        spec = run.spec()
+        spec = {name: part for name, part in run.spec().items() if name != FINISH}
         if "keep_samples" not in spec:
             raise ValueError(
                 f"ifa.merge: expected a run of ifa.analyze at {path}, got one of "

@@ -1,7 +1,7 @@
 """The reductions of all layers together: their states in a file of a shard, and their labels."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
 from ifa.reduce.core import absorbing
-from ifa.reduce.extras import EXTRAS, always
+from ifa.reduce.extras import EXTRAS, always, asked
 from ifa.reduce.kept import Observed, Shape, Statistic
 from ifa.reduce.second_moments import Rows
 from ifa.store.datasets import Axes, labeled, layer_coords, leaves, of_atoms
@@ -174,6 +174,22 @@ class Measures:
             }
             for each, empty in zip(states, self.empty, strict=True)
         ]
+
+
+def recorded(measures: Measures) -> dict[str, Any]:
+    """Write measures as JSON, those of the user's own by their names only."""
+    axes = asdict(measures.axes)
+    flags = {name: getattr(measures, name) for name in ("listed", "atoms", "exclusive")}
+    shape = {"layers": measures.layers, "channels": measures.channels}
+    return {**shape, "axes": axes, "extras": list(measures.extras), **flags}
+
+
+def measures_of(where: str, record: Mapping[str, Any]) -> Measures:
+    """Read what `recorded` wrote of measures that are ours."""
+    axes = {name: each and tuple(each) for name, each in record["axes"].items()}
+    shape = tuple(record["layers"]), tuple(record["channels"])
+    flags = (record[name] for name in ("listed", "atoms", "exclusive"))
+    return Measures(*shape, Axes(**axes), asked(where, record["extras"]), *flags)
 
 
 def _place(position: int, name: str) -> str:

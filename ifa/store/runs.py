@@ -97,11 +97,14 @@ class Run:
                 "Nothing was touched. Give another store=."
             )
 
-    def begun(self, spec: Mapping[str, Any]) -> "Run":
-        """Write the spec, in place of one that nothing was made by; call it in `writing`."""
+    def begun(self, spec: Mapping[str, Any], *, alone: bool = True) -> "Run":
+        """Write the spec, in place of one that nothing was made by; call it in `writing`.
+
+        Where others may be about to work by the one that is there it is not replaced.
+        """
         if self.begins:
             self.place.write_once(SPEC, canonical(spec))
-        elif self._bare() and self.spec() != json.loads(canonical(spec)):
+        elif alone and self._bare() and self.spec() != json.loads(canonical(spec)):
             self.place.remove(SAMPLES)
             self.place.write(SPEC, canonical(spec))
         code = hashlib.sha256(canonical(spec.get("model", {}).get("code", {}))).hexdigest()
@@ -110,9 +113,9 @@ class Run:
     def _spec_digest(self) -> str:
         return digest_of(self.place.read(SPEC))[1]
 
-    def check(self, spec: Mapping[str, Any], versions: str) -> list[str]:
+    def check(self, spec: Mapping[str, Any], versions: str, *, alone: bool = True) -> list[str]:
         """Raise unless the run is of this spec; return what differs that does not matter."""
-        if self._bare():
+        if alone and self._bare():
             return []  # nothing was made by its spec
         difference, notes = compared(self.spec(), spec, self.committed, versions)
         if difference:
@@ -158,7 +161,6 @@ class Run:
         attrs = {"title": "ifa: one row for each sample", "schema": SCHEMA}
         template = laid_out(schema, coords, size, attrs)
         if self.place.built(SAMPLES):
-            table.sweep()
             problems = template_changes(table, template, schema, shards)
             self._refuse(f"{SAMPLES}/{problem}" for problem in problems)
             return
@@ -199,7 +201,6 @@ class Run:
     def done(self, shards: range, schema: Schema) -> dict[int, Marker]:
         """Return the markers of the shards that are done, once their rows are as they were."""
         place, table = self.place.below(SHARDS), self.place.below(SAMPLES)
-        place.sweep()
         names = {marker_of(shard): shard for shard in shards}
         # what systems leave in folders that people look into is hidden
         marked = {f"{SHARDS}/{name}": kind for name, kind in place.list().items() if name[0] != "."}

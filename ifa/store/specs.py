@@ -62,6 +62,8 @@ def compared(
         What is other than it was, and does not matter.
     """
     was, is_now = (dict(json.loads(canonical(spec))) for spec in (run, now))
+    for spec in (was, is_now):
+        spec.pop(FINISH, None)  # which follows from the rest
     if finished:  # what is returned is named as it was asked for
         was, is_now = map(_inside, (was, is_now))
     networks, made_by, threads, data = (
@@ -94,6 +96,8 @@ def _inside(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
+# The part of a spec that says what `ifa.commit` makes of the shards.
+FINISH = "finish"
 # Parts of a spec that may differ.
 _APART = ("model", "versions", "threads", "data")
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ifa.store.commits import changes
 from ifa.store.encoding import Files, Metadata, array, chunk, group, metadata_files
+from ifa.store.files import is_temporary
 from ifa.store.places import Place, digest_of
 
 # Group of the table ("" for what does not depend on the layer) -> variable -> values.
@@ -98,7 +99,8 @@ def template_changes(
 ) -> list[str]:
     """Say where a table is not as it was laid out, or holds what is no shard's."""
     files = {name: digest_of(content) for name, content in template.items()}
-    there = place.list()
+    # others may be writing now; what killed writers left goes with the commit
+    there = {name: kind for name, kind in place.list().items() if not is_temporary(Path(name))}
     problems = [problem.split(": it has")[0] for problem in changes(place, files, there)]
     known = {name for shard in shards for name in chunks(schema, shard)} | template.keys()
     folders = {parent.as_posix() for name in known for parent in PurePosixPath(name).parents}
