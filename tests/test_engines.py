@@ -270,6 +270,23 @@ def test_data_by_reference_are_loaded_once_by_each_thread():
     assert len(ifa.DataRef("ifa.nets:digits").load()) == 899
 
 
+def test_threads_load_one_at_a_time():
+    """Factories that seed the process's generator gave other networks where several did at once."""
+    found = []
+
+    def load():
+        found.append((MODEL.load(), ifa.DataRef("test_engines:few").load()))
+
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    weights = [model.state_dict()["conv1.weight"] for model, _ in found]
+    assert all(torch.equal(one, weights[0]) for one in weights)
+    assert all(torch.equal(data[0][0], found[0][1][0][0]) for _, data in found)
+
+
 def test_a_wrong_reference_is_named():
     with pytest.raises(LookupError, match=r"ifa\.DataRef: expected a module that can be imported"):
         DRIVERS["analyze"](MODEL, ifa.DataRef("nowhere:data"))

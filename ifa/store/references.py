@@ -19,6 +19,7 @@ from ifa.store.sources import called, imported
 
 _SAVED = (".pt", ".pth", ".pt2", ".ts", ".torchscript", ".ckpt", ".bin", ".safetensors", ".onnx")
 _LOG = logging.getLogger(__name__)
+_LOADING = threading.RLock()  # factories may seed the process's generator: one at a time
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class ModelRef:
 
     def load(self) -> nn.Module:
         """Build the model, load its weights strictly, and put it in evaluation mode."""
+        with _LOADING:
+            return self._load()
+
+    def _load(self) -> nn.Module:
         library, _, name = self.factory.partition(":")
         if library in LIBRARIES:
             model, trained = LIBRARIES[library](name, self.config, self.weights is None)
@@ -124,7 +129,8 @@ class DataRef:
 
     def load(self) -> Any:
         """Call the factory."""
-        return called(self.factory, "ifa.DataRef", **self.config)
+        with _LOADING:
+            return called(self.factory, "ifa.DataRef", **self.config)
 
     def loaded(self) -> Any:
         """Return what was loaded before in this thread, or load it.
