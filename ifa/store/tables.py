@@ -100,7 +100,11 @@ def template_changes(
     """Say where a table is not as it was laid out, or holds what is no shard's."""
     files = {name: digest_of(content) for name, content in template.items()}
     # others may be writing now; what killed writers left goes with the commit
-    there = {name: kind for name, kind in place.list().items() if not is_temporary(Path(name))}
+    there = {
+        name: kind
+        for name, kind in place.list().items()
+        if not (is_temporary(Path(name)) or name.endswith(".partial"))
+    }
     problems = [problem.split(": it has")[0] for problem in changes(place, files, there)]
     known = {name for shard in shards for name in chunks(schema, shard)} | template.keys()
     folders = {parent.as_posix() for name in known for parent in PurePosixPath(name).parents}
