@@ -28,8 +28,8 @@ from ifa.cli.arguments import (
     network_of,
     note,
     part_of,
-    said_of_part,
     path_beside,
+    said_of_part,
     targets_of,
     typed,
 )

@@ -29,8 +29,8 @@ from ifa.cli.arguments import (
     look_of,
     network_of,
     part_of,
-    said_of_part,
     path_beside,
+    said_of_part,
     targets_of,
 )
 
