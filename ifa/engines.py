@@ -184,7 +184,7 @@ def commit(run: str | os.PathLike[str], *, versions: Versions = "same") -> xr.Da
         reductions of your own: the call that made it finishes it too.
     """
     where = "ifa.engines.commit"
-    this = Run(place_of(where, run, what="the run").fixed(), where)
+    this = Run(place_of(where, run).fixed(), where)
     spec = this.spec()
     if not this.committed:
         _check_finishing(this, spec, versions)
