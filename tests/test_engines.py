@@ -1,14 +1,18 @@
 """Engines: shards elsewhere have the same bits, and whoever cannot make them says so."""
 
+import ast
 import pickle
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 
 import pytest
 import torch
 from cheap_runs import results
 from populations import digits_like, net
+from test_pages import ROOT, pieces
 
 import ifa
 from ifa.population.contract import Computing, Contract, Kept
@@ -60,7 +64,7 @@ DRIVERS = {
 def client():
     """Give a cluster of threads, which starts at once."""
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
     )
     with cluster, distributed.Client(cluster) as client:
         yield client
@@ -392,3 +396,12 @@ def test_each_is_made_once_and_nobody_waits_for_another():
     for key in ("a", "b", "slow"):
         kept.get(key, lambda key=key: made.append(key))
     assert made == ["slow", "a", "b", "slow"]  # of three the last two are kept
+
+
+def test_what_the_page_calls_is_there():
+    """Its blocks want a cluster, so that they are only read."""
+    page = ROOT / "docs" / "how-to" / "cluster.md"
+    for piece in pieces(page):
+        ast.parse(piece)
+    for name in re.findall(r"ifa((?:\.\w+)+)\(", page.read_text()):
+        assert callable(attrgetter(name[1:])(ifa)), name

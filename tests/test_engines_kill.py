@@ -25,7 +25,7 @@ KINDS = ("analyze", "maps", "table")
 
 def cluster_of(workers, threads=1):
     return distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=threads, dashboard_address=None
+        n_workers=workers, threads_per_worker=threads, dashboard_address=":0"
     )
 
 

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "maps": "test_write_maps",
     "tasks": "test_tasks",
     "object-stores": "test_objects",
+    "cluster": "test_engines",
 }
 
 

@@ -509,7 +509,9 @@ def test_map_returns_what_its_function_returns(model, data, tmp_path):
                 ifa.analyze(model, data, map=mapper, store=store, **OPTIONS)
     with pytest.raises(TypeError, match=r"Of an executor give its method: executor\.map"):
         ifa.analyze(model, data, map=4, **OPTIONS)
-    with pytest.raises(TypeError, match="expected store= to be the path of a folder, got int"):
+    with pytest.raises(
+        TypeError, match=r"expected store= to be the path of a folder, the URL .*, got int"
+    ):
         ifa.analyze(model, data, store=3, **OPTIONS)
 
 
