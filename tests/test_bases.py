@@ -676,3 +676,50 @@ def test_what_is_found_in_a_basis_is_said_of_atoms():
         for its in (plain, turned):
             with pytest.raises(ValueError, match="expected two runs in one basis, got atoms"):
                 call(one, its)
+
+
+NAMED = ["a rim", "", "Würfel", "a rim", "5"]
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "zarr"])
+def test_names_of_atoms_are_stored_and_are_no_part_of_the_digest(suffix, tmp_path):
+    found = ifa.basis.Dictionary(torch.eye(5), torch.eye(5), torch.zeros(5))
+    assert ifa.basis.names(found) == ("",) * 5
+    known = ifa.basis.named(found, NAMED)
+    ifa.basis.save(known, tmp_path / f"basis.{suffix}")
+    again = ifa.basis.load(tmp_path / f"basis.{suffix}")
+    assert ifa.basis.names(again) == tuple(NAMED)
+    assert ifa.basis.digest(again) == ifa.basis.digest(found)
+    other = ifa.basis.named(again, {1: "sky"})
+    assert ifa.basis.names(other) == ("a rim", "sky", *NAMED[2:])
+    assert ifa.basis.names(ifa.basis.named(other, [""] * 5)) == ("",) * 5
+
+
+def test_a_run_goes_on_when_its_atoms_are_named_and_can_say_their_names(tmp_path):
+    net, data = population()
+    found = ifa.basis.Dictionary(torch.eye(5), torch.eye(5), torch.zeros(5))
+    known = ifa.basis.named(found, NAMED)
+    options = {"store": tmp_path / "run", "keep_samples": "full"}
+    tree = run(net, data, basis=found, **options)
+    again = run(net, data, basis=known, **options)  # another one would be refused
+    assert again.attrs["spec"] == tree.attrs["spec"]
+    assert tree[LAYER].attrs["origin"] == again[LAYER].attrs["origin"]
+    ifa.explain(net, data[0][0][None], 1, layer=LAYER, basis=known, scale=tree)
+    seen = ifa.basis.name_atoms(tree, {LAYER: known})
+    for name in (LAYER, f"samples/{LAYER}"):
+        assert seen[name]["atom_name"].values.tolist() == NAMED
+    assert "atom_name" not in tree[LAYER].coords
+    assert "atom_name" in ifa.difference(seen).coords
+    with pytest.raises(ValueError, match="analyzed in"):
+        ifa.basis.name_atoms(tree, known._replace(mean=torch.ones(5)))
+    with pytest.raises(ValueError, match="one of channels"):
+        ifa.basis.name_atoms(run(net, data), known)
+
+
+def test_names_that_are_none_are_refused():
+    found = ifa.basis.Dictionary(torch.eye(2), torch.eye(2), torch.zeros(2))
+    for names in (["a"], "ab", {2: "a"}, {0: "a\nb"}, ["a", "b\n"], ["a", 3]):
+        with pytest.raises(ValueError, match=r"ifa\.basis\.named: expected"):
+            ifa.basis.named(found, names)
+    with pytest.raises(ValueError, match="names of 2 atoms"):
+        ifa.basis.names(found._replace(names=torch.ones(3, dtype=torch.uint8)))

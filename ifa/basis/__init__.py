@@ -11,6 +11,9 @@ from ifa.basis.fits import from_overcomplete as from_overcomplete
 from ifa.basis.fits import from_sklearn as from_sklearn
 from ifa.basis.fits import nmf as nmf
 from ifa.basis.fits import unexplained as unexplained
+from ifa.basis.names import name_atoms as name_atoms
+from ifa.basis.names import named as named
+from ifa.basis.names import names as names
 from ifa.basis.projections import project as project
 from ifa.basis.sparse import sparse_autoencoder as sparse_autoencoder
 from ifa.basis.spectra import balanced as balanced
@@ -35,6 +38,9 @@ __all__ = [
     "gradient",
     "identity",
     "load",
+    "name_atoms",
+    "named",
+    "names",
     "nmf",
     "pca",
     "project",

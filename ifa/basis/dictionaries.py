@@ -24,6 +24,7 @@ class Dictionary(NamedTuple):
     bias: Tensor = torch.zeros(())  # (atom,) or (), e, added to codes
     active: Tensor = torch.zeros((), dtype=torch.int64)  # (), how many codes are not 0; 0 for all
     unexplained: Tensor = torch.tensor(torch.nan)  # (), of held-out variance; NaN if not measured
+    names: Tensor = torch.zeros(0, dtype=torch.uint8)  # (byte,), lines of UTF-8, an atom's each
 
 
 def encode(dictionary: Dictionary, activations: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ def fill(dictionary: Dictionary) -> Tensor:
 
 
 def digest(dictionary: Dictionary) -> str:
-    """Return what tells a dictionary from every other: a digest of its tensors.
+    """Return what tells a dictionary from every other: a digest of its tensors, but the names.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def digest(dictionary: Dictionary) -> str:
     >>> ifa.basis.digest(one) == ifa.basis.digest(one._replace(mean=torch.ones(2)))
     False
     """
-    return digest_of(callable_token([part.cpu().contiguous() for part in dictionary]))
+    return digest_of(callable_token([part.cpu().contiguous() for part in dictionary[:-1]]))
 
 
 def check_dictionary(where: str, dictionary: Any, channels: int | None = None) -> Dictionary:
@@ -136,8 +137,8 @@ def check_dictionary(where: str, dictionary: Any, channels: int | None = None) -
             f"{where}: expected an ifa.basis.Dictionary, got {type(dictionary).__name__}. Make one "
             "with ifa.basis.pca, balanced, nmf, …, or read one with ifa.basis.load."
         )
-    atoms, reads, mean, bias, active, unexplained = dictionary
-    shapes = tuple(tuple(part.shape) for part in dictionary)
+    atoms, reads, mean, bias, active, unexplained, names = dictionary
+    shapes = tuple(tuple(part.shape) for part in dictionary[:-1])
     whole = (
         atoms.ndim == 2
         and not (active.ndim or unexplained.ndim)
@@ -154,6 +155,12 @@ def check_dictionary(where: str, dictionary: Any, channels: int | None = None) -
     if active.is_floating_point() or not 0 <= int(active) <= len(atoms):
         raise ValueError(
             f"{where}: expected active to be a whole number, 0 to {len(atoms)}, got {active}."
+        )
+    lines = bytes(names.tolist()).count(b"\n") + 1 if names.dtype == torch.uint8 else 0
+    if names.numel() and lines != len(atoms):
+        raise ValueError(
+            f"{where}: expected names of {len(atoms)} atoms, lines of UTF-8 as uint8, got {lines}. "
+            "Give them by ifa.basis.named."
         )
     if channels is not None and atoms.shape[1] != channels:
         raise ValueError(

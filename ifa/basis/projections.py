@@ -48,7 +48,11 @@ def project(dictionary: Dictionary) -> Step:
     >>> explain(seen).values, explain(step(seen)).values
     (tensor([2., 4.]), tensor([2., 4.]))
     """
-    return partial(_project, dictionary=check_dictionary("ifa.project", dictionary))
+    # without names, which make no other step: a run goes on when its atoms are named
+    bare = check_dictionary("ifa.project", dictionary)._replace(
+        names=Dictionary._field_defaults["names"]
+    )
+    return partial(_project, dictionary=bare)
 
 
 @declare(kind="projection", gradients=False)

@@ -11,7 +11,7 @@ import torch
 from ifa.basis.dictionaries import Dictionary, check_dictionary
 
 _TITLE = "ifa.basis.Dictionary"
-_DIMS = (("atom", "channel"), ("atom", "channel"), ("channel",), ("atom",), (), ())
+_DIMS = (("atom", "channel"), ("atom", "channel"), ("channel",), ("atom",), (), (), ("byte",))
 
 
 def save(dictionary: Dictionary, path: str | os.PathLike[str]) -> None:
@@ -109,7 +109,8 @@ def _kind(where: str, path: Path) -> str:
 
 
 def _named(dictionary: Dictionary) -> dict[str, torch.Tensor]:
-    return dictionary._asdict()
+    parts = dictionary._asdict()
+    return {name: part for name, part in parts.items() if name != "names" or part.numel()}
 
 
 def _write_group(path: Path, parts: dict[str, torch.Tensor]) -> None:
@@ -117,7 +118,7 @@ def _write_group(path: Path, parts: dict[str, torch.Tensor]) -> None:
 
     group = zarr.open_group(path, mode="w-", zarr_format=3)
     group.attrs["title"] = _TITLE
-    for (name, part), dims in zip(parts.items(), _DIMS, strict=True):
+    for (name, part), dims in zip(parts.items(), _DIMS, strict=False):
         group.create_array(name, data=part.numpy(), dimension_names=dims[: part.ndim])
 
 
@@ -125,7 +126,7 @@ def _read_group(path: Path) -> dict[str, torch.Tensor]:
     import zarr
 
     group: Any = zarr.open_group(path, mode="r", zarr_format=3)
-    return {name: torch.from_numpy(np.array(group[name][...])) for name in Dictionary._fields}
+    return {name: torch.from_numpy(np.array(group[name][...])) for name in group.array_keys()}
 
 
 def _read_file(path: Path) -> dict[str, torch.Tensor]:
