@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ifa.basis.dictionaries import Dictionary, check_dictionary, digest
 from ifa.types import Statistics
@@ -139,8 +138,7 @@ def name_atoms(statistics: Statistics, basis: Any) -> Statistics:
 
 def dictionary_of(where: str, basis: Any, layer: str, said: Any) -> Dictionary:
     """Return a layer's dictionary; raise unless it is the one whose digest a run's spec says."""
-    one = basis.get(layer) if isinstance(basis, Mapping) else basis
-    check_dictionary(where, one)
+    one = check_dictionary(where, basis.get(layer) if isinstance(basis, Mapping) else basis)
     expected = said.get(layer) if isinstance(said, Mapping) else said
     if digest(one) != expected:
         raise ValueError(
@@ -152,5 +150,5 @@ def dictionary_of(where: str, basis: Any, layer: str, said: Any) -> Dictionary:
 
 def names_or_none(dictionary: Dictionary) -> tuple[str, ...] | None:
     """Read the names of a dictionary that has some."""
-    lines: Tensor = dictionary.names
-    return tuple(bytes(lines.tolist()).decode().split("\n")) if lines.numel() else None
+    lines = bytes(dictionary.names.tolist())
+    return tuple(lines.decode().split("\n")) if lines else None
