@@ -262,7 +262,8 @@ def combination_cancels(weighted: Weighted) -> Tensor:
 def _is_rounding(left: Tensor, sizes: Tensor, dtype: torch.dtype) -> Tensor:
     # sums of hundreds of numbers, and what is added to a variance, leave more than one rounding
     most = max(1e-3, 4 * torch.finfo(dtype).eps)
-    return ~(left > most * sizes).any() & (sizes > 0).any()
+    # what is not finite does not cancel
+    return ((left <= most * sizes) & sizes.isfinite()).all() & (sizes > 0).any()
 
 
 def product(weighted: Weighted) -> Tensor:
