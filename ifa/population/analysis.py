@@ -355,7 +355,7 @@ def _job(
     ours = all(EXTRAS.get(name) is one for name, one in extras.items())
     question.heed(items)
     return Job(
-        probe=partial(question.probe, items, samples=len(data)),
+        probe=partial(question.probe, items),
         where=_WHERE,
         label="analyze",
         cuts=cuts,

@@ -227,7 +227,7 @@ def _job(
     target = np.array(rows, dtype=np.int64)
     question.heed(items)
     return Job(
-        probe=partial(question.probe, items, samples=len(data)),
+        probe=partial(question.probe, items),
         where=_WHERE,
         label="maps",
         cuts=Cuts(data, shapes_of(like), options.shard, options.batch_size, options.workers),

@@ -47,9 +47,6 @@ from ifa.types import Inputs, Score, Step, Weighted
 
 Steps = Step | tuple[Step, ...]
 
-# The behaviour of a network is looked at on so many samples, or this share of all if it is more.
-PROBED, SHARE = 4, 64
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -411,13 +408,10 @@ class Question:
             )
         return True
 
-    def probe(self, items: Iterable[Batch], samples: int) -> dict[str, Any]:
-        """Sketch what the network computes on some items, of a population of so many samples."""
+    def probe(self, items: Iterable[Batch]) -> dict[str, Any]:
+        """Sketch what the network computes on some samples."""
         by_label = self.task == "scored" and self.targets == "label"
-        every = list(items)
-        # of few samples not all: that would take as long as a good part of the run
-        few = every[:: -(-len(every) // max(PROBED, samples // SHARE))]
-        return self.engine.behaviour(few, None if by_label else self.rows[0])
+        return self.engine.behaviour(items, None if by_label else self.rows[0])
 
     def heed(self, items: Iterable[Batch]) -> None:
         """Warn of outputs that are no logits, seen on some samples, where they are taken so."""
