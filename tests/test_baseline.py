@@ -228,4 +228,4 @@ def test_an_imputation_of_ones_own_is_told_what_is_shown():
     torch.testing.assert_close(found.score[0, :-1], torch.tensor([12.0, 8.0, 6.0, 4.0]).double())
     wrong = ifa.baseline.imputation(lambda inputs, shown: inputs[:, :2])
     with pytest.raises(ValueError, match=r"deletion: expected the imputation .* to return inputs"):
-        ifa.evaluate.deletion(model, inputs, inputs, 0, baseline=wrong)
+        ifa.evaluate.deletion(model, inputs, inputs, 0, score=ifa.score.logit, baseline=wrong)

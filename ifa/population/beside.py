@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ifa.basis import Dictionary
 from ifa.basis.dictionaries import encode, over_channels
+from ifa.reduce.population import summarize
 from ifa.reduce.second_moments import Rows
-from ifa.stages import product, weigh
+from ifa.stages import weigh
 from ifa.taps.features import Observation
 from ifa.types import Features, Kernel, Step
 
@@ -35,8 +36,9 @@ def _look(features: Features, *, weighing: Step | None, mean: bool, index: Tenso
     activations, gradients, _ = features
     whole = activations.new_zeros((), dtype=torch.float64)
     if weighing is not None:
-        parts = product(weighing(features))
-        whole = parts.sum(dtype=torch.float64) / (parts[0].numel() if mean else 1)
+        # summed as that of atoms is: channels by themselves leave nothing
+        reduction = "mean" if mean else "sum"
+        whole = summarize(weighing(features), reduction=reduction).importance.sum()
     if index is None:
         return Beside(whole, gradients.new_zeros(0, len(gradients)))
     return Beside(whole, _rows(gradients, index))

@@ -82,7 +82,7 @@ def summarize(weighted: Weighted, *, reduction: Literal["sum", "mean"] = "sum") 
     tensor([ 3., -6.], dtype=torch.float64)
     """
     parts = product(weighted)
-    importance, values = long_sum(parts.flatten(1)), parts.sum(0)
+    importance, values = long_sum(parts.reshape(len(parts), -1)), parts.sum(0)
     if reduction == "mean":
         importance = importance / values.numel()
     total = values.sum(dtype=torch.float64)
