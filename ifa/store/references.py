@@ -121,7 +121,7 @@ class DataRef:
     >>> import ifa
     >>> reference = ifa.DataRef("ifa.nets:digits", config={"split": "held-out"})
     >>> len(reference.load())
-    360
+    899
     """
 
     factory: str
