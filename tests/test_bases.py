@@ -723,3 +723,37 @@ def test_names_that_are_none_are_refused():
             ifa.basis.named(found, names)
     with pytest.raises(ValueError, match="names of 2 atoms"):
         ifa.basis.names(found._replace(names=torch.ones(3, dtype=torch.uint8)))
+
+
+def test_cards_and_galleries_of_atoms_have_their_names_and_their_own_maps():
+    from matplotlib import pyplot as plt
+
+    from ifa.diagnose.rows import table_of
+    from ifa.plot.singles import maps_of
+
+    net, data = population()
+    data = [(one, 1, f"sample-{n}") for n, (one, _) in enumerate(data)]
+    found = ifa.basis.named(dictionary(net, data, "rotation"), {1: "a rim"})
+    tree = run(net, data, basis=found, keep_samples="full", targets=[0, 1])
+    table, rows = table_of(tree, None, "test"), np.arange(3, 15)
+    made = [maps_of("test", net, data, table, rows, k, tree[LAYER], basis=found) for k in range(5)]
+    limit = float(made[0][1].label.split()[4])
+    inputs = torch.stack([data[n][0] for n in table.sample[rows]])
+    targets = torch.as_tensor(table.target[rows])
+    whole = ifa.explain(net, inputs, targets, layer=LAYER, rectify=False)
+    total = sum(np.stack(maps) for maps, _ in made) * limit
+    np.testing.assert_allclose(total, whole, atol=5e-3 * limit)  # three digits are in the label
+    card = ifa.plot.channel_card(tree, data, 1, model=net, basis=found, samples=3)
+    assert card.subfigs[0].get_suptitle().startswith(f"atom 1: a rim of {LAYER}")
+    assert "common scale: 1 =" in card.subfigs[0].axes[-1].get_xlabel()
+    axes = ifa.plot.features(tree, data, net, [1, 4], basis=found, samples=3)
+    assert [row[0].texts[0].get_text() for row in axes] == ["atom 1: a rim", "atom 4"]
+    best = table.id[table.importance[:, 4].argmax()]
+    assert axes[1, 0].get_title().startswith(best)
+    plt.close("all")
+    with pytest.raises(ValueError, match="these very maps"):
+        ifa.plot.features(tree, data, net, [1])
+    with pytest.raises(ValueError, match="got both"):
+        ifa.plot.channel_card(tree, data, 1, model=net, basis=found, maps=made)
+    with pytest.raises(IndexError, match=r"atoms in 0\.\.4, got 5"):
+        ifa.plot.features(tree, data, net, [5], basis=found)

@@ -140,6 +140,13 @@ def cards_channel_card(run):
     return [(axes, SIGNED) for axes in figure.axes[6:12]]
 
 
+def singles_features(run, monkeypatch):
+    signed = torch.as_tensor(np.stack([SIGNED] * 4))
+    monkeypatch.setattr("ifa.plot.singles.explain", lambda *_, **__: signed)
+    axes = ifa.plot.features(*run, torch.nn.Identity(), [1, 0], samples=4)
+    return [(one, SIGNED) for one in axes.ravel()]
+
+
 def sheets_card(tmp_path, monkeypatch, montage=None):
     model = models.pooled_linear(2)
     inputs = models.inputs(model, 3)
@@ -197,6 +204,7 @@ CASES = {
     "attributions": [attributions_attributions],
     "outliers": [cards_outliers],
     "channel_card": [cards_channel_card],
+    "features": [singles_features],
     "write_overlays": [sheets_card, sheets_sheet, explain_card],
 }  # fmt: skip
 ARRAYS = {"bar", "blend"}

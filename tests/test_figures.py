@@ -141,6 +141,14 @@ def extremes_of(run, width):
     return ifa.plot.extremes(tree["samples/0"], ifa.scale_from(tree), axes=axes_of(width))
 
 
+def features_of(run, width):
+    with mock.patch(
+        "ifa.plot.singles.explain", lambda net, inputs, *_, **__: CHANNEL[: len(inputs)]
+    ):
+        net = torch.nn.Identity()
+        return ifa.plot.features(run[1], run[0], net, [0, 3, 5], samples=5, width=width)
+
+
 def steps():
     return [f"features.denseblock{n}.denselayer16.conv2" for n in range(12)]
 
@@ -181,6 +189,7 @@ DRAWN = {
     ],
     "distributions": lambda run, w: ifa.plot.distributions(run[1], 3, axes=axes_of(w)),
     "extremes": extremes_of,
+    "features": features_of,
     "gallery": lambda run, w: ifa.plot.gallery(
         torch.rand(7, 1, 5, 4),
         {"gradcam on the common scale": torch.rand(7, 5, 4), "one by one": torch.rand(7, 5, 4)},

@@ -27,6 +27,7 @@ from ifa.plot.saving import save as save
 from ifa.plot.shades import bar as bar
 from ifa.plot.sheets import write_overlays as write_overlays
 from ifa.plot.signals import signal as signal
+from ifa.plot.singles import features as features
 from ifa.plot.summaries import summary as summary
 from ifa.plot.volumes import planes as planes
 from ifa.plot.volumes import slices as slices
@@ -44,6 +45,7 @@ __all__ = [
     "diagnosis",
     "distributions",
     "extremes",
+    "features",
     "gallery",
     "importance",
     "kept",

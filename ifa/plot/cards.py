@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from ifa.plot.diagnoses import draw_distributions, names_of
 from ifa.plot.grids import Inches, laid_out
@@ -10,10 +11,12 @@ from ifa.plot.layout import fit, name_ticks
 from ifa.plot.overlays import draw
 from ifa.plot.pictures import Look
 from ifa.plot.populations import BLUE, GREY, ORANGE
-from ifa.plot.shades import Shades, draw_bar
+from ifa.plot.shades import Shades, draw_bar, exceeds
+from ifa.plot.singles import maps_of, name_of, top_rows, with_names
 from ifa.plot.texts import fitted, tall
-from ifa.reduce.statistics import feature_of
-from ifa.types import Statistics
+from ifa.score import logit
+from ifa.types import Method, Score, Statistics
+from ifa.weight import fullcam
 
 _LEAST = 1.25  # inches of a picture's side
 _SIZE = 8  # of its words, in points
@@ -112,11 +115,15 @@ def channel_card(
     layer: str | None = None,
     target: int | None = None,
     maps: Any = None,
+    model: nn.Module | None = None,
+    basis: Any = None,
+    weight: Method = fullcam,
+    score: Score = logit,
     samples: int = 6,
     width: float | None = None,
     figure: "Figure | None" = None,
 ) -> "Figure":
-    r"""Draw one channel: its top samples, its importance for each target, and its distribution.
+    r"""Draw one channel, or atom: its top samples, importance for each target, and distribution.
 
     Parameters
     ----------
@@ -125,13 +132,18 @@ def channel_card(
     data
         The data set of the run, ``(input, label, ...)``.
     channel
-        Which.
+        Which; of a run in a basis which atom.
     layer
         Which layer; may be left out where there is one.
     target
         Top samples of this target only, by its value.
     maps : (sample, \*space), optional
         The channel's own map of every sample of the run, signed: weight × activation.
+    model
+        The network of the run instead of `maps`: those of the top samples are made here, and drawn
+        on the common scale of the run's whole maps, see `features`.
+    basis, weight, score
+        Those of the run. The name that `ifa.basis.named` gave the atom is in the title.
     samples
         How many top samples.
     width
@@ -148,31 +160,39 @@ def channel_card(
     from ifa.diagnose.rows import statistics_of, table_of
 
     where = "ifa.plot.channel_card"
+    statistics = with_names(statistics, basis)
     table = table_of(statistics, layer, where)
     means = statistics_of(statistics, table.layer, where)
-    shown = np.flatnonzero(table.target == target) if target is not None else table.target >= 0
-    rows = np.arange(len(table.target))[shown]
-    top = rows[np.argsort(-table.importance[rows, channel], kind="stable")][:samples]
+    top = top_rows(where, table, channel, target, samples)
+    if maps is not None and model is not None:
+        raise ValueError(f"{where}: expected maps or the model that makes them, got both.")
+    chosen, shades = None, Shades()
+    if model is not None:
+        made: Any = {"basis": basis, "weight": weight, "score": score}
+        chosen, shades = maps_of(where, model, data, table, top, channel, means, **made)
+    elif maps is not None:
+        chosen = [np.asarray(maps[table.sample[row]]) for row in top]
+        limit = max((float(np.abs(values).max()) for values in chosen), default=0.0)
+        shades = Shades(high=limit or 1.0, signed=True, label=f"map ({table.unit})")
     if figure is not None:
         width = figure.bbox.width / figure.dpi
     width = 1.4 * max(samples, 5) + 0.6 if width is None else width
     columns = max(1, min(samples, int(width / _LEAST)))
-    bands = -(-len(top) // columns) * (1 if maps is None else 2)
+    bands = -(-len(top) // columns) * (1 if chosen is None else 2)
     stacked = 1 if width >= 6 else 2
-    above, below = bands * (width / columns + 0.4) + (0.4 if maps is None else 0.9), 3.2 * stacked
+    above, below = bands * (width / columns + 0.4) + (0.4 if chosen is None else 0.9), 3.2 * stacked
     if figure is None:
         figure = plt.figure(figsize=(width, above + below), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(above, below))
     upper, lower = parts
     images = [np.asarray(data[int(table.sample[row])][0]) for row in top]
-    chosen = None if maps is None else [np.asarray(maps[table.sample[row]]) for row in top]
     side = 0.9 * width / columns
     titles = [fitted(str(table.id[row]), side, _SIZE, most=3) for row in top]
     values = [f"{table.importance[row, channel]:.3g}" for row in top]
     said = [f"{title}\n{value}" for title, value in zip(titles, values, strict=True)]
-    _top(upper, images, chosen, said, columns, f"map ({table.unit})")
+    _top(upper, images, chosen, said, columns, shades)
     of_target = "" if target is None else f" of target {target}"
-    title = f"{feature_of(means)} {channel} of {table.layer}: its top samples{of_target}, "
+    title = f"{name_of(means, channel)} of {table.layer}: its top samples{of_target}, "
     title += "importance in "
     upper.suptitle(fitted(title + table.unit, 0.95 * width, 10), fontsize=10)
     left, right = lower.subplots(stacked, 3 - stacked)
@@ -188,7 +208,7 @@ def _top(
     maps: list[np.ndarray] | None,
     titles: list[str],
     columns: int,
-    label: str,
+    shades: Shades,
 ) -> None:
     """Draw the top samples of a channel, and below each its map."""
     where, each = "ifa.plot.channel_card", 1 if maps is None else 2
@@ -196,8 +216,6 @@ def _top(
     grid = figure.subplots(bands * each, columns, squeeze=False)
     for spare in grid.ravel():
         spare.set_axis_off()
-    limit = max(float(np.abs(values).max()) for values in maps) if maps else 0.0
-    shades = Shades(high=limit or 1.0, signed=True, label=label)
     for place, (image, title) in enumerate(zip(images, titles, strict=True)):
         band, column = divmod(place, columns)
         axes = grid[band * each, column]
@@ -207,7 +225,7 @@ def _top(
             draw(where, grid[band * each + 1, column], image, maps[place], shades)
     if maps is not None:
         place: Any = {"orientation": "horizontal", "aspect": 40, "shrink": 0.7}
-        draw_bar(figure, shades, ax=list(grid.ravel()), **place)
+        draw_bar(figure, shades, ax=list(grid.ravel()), extend=exceeds(shades, *maps), **place)
 
 
 def _bars(axes: Any, means: Any, channel: int, unit: str) -> None:
