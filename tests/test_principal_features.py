@@ -599,3 +599,112 @@ def test_clusters_that_data_know_are_theirs():
         model, "1", bare, run, by="importance", seeds=(0,), cluster=whose
     )
     xr.testing.assert_identical(own, given)
+
+
+curve = partial(ifa.diagnose.feature_curve, by="importance")
+
+
+@pytest.mark.parametrize("per_target", [False, True])
+def test_a_curve_is_that_of_one_batch(per_target):
+    net, data = planted(), drawn(planted(), 150)
+    images = torch.stack([one for one, *_ in data])
+    labels = torch.tensor([label for _, label, _ in data])
+    rng = np.random.default_rng(0)
+    values = xr.DataArray(
+        rng.normal(size=(TARGETS, CHANNELS)), {"target": range(TARGETS)}, ("target", "channel")
+    )
+    options = {"ratio": (0.5, 0.1, 1.0), "seeds": (3,), "per_target": per_target}
+    found = curve(net, "1", data, values.to_dataset(name="importance"), **options, batch_size=64)
+    ranking = abs(values) if per_target else abs(values).max("target")
+    means = images.relu().double().mean((0, 2))
+    for fill, baseline in (("zero", 0.0), ("mean", means)):
+        for place, keep in enumerate(("selected", "random")):
+            expected = ifa.evaluate.feature_curve(
+                net, "1", images, ranking, keep=keep, seed=3, baseline=baseline,
+                ratio=options["ratio"],
+            )  # fmt: skip
+            right = expected.outputs.argmax(-1).eq(labels).double().mean(-1).numpy()
+            shown = found["performance"].sel(fill=fill)[place].values
+            np.testing.assert_allclose(shown, right, atol=1e-6)
+        masks = [ifa.select.largest(ranking, ratio=one) for one in options["ratio"]]
+        np.testing.assert_array_equal(found["kept"].sel(fill=fill), np.stack(masks))
+    assert found.attrs["reference"] == pytest.approx(
+        net(images).argmax(1).eq(labels).double().mean()
+    )
+    assert (found["low"] <= found["performance"]).all()
+    assert (found["performance"] <= found["high"]).all()
+    assert "feature curve of layer 1: accuracy of 150 samples" in ifa.diagnose.summary(found)
+
+
+def test_a_curve_of_outputs_is_that_of_one_batch():
+    """To 1e-6 what Pearson's r is of the outputs, which have no steps as an accuracy has."""
+    net, data = planted(), drawn(planted(), 100)
+    data = [(one, net(one[None])[0].tolist(), name) for one, _, name in data]
+    found = curve(net, "1", data, ranked(), metric="r", fill="zero", **FEW)
+    images = torch.stack([one for one, *_ in data])
+    expected = ifa.evaluate.feature_curve(
+        net, "1", images, ranked()["importance"][0], ratio=FEW["ratio"]
+    )
+    whole = net(images).double()
+    for kept, shown in zip(expected.outputs, found["performance"].values[0, 0], strict=True):
+        pairs = zip(kept.T.double(), whole.T, strict=True)
+        rs = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs]
+        assert shown == pytest.approx(np.mean(rs), abs=1e-6)
+
+
+@pytest.mark.parametrize("in_basis", [False, True])
+def test_a_curve_is_that_of_the_principal_features(in_basis):
+    net, data = planted(), drawn(planted(), 120)
+    options = {**FEW, "ratio": (0.5, 1.0), "rotations": (0,)}
+    importance = ranked()
+    if in_basis:
+        mean = torch.stack([one for one, *_ in data]).relu().double().mean((0, 2))
+        options["basis"] = ifa.basis.rotation(SecondMoments(mean), seed=1)
+        importance = importance.rename(channel="atom")
+    sized = partial(principal, sizes=4)
+    found, whole = (of(net, "1", data, importance, **options) for of in (curve, sized))
+    for name in ("performance", "low", "high"):
+        xr.testing.assert_identical(found[name], whole[name])
+    ifa.plot.diagnosis(found)
+
+
+def test_a_curve_runs_below_the_layer_once_for_each_batch():
+    net = planted(below=Below)
+    counted = []
+    for samples in (640, 1280):
+        data = drawn(net, samples)
+        SEEN.clear()
+        curve(net, "1", data, ranked(), **FEW, batch_size=64, fill="zero")
+        counted.append(len(SEEN))
+    assert counted[1] - counted[0] == 10  # batches of 64, however many sets
+
+
+def test_a_curve_that_was_killed_goes_on_with_the_same_bits(tmp_path):
+    net, data = planted(), drawn(planted(), 200)
+    options = {**FEW, "shard": 50, "batch_size": 25, "fill": "zero", "data_version": "1"}
+    whole = curve(net, "1", data, ranked(), store=tmp_path / "whole", **options)
+    with pytest.raises(RuntimeError, match="got KeyboardInterrupt from the data set"):
+        curve(net, "1", Stopping(data), ranked(), store=tmp_path / "run", **options)
+    assert 0 < len(list((tmp_path / "run" / "shards").glob("*.npz"))) < 4
+    again = curve(net, "1", data, ranked(), store=tmp_path / "run", **options)
+    xr.testing.assert_identical(again, whole)
+    made = [contents(tmp_path / name) for name in ("run", "whole")]
+    assert [files.pop("COMMIT.json") for files in made]  # which says when
+    assert made[0] == made[1]
+
+
+def test_a_curve_of_a_batch_refuses_a_data_set_by_name():
+    data = drawn(planted(), 4)
+    pairs = torch.utils.data.TensorDataset(torch.stack([one for one, *_ in data]), torch.zeros(4))
+    for given in (data, pairs, torch.utils.data.DataLoader(pairs)):
+        with pytest.raises(TypeError, match=r"got a data set, .*ifa\.diagnose\.feature_curve"):
+            ifa.evaluate.feature_curve(planted(), "1", given, ranked()["importance"][0])
+
+
+@pytest.mark.parametrize(
+    ("option", "came"),
+    [({"ratio": (0.0,)}, "ratio in"), ({"fill": "median"}, "fill"), ({"fill": ()}, "one fill")],
+)
+def test_a_curve_refuses_options_by_name(option, came):
+    with pytest.raises(ValueError, match=rf"ifa\.diagnose\.feature_curve: expected .*{came}"):
+        curve(planted(), "1", drawn(planted(), 4), ranked(), **option)

@@ -33,6 +33,12 @@ class Sets(NamedTuple):
     def first(self, count: int) -> Any:
         return select.largest(self.ranked, ratio=count / self.ranked.shape[-1])
 
+    def of_ratios(self) -> xr.DataArray:
+        """Those of the ranking that the ratios keep, (ratio, ...)."""
+        attrs = {"long_name": "kept by the ranking"}
+        kept = [self.first(count) for count in self.counts]
+        return xr.concat(kept, "ratio").assign_attrs(attrs)
+
     def masks(self) -> tuple[Any, ...]:
         """Those of the ranking, and random ones: (ratio, seed)."""
         features = self.ranked.shape[-1]
@@ -67,24 +73,27 @@ def measured_of(found: xr.Dataset, metric: Metric, codes: np.ndarray, samples: A
     return Measured(metric, label, codes[samples], full, kept)
 
 
-def reference_of(measured: Measured, alpha: float) -> dict[str, Any]:
-    """Return the performance with every channel, and which loss cannot be excluded."""
+def reference_of(measured: Measured) -> dict[str, Any]:
+    """Return the performance with every channel."""
     every = values_of(measured.metric, measured.full, measured.labels)
     low, high = interval_of(measured.metric, measured.full, measured.labels, measured.codes)
-    nothing = np.zeros(len(measured.codes))
     return {
         "samples": len(measured.codes),
         "reference": float(every.each.mean()),
         "reference_low": low,
         "reference_high": high,
-        "least_tolerance": loss_bound(nothing, codes=measured.codes, most=every.most, alpha=alpha),
     }
 
 
-def found_of(
-    measured: Measured, sets: Sets, tolerance: float, alpha: float, folds: int
-) -> xr.Dataset:
-    """Return the curves of one fill, and the set that is chosen."""
+def least_tolerance_of(measured: Measured, alpha: float) -> float:
+    """Return the loss that so many samples cannot exclude though none is lost."""
+    nothing = np.zeros(len(measured.codes))
+    most = values_of(measured.metric, measured.full, measured.labels).most
+    return loss_bound(nothing, codes=measured.codes, most=most, alpha=alpha)
+
+
+def curves_of(measured: Measured, sets: Sets) -> xr.Dataset:
+    """Return the curves of one fill: of the ranking, random sets and rotations."""
     start, draws = sets.tested, len(sets.seeds)
     cells = [_ranked(measured, sets), _random(measured, start, len(sets.counts), draws)]
     if sets.rotations:
@@ -97,30 +106,39 @@ def found_of(
         key: (("rule", "ratio"), cells[..., place], {"long_name": long[place], "units": "1"})
         for place, key in enumerate(("performance", "low", "high"))
     }
+    return xr.Dataset(curves)
+
+
+def found_of(
+    measured: Measured, sets: Sets, tolerance: float, alpha: float, folds: int
+) -> xr.Dataset:
+    """Return the curves of one fill, and the set that is chosen."""
     every = np.arange(len(measured.codes))
     chosen = _smallest(measured, sets, every, tolerance, alpha)
     count = int(sets.sizes[min(chosen, len(sets.sizes) - 1)])
     least = _smallest(measured, sets, every, tolerance, alpha, fewest)
     attrs = {"long_name": f"smallest set shown to be within {tolerance:g} of every channel"}
-    return xr.Dataset(
-        {
-            **curves,
-            "chosen": sets.first(count).assign_attrs(attrs),
-            "chosen_count": ((), count, {"long_name": "features of the chosen set"}),
-            "least_count": (
-                (),
-                1 + int(sets.sizes[least - 1]) if least else 1,
-                {"long_name": "features; fewer are shown to lose more than the tolerance"},
-            ),
-            "enough": (
-                (),
-                sets.spans or chosen < sets.tested,
-                {"long_name": "whether the chosen set is shown to be enough"},
-            ),
-            **_elsewhere(measured, sets, tolerance, alpha, folds),
-            **_sizes(measured, sets, alpha),
-        },
-        {"candidate": sets.sizes},
+    return (
+        curves_of(measured, sets)
+        .assign(
+            {
+                "chosen": sets.first(count).assign_attrs(attrs),
+                "chosen_count": ((), count, {"long_name": "features of the chosen set"}),
+                "least_count": (
+                    (),
+                    1 + int(sets.sizes[least - 1]) if least else 1,
+                    {"long_name": "features; fewer are shown to lose more than the tolerance"},
+                ),
+                "enough": (
+                    (),
+                    sets.spans or chosen < sets.tested,
+                    {"long_name": "whether the chosen set is shown to be enough"},
+                ),
+                **_elsewhere(measured, sets, tolerance, alpha, folds),
+                **_sizes(measured, sets, alpha),
+            }
+        )
+        .assign_coords(candidate=sets.sizes)
     )
 
 

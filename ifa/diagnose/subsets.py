@@ -1,46 +1,32 @@
 """Principal features: the smallest set of channels that keeps the network's performance."""
 
 import os
-from collections.abc import Iterator, Sequence
-from functools import partial
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import nn
 
-from ifa.basis import Dictionary, rotation
-from ifa.basis import fill as basis_fill
-from ifa.basis.projections import check_features
-from ifa.checks import check_choice, check_count
-from ifa.clusters import codes_of, heed_dependence
-from ifa.data.samples import owners_of
-from ifa.diagnose.kept_sets import Sets, found_of, measured_of, reference_of
-from ifa.diagnose.performances import METRICS, Metric, outcome_of
-from ifa.diagnose.rankings import By, greedily, greedy_samples, ranked_by
-from ifa.diagnose.rows import statistics_of
-from ifa.diagnose.sufficiency import candidates
-from ifa.evaluate.masked_outputs import (
-    CutNetwork,
-    Laid,
-    Masks,
-    Pass,
-    Plan,
-    check_origin,
-    cut_network,
-    evenly,
-    masked_outputs,
-    mean_activations,
+from ifa.basis import Dictionary
+from ifa.checks import check_count
+from ifa.diagnose.kept_sets import found_of, least_tolerance_of, reference_of
+from ifa.diagnose.measured_sets import (
+    FILLS,
+    Question,
+    check_question,
+    labelled,
+    measured_sets,
 )
+from ifa.diagnose.performances import Metric
+from ifa.diagnose.rankings import By
+from ifa.evaluate.masked_outputs import Laid, Pass, cut_network
 from ifa.population.driver import Versions
 from ifa.progress import Progress
 from ifa.store.references import ModelRef
 from ifa.types import Grid, Output, Statistics
 
 _WHERE = "ifa.diagnose.principal_features"
-_FILLS = ("zero", "mean")
 
 
 def principal_features(
@@ -53,7 +39,7 @@ def principal_features(
     metric: Metric = "accuracy",
     per_target: bool = False,
     basis: Dictionary | None = None,
-    fill: Literal["zero", "mean"] | Sequence[str] = _FILLS,
+    fill: Literal["zero", "mean"] | Sequence[str] = FILLS,
     tolerance: float = 0.01,
     alpha: float = 0.05,
     ratio: Sequence[float] = (0.05, 0.10, 0.25, 0.50),
@@ -77,7 +63,8 @@ def principal_features(
     """Find the smallest set of channels that is shown to keep the network's performance.
 
     The other channels are set to zero, or to their mean. Channels are ranked, and measured are the
-    first of the ranking, in several sizes, and random sets. The data are streamed: what lies below
+    first of the ranking, in several sizes, and random sets; the curve alone, of fewer sets, is
+    `feature_curve`. The data are streamed: what lies below
     the layer runs once for each batch, and memory holds a shard and a number for each sample and
     set (an accuracy), or each sample, set and output (`metric` of another kind).
 
@@ -184,112 +171,25 @@ def principal_features(
     assays: a-priori ordered hypotheses"
     """
     fills = (fill,) if isinstance(fill, str) else tuple(fill)
-    _check(by, metric, per_target, fills, tolerance, alpha, ratio, folds, sizes)
+    rules = (ratio, seeds, rotations, sizes)
+    question = Question(_WHERE, by, metric, per_target, basis, fills, *rules)
+    check_question(question)
+    _check(tolerance, alpha, folds, sizes)
     network = cut_network(_WHERE, model, layer, data, device, Laid(output, grid, grid_of))
-    table = statistics_of(statistics, layer if hasattr(statistics, "children") else None, _WHERE)
-    check_origin(network, table, basis)
-    check_features(_WHERE, "importances", table["importance"], basis)
-    cluster = owners_of(_WHERE, network.data, cluster)
-    (seen,) = network.look(evenly(len(network.data), 16), 16)
-    outcome = outcome_of(_WHERE, metric, seen.batch.labels[0], seen.outputs)
-    ranked = ranked_by(_WHERE, "importance" if by == "greedy" else by, table, per_target)
-    counts = [_count(one, ranked.shape[-1]) for one in ratio]
-    tested = candidates(ranked.shape[-1], counts, sizes)
-    values = {name: _value(network, table, basis, name, batch_size) for name in fills}
-    greedy = partial(greedily, network, outcome, metric, ranked, max(counts), basis)
-    held = tested, counts, list(seeds), basis is None, len(rotations)
-    sets = {
-        name: Sets(greedy(value) if by == "greedy" else ranked, *held)
-        for name, value in values.items()
-    }
-    turned = [_rotation(network, table, seed, batch_size) for seed in rotations]
-    masks = {
-        name: (Masks(sets[name].masks(), values[name], basis), *_turned(turned, name, counts))
-        for name in fills
-    }
-    plan = Plan(network, masks, outcome)
-    asked = Pass(store, data_version, versions, shard, batch_size, map, progress)
-    found = masked_outputs(plan, asked)
-    if cluster is None:
-        heed_dependence(_WHERE, found["id"].values.tolist(), found["label"].values)
-    codes = codes_of(_WHERE, cluster, len(found["id"]))
-    looked = greedy_samples(len(codes)) if by == "greedy" else []
-    samples = np.setdiff1d(np.arange(len(codes)), looked)
-    every = {name: measured_of(found.sel(fill=name), metric, codes, samples) for name in fills}
+    how = Pass(store, data_version, versions, shard, batch_size, map, progress)
+    sets, every = measured_sets(network, layer, statistics, cluster, question, how)
     parts = [found_of(every[name], sets[name], tolerance, alpha, folds) for name in fills]
-    kinds = (by, "random", *["random rotation"][: len(rotations)])
-    rules = [f"{'own' if per_target else 'common'}, {kind}" for kind in kinds]
-    named = {"fill": list(fills), "rule": rules}
-    coords = {key: np.array(names, dtype=object) for key, names in named.items()}
-    said = {"layer": network.name, "metric": metric, "tolerance": tolerance, "alpha": alpha}
-    joined = xr.concat(parts, "fill", combine_attrs="override").assign_coords(coords)
-    joined = joined.assign_coords(ratio=list(ratio))
-    first = reference_of(every[fills[0]], alpha)
-    return joined.assign_attrs({"diagnosis": "principal features", **said, **first})
+    first = every[fills[0]]
+    said = {"tolerance": tolerance, "alpha": alpha, **reference_of(first)}
+    said["least_tolerance"] = least_tolerance_of(first, alpha)
+    return labelled(parts, network, question, diagnosis="principal features", **said)
 
 
-def _mean(network: CutNetwork, table: Any, batch_size: int) -> Tensor:
-    """Mean of each channel, if it is there that of the statistics."""
-    if "activation_mean" in table:
-        return torch.from_numpy(np.asarray(table["activation_mean"].values))
-    return mean_activations(network, batch_size)
-
-
-def _value(
-    network: CutNetwork, table: Any, basis: Dictionary | None, fill: str, batch_size: int
-) -> float | Tensor:
-    """What stands for a channel or an atom: 0, or its mean."""
-    if fill == "zero":
-        return 0.0
-    return _mean(network, table, batch_size) if basis is None else basis_fill(basis)
-
-
-def _rotation(network: CutNetwork, table: Any, seed: int, batch_size: int) -> Dictionary:
-    mean = _mean(network, table, batch_size)
-    return rotation(SimpleNamespace(activation_mean=mean), seed=seed)
-
-
-def _turned(turned: Sequence[Dictionary], fill: str, counts: Sequence[int]) -> Iterator[Masks]:
-    """Yield the first directions of each rotation, by ratio and then by rotation."""
-    for count in counts:
-        for basis in turned:
-            mask = torch.arange(len(basis.atoms)) < count
-            yield Masks((mask,), 0.0 if fill == "zero" else basis_fill(basis), basis)
-
-
-def _count(ratio: float, channels: int) -> int:
-    """How many channels a ratio keeps, as `ifa.select` counts."""
-    return max(1, round(ratio * channels))
-
-
-def _check(
-    by: str,
-    metric: str,
-    per_target: bool,
-    fills: Sequence[str],
-    tolerance: float,
-    alpha: float,
-    ratio: Sequence[float],
-    folds: int,
-    sizes: int,
-) -> None:
-    check_choice(_WHERE, "by", by, ("importance", "difference", "greedy"))
-    check_choice(_WHERE, "metric", metric, tuple(METRICS))
+def _check(tolerance: float, alpha: float, folds: int, sizes: int) -> None:
     check_count(_WHERE, "folds", folds)
     check_count(_WHERE, "sizes", sizes)
-    for one in fills:
-        check_choice(_WHERE, "fill", one, _FILLS)
-    if by == "greedy" and per_target:
+    if tolerance < 0 or not 0 < alpha < 1 or folds < 2:
         raise ValueError(
-            f"{_WHERE}: expected one set for all targets with by='greedy', got per_target=True."
-        )
-    if tolerance < 0 or not len(ratio) or not all(0 < one <= 1 for one in ratio):
-        raise ValueError(
-            f"{_WHERE}: expected a tolerance of at least 0 and ratio in (0, 1], got "
-            f"{tolerance!r} and {list(ratio)}."
-        )
-    if not 0 < alpha < 1 or not fills or folds < 2:
-        raise ValueError(
-            f"{_WHERE}: expected alpha in (0, 1), at least one fill and two folds, got {alpha!r}, "
-            f"{list(fills)} and {folds}."
+            f"{_WHERE}: expected a tolerance of at least 0, alpha in (0, 1) and at least two "
+            f"folds, got {tolerance!r}, {alpha!r} and {folds}."
         )

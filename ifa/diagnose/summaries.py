@@ -151,6 +151,19 @@ def _principal(found: Any, most: int) -> Iterator[str]:
         yield from _of_fill(found.sel(fill=fill), _FILLS[fill])
 
 
+def _curve(found: Any, most: int) -> Iterator[str]:
+    known, feature = found.attrs, feature_of(found)
+    total = found.sizes[feature]
+    yield (
+        f"{known['metric']} of {known['samples']} samples, {known['reference']:.3f} with every "
+        f"one of {total} {feature}s"
+    )
+    for row in found["performance"].stack(cell=("fill", "rule")).transpose("cell", ...):
+        kept = zip(row["ratio"].values[:most], row.values, strict=False)
+        said = ", ".join(f"{value:.3f} of {100 * ratio:g} %" for ratio, value in kept)
+        yield f"{row['rule'].item()}, others at {_FILLS[row['fill'].item()]}: {said}"
+
+
 _FILLS = {"zero": "zero", "mean": "their mean"}
 
 
@@ -180,6 +193,7 @@ _KINDS = {
     "shift": _shift,
     "agreement": _agreement,
     "confounders": _confounders,
+    "feature curve": _curve,
     "principal features": _principal,
 }
 

@@ -1,8 +1,9 @@
 """What becomes of the network when only some channels of a layer are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -119,7 +120,8 @@ def feature_curve(
 
     The network is cut and run up to the layer once, and from there on for each ratio. From the
     outputs follow the accuracy, ``(outputs.argmax(-1) == label).double().mean(-1)``, and scores,
-    such as ``outputs.softmax(-1)``. The level of fullcam maps with these channels is the sum of the
+    such as ``outputs.softmax(-1)``; over a data set, with intervals, both are found by
+    `ifa.diagnose.feature_curve`. The level of fullcam maps with these channels is the sum of the
     sample's importances, as a run keeps them with ``keep_samples="full"``, over the channels kept.
 
     Parameters
@@ -151,6 +153,8 @@ def feature_curve(
     ValueError
         If an option is none of its choices, importances are not of the layer's channels, or an
         output has none.
+    TypeError
+        If `inputs` are a data set and not a batch.
 
     References
     ----------
@@ -166,6 +170,7 @@ def feature_curve(
     tensor([4., 7.])
     """
     check_choice(_CURVE, "keep", keep, ("selected", "dropped", "random"))
+    _refuse_data(inputs)
     check_features(_CURVE, "importance", importance, basis)
     if not len(ratio):
         raise ValueError(f"{_CURVE}: expected at least one ratio, got none.")
@@ -183,3 +188,17 @@ def feature_curve(
             run.masked(activations, head, mask, target, keep=keep != "dropped", baseline=baseline)
         )
     return FeatureCurve(torch.tensor(ratio, dtype=torch.float64), torch.stack(outputs))
+
+
+def _refuse_data(inputs: Any) -> None:
+    """Raise if a data set is given where a batch is taken."""
+    first = inputs[0] if isinstance(inputs, list) and inputs else None
+    labelled = isinstance(first, tuple) and any(
+        isinstance(one, int | float | np.generic) for one in first[1:2]
+    )
+    if labelled or not isinstance(inputs, Tensor | Mapping | tuple | list):
+        raise TypeError(
+            f"{_CURVE}: expected a batch of inputs (sample, *input), got a data set, "
+            f"{type(inputs).__name__}. Call ifa.diagnose.feature_curve(model, layer, data, "
+            "statistics), which streams it."
+        )

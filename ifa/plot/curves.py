@@ -23,8 +23,9 @@ def kept(curves: Any, *, axes: "Axes | None" = None) -> "Axes":
     curves
         Dataset with ``performance(rule, ratio)``, its interval ``low`` and ``high`` of the same
         shape, and an attribute ``reference``: the performance with every channel. With an axis
-        ``fill`` before these, as `ifa.diagnose.principal_features` returns it, others are dashed,
-        and the chosen sets are stars: their performance on samples that did not choose them.
+        ``fill`` before these, as `ifa.diagnose.feature_curve` returns it, others are dashed, and
+        the chosen sets of `ifa.diagnose.principal_features` stars: their performance on
+        samples that did not choose them.
     axes
         Where to draw; the current axes if None.
 

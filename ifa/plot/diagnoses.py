@@ -288,6 +288,7 @@ def diagnosis(statistics: Statistics, *, figure: "Figure | None" = None) -> "Fig
         "redundancy": redundancy,
         "shift": shift,
         "confounders": confounders,
+        "feature curve": kept,
         "principal features": kept,
     }
     kind = getattr(statistics, "attrs", {}).get("diagnosis")
