@@ -21,7 +21,7 @@ from ifa.types import Method, Score, Statistics
 from ifa.weight import fullcam
 
 _SIZE = 8  # of words, in points
-_NAME, _LEAST, _GAP = 1.1, 0.7, 0.12  # inches: of names, of a picture's side, between pictures
+_NAME, _LEAST, _GAP = 1.0, 0.6, 0.12  # inches: of names, of a picture's side, between pictures
 
 
 def features(
