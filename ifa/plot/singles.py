@@ -21,7 +21,7 @@ from ifa.types import Method, Score, Statistics
 from ifa.weight import fullcam
 
 _SIZE = 8  # of words, in points
-_NAME, _LEAST, _GAP = 1.0, 0.6, 0.12  # inches: of names, of a picture's side, between pictures
+_NAME, _LEAST, _GAP = 1.1, 0.65, 0.12  # inches: of names, of a picture's side, between pictures
 
 
 def features(
@@ -138,7 +138,8 @@ def _rows(
     above = 0.1 + max((tall(text, _SIZE) for row in titles for text in row), default=0.0)
     right = width - _NAME - 0.2 - columns * (side + _GAP) + _GAP
     spaces = Inches(side, side, above, 0.85, _NAME + 0.2, right, _GAP)
-    _, grid = laid_out(plt.figure, 1, columns, lines * len(chosen), spaces)
+    figure, grid = laid_out(plt.figure, 1, columns, lines * len(chosen), spaces)
+    figure.set_figwidth(width)  # to the bit
     axes = np.array(grid, dtype=object).reshape(len(chosen), lines * columns)
     for spare in axes[:, count:].ravel():
         spare.remove()
