@@ -306,8 +306,8 @@ class _Calls:
         except KilledWorker as error:
             times = error.allowed_failures + 1
             raise RuntimeError(
-                f"{_WHERE}: expected shard {shard} to be done, but {times} workers died meanwhile, "
-                f"the last at {error.last_worker.address}. Where memory ran out, give a smaller "
+                f"{_WHERE}: expected shard {shard} to be done, but {times} workers died that had "
+                f"it, at work or waiting, the last at {error.last_worker.address}. Where memory ran out, give a smaller "
                 "batch_size or workers more memory; where workers come and go, raise "
                 "distributed.scheduler.allowed-failures. What is done is kept: run again."
             ) from error
