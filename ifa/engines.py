@@ -307,9 +307,9 @@ class _Calls:
             times = error.allowed_failures + 1
             raise RuntimeError(
                 f"{_WHERE}: expected shard {shard} to be done, but {times} workers died that had "
-                f"it, at work or waiting, the last at {error.last_worker.address}. Where memory ran out, give a smaller "
-                "batch_size or workers more memory; where workers come and go, raise "
-                "distributed.scheduler.allowed-failures. What is done is kept: run again."
+                f"it, at work or waiting, the last at {error.last_worker.address}. Where memory "
+                "ran out, give a smaller batch_size or workers more memory; where workers come and "
+                "go, raise distributed.scheduler.allowed-failures. What is done is kept: run again."
             ) from error
         except CancelledError as error:
             raise RuntimeError(
