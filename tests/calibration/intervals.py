@@ -222,6 +222,27 @@ def kept(metric: str, n: int, rng: Generator) -> bool | None:
     return holds(*(float(found[name][0, 0]) for name in ("low", "high")), performance(metric))
 
 
+def curved(metric: str, n: int, rng: Generator) -> bool | None:
+    """With every channel, whose interval is that of the untouched network."""
+    found = diagnose.feature_curve(
+        network(metric),
+        "0",
+        items(metric, n, rng),
+        statistics_of_network(metric),
+        by="importance",
+        metric=metric,
+        fill="zero",
+        ratio=(1.0,),
+        seeds=(0,),
+    ).isel(fill=0)
+    pairs = [
+        [float(found[name][0, 0]) for name in ("low", "high")],
+        [float(found.attrs[name]) for name in ("reference_low", "reference_high")],
+    ]
+    answers = [holds(*pair, performance(metric)) for pair in pairs]
+    return None if None in answers else all(answers)
+
+
 CHOICE = {"ratio": (0.5,), "seeds": range(2), "sizes": 16, "tolerance": 0.05}
 
 
@@ -430,6 +451,18 @@ def _cells() -> list[Cell]:
             draws=500,
         )
         for metric in ("accuracy", "auroc", "r", "several r")
+        for n in (30, 100)
+    ]
+    cells += [
+        Cell(
+            "diagnose.feature_curve",
+            ("low", "high", "reference_low", "reference_high"),
+            "interval",
+            f"{metric}, n {n}",
+            partial(curved, metric, n),
+            draws=500,
+        )
+        for metric in ("accuracy", "auroc")
         for n in (30, 100)
     ]
     cells += [
