@@ -86,7 +86,7 @@ def reciprocam(
     Examples
     --------
     >>> import ifa, torch
-    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Flatten(), torch.nn.Linear(3, 1))
+    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Flatten(), torch.nn.Linear(3, 1, bias=False))
     >>> _ = net[2].weight.data.copy_(torch.tensor([[1.0, -1.0, 5.0]]))
     >>> signals = torch.tensor([[[2.0, 3.0, 0.0]]])  # (sample, channel, t)
     >>> weighted = ifa.perturb.reciprocam(net, "0", signals)(signals)
