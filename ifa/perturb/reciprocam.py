@@ -86,8 +86,9 @@ def reciprocam(
     Examples
     --------
     >>> import ifa, torch
-    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Flatten(), torch.nn.Linear(3, 1, bias=False))
-    >>> _ = net[2].weight.data.copy_(torch.tensor([[1.0, -1.0, 5.0]]))
+    >>> linear = torch.nn.Linear(3, 1, bias=False)
+    >>> net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Flatten(), linear)
+    >>> _ = linear.weight.data.copy_(torch.tensor([[1.0, -1.0, 5.0]]))
     >>> signals = torch.tensor([[[2.0, 3.0, 0.0]]])  # (sample, channel, t)
     >>> weighted = ifa.perturb.reciprocam(net, "0", signals)(signals)
     >>> ifa.batched(ifa.combine)(weighted).values
