@@ -1126,3 +1126,28 @@ def test_a_head_pickles():
     activations, head = ifa.cut(ComplexNet().eval(), "layer", inputs, output="real")(inputs)
     again = pickle.loads(pickle.dumps(head))
     torch.testing.assert_close(again(activations), head(activations))
+
+
+class Made(nn.Module):
+    """Ends in one linear map, whose offset or matrix is made of the layer as well."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part, self.layer, self.made = part, nn.Conv2d(1, 4, 3), nn.Linear(4, 15)
+
+    def forward(self, inputs):
+        seen = self.layer(inputs).mean((2, 3))
+        made = self.made(seen.mean(0))
+        offset, matrix = made[:3], made[3:].reshape(4, 3)
+        if self.part == "offset":
+            return torch.addmm(offset, seen, matrix.detach())
+        return seen @ matrix
+
+
+@pytest.mark.parametrize("part", ["offset", "matrix"])
+def test_many_targets_have_the_gradients_of_each_where_a_linear_map_is_made_of_the_layer(part):
+    torch.manual_seed(0)
+    net, inputs = Made(part).eval(), torch.randn(1, 1, 6, 6)
+    seen = ifa.tap(net, "layer", inputs)
+    each = torch.stack([seen(inputs, target).gradients for target in range(3)])
+    torch.testing.assert_close(seen(inputs, torch.tensor([[0], [1], [2]])).gradients, each)

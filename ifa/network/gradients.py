@@ -88,14 +88,16 @@ class Graph(NamedTuple):
     def from_rows(self) -> tuple[Pull, Tensor] | None:
         """Where all ends in one linear map: pull cotangents of its input, and its (output, input).
 
-        That of one output is a row of it. None elsewhere.
+        That of one output is a row of it. None elsewhere, also where the matrix or the offset has a
+        graph of its own: what reaches the start through it would be lost.
         """
         node = self.leaves[0].grad_fn if len(self.leaves) == 1 else None
         place = {"AddmmBackward0": 1, "MmBackward0": 0}.get(node.name() if node else "")
         if node is None or place is None or getattr(node, "_saved_alpha", 1) != 1:
             return None
         (below, number), matrix = node.next_functions[place], node._saved_mat2  # pyright: ignore
-        if below is None or matrix is None:
+        others = [one for at, (one, _) in enumerate(node.next_functions) if at != place]
+        if below is None or matrix is None or any(one is not None for one in others):
             return None
         return partial(self._from, [GradientEdge(below, number)]), matrix.detach().T
 
